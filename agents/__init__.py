@@ -1,0 +1,1 @@
+"""Stream processors: what happens to each record of a topic."""

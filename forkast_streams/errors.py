@@ -1,0 +1,60 @@
+"""Every error this project raises on purpose.
+
+ForkastError
+├── SetupError         the environment is not usable; the message is a sentence with the remedy
+├── InvalidRecord      a record that cannot be taken as a command; it goes to ``orders.dead``
+├── CorruptLog         a topic or checkpoint contradicts itself; the worker must stop
+└── ApiError           an HTTP request that is answered with an error body
+"""
+
+from __future__ import annotations
+
+
+class ForkastError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class SetupError(ForkastError):
+    """The environment is not usable. The message is one sentence that says what to do."""
+
+
+class InvalidRecord(ForkastError):
+    """A record of ``orders.new`` that cannot be taken as a command.
+
+    Attributes:
+        code: stable reason code, an upper-case word such as ``INVALID_JSON``.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class CorruptLog(ForkastError):
+    """A log or a checkpoint contradicts itself; going on would invent or lose something."""
+
+
+class ApiError(ForkastError):
+    """An HTTP request that is refused.
+
+    Attributes:
+        status: HTTP status of the answer.
+        code: stable upper-case word, documented in ``docs/api.md``.
+        field: the body field or parameter at fault, if one is.
+        headers: extra headers of the answer, such as ``Retry-After``.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        field: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.field = field
+        self.headers = headers or {}

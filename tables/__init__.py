@@ -1,0 +1,1 @@
+"""Changelog-backed tables: the state that survives a crash."""
