@@ -1,0 +1,288 @@
+"""One partition of the engine: records of ``orders.new`` in, encoded output records out, and its checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Protocol, Self
+
+from forkast_streams.checkpoint import Journal, Key
+from forkast_streams.codec import decode_command, encode_events
+from forkast_streams.engine.commands import DefineSymbol
+from forkast_streams.engine.matching import MatchingEngine
+from forkast_streams.engine.order_book import Order
+from forkast_streams.errors import CorruptLog, InvalidRecord
+from forkast_streams.topics import ORDERS_NEW, partition_for
+
+STRAY_HEADER = "forwarded-from"
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class InputRecord(Protocol):
+    """What the engine reads of a consumed record; aiokafka's ConsumerRecord is one."""
+
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Headers: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """A record to send; ``timestamp`` in milliseconds."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    headers: Headers = ()
+
+
+@dataclass(slots=True)
+class Outputs:
+    """What a batch of input records leads to.
+
+    Attributes:
+        events: records for ``orders.exchange``, same partition.
+        dead: records for ``orders.dead``, same partition.
+        strays: records for ``orders.new`` that came on a foreign partition, with the partition they belong to.
+    """
+
+    events: list[OutputRecord] = field(default_factory=list)
+    dead: list[OutputRecord] = field(default_factory=list)
+    strays: list[tuple[int, OutputRecord]] = field(default_factory=list)
+
+
+class EnginePartition:
+    """The matching engine of one partition and its place in the input.
+
+    Attributes:
+        next_offset: the input offset to process next.
+        clock: the exchange's time in milliseconds; record time that never goes back.
+    """
+
+    def __init__(self, partition: int, partitions: int) -> None:
+        self.partition = partition
+        self.partitions = partitions
+        self.engine = MatchingEngine()
+        self.next_offset = 0
+        self.clock = 0
+        self._forwarded: dict[int, int] = {}
+        self._resting: dict[Key, Order] = {}
+
+    def process(self, records: Iterable[InputRecord]) -> Outputs:
+        """Process ``records``, which continue the input without a hole; those known already are dropped.
+
+        Raises:
+            CorruptLog: records are missing between the last one and these.
+        """
+        outputs = Outputs()
+        for record in records:
+            if record.offset != self.next_offset:
+                if record.offset < self.next_offset:
+                    continue
+                raise CorruptLog(
+                    f"{ORDERS_NEW}-{self.partition} goes on at offset {record.offset}, expected {self.next_offset}; "
+                    "records are gone that were never processed."
+                )
+            self.clock = max(self.clock, record.timestamp)
+            try:
+                self._process_one(record, outputs)
+            except InvalidRecord as exc:
+                outputs.dead.append(self._dead_letter(record, exc))
+            self.next_offset = record.offset + 1
+        return outputs
+
+    def _process_one(self, record: InputRecord, outputs: Outputs) -> None:
+        command = decode_command(record.value)
+        symbol_id = command.symbol_id
+        key = str(symbol_id).encode()
+        if record.key != key:
+            raise InvalidRecord("KEY_MISMATCH", f"the key must be the symbolId as text, {symbol_id}")
+        if record.headers and self._is_repeated_stray(record):
+            return
+        home = partition_for(symbol_id, self.partitions)
+        if home != self.partition:
+            outputs.strays.append((home, self._forward(record)))
+            return
+        if symbol_id not in self.engine.symbols and type(command) is not DefineSymbol:
+            raise InvalidRecord("UNKNOWN_SYMBOL", f"no symbol {symbol_id} was defined; `forkast init` defines them")
+        events = self.engine.process(command, record.offset, self.clock)
+        values = encode_events(
+            events, self.engine.symbols[symbol_id], self.partition, record.offset, self.clock
+        )
+        clock = self.clock
+        outputs.events.extend([OutputRecord(key, value, clock) for value in values])
+
+    def _is_repeated_stray(self, record: InputRecord) -> bool:
+        """Whether an engine forwarded this record before; after a crash it forwards again what it had forwarded."""
+        source = dict(record.headers).get(STRAY_HEADER)
+        if source is None:
+            return False
+        partition, _, offset = source.partition(b":")
+        if not (partition.isdigit() and offset.isdigit()):
+            return False
+        if int(offset) <= self._forwarded.get(int(partition), -1):
+            return True
+        self._forwarded[int(partition)] = int(offset)
+        return False
+
+    def _forward(self, record: InputRecord) -> OutputRecord:
+        header = (STRAY_HEADER, b"%d:%d" % (self.partition, record.offset))
+        return OutputRecord(record.key, record.value, self.clock, (header,))
+
+    def _dead_letter(self, record: InputRecord, reason: InvalidRecord) -> OutputRecord:
+        headers = (
+            ("reason", reason.code.encode()),
+            ("message", str(reason)[:500].encode(errors="replace")),
+            ("topic", ORDERS_NEW.encode()),
+            ("partition", b"%d" % self.partition),
+            ("offset", b"%d" % record.offset),
+            ("timestamp", b"%d" % record.timestamp),
+        )
+        return OutputRecord(record.key, record.value, self.clock, headers)
+
+    def head(self) -> Any:
+        """Symbols with their sequences, the clock, and the numbers that later parts are checked against."""
+        engine, seen = self.engine, self.engine.seen
+        symbols = [
+            [s.id, s.name, str(s.ticks.step), str(s.lots.step), s.status, s.sequence] for s in engine.symbols.values()
+        ]
+        return [
+            self.partitions,
+            self.clock,
+            engine.next_rank,
+            symbols,
+            [seen.generation, seen.started, len(seen.current), len(seen.previous)],
+            list(self._forwarded.items()),
+            sum(len(book.orders) for book in engine.books.values()),
+        ]
+
+    def take_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
+        """Resting orders that changed, by input offset, and the offsets of those that are gone."""
+        engine = self.engine
+        changed, gone = engine.changed, engine.gone
+        engine.changed, engine.gone = {}, []
+        live: list[tuple[Key, Any]] = []
+        for order in changed.values():
+            order.saved = True
+            live.append((order.offset, _row(order)))
+        return live, list[Key](gone)
+
+    def keys(self) -> list[Key]:
+        """The input offsets of all resting orders."""
+        self._resting = {order.offset: order for book in self.engine.books.values() for order in book.orders.values()}
+        return list(self._resting)
+
+    def entry(self, key: Key) -> Any | None:
+        """A resting order as a row; None when it rests no more."""
+        order = self._resting.pop(key, None)
+        if order is None or self.engine.books[order.symbol_id].orders.get(order.id) is not order:
+            return None
+        order.saved = True
+        return _row(order)
+
+    def take_journal(self) -> Journal:
+        """Order ids used since the last call, 16 bytes each."""
+        fresh, self.engine.seen.fresh = self.engine.seen.fresh, {}
+        return [
+            (generation, bytes.fromhex("".join(ids).replace("-", ""))) for generation, ids in fresh.items()
+        ]
+
+    def oldest_generation(self) -> int:
+        """The generation before the current one still matters."""
+        return self.engine.seen.generation - 1
+
+    @classmethod
+    def restore(
+        cls, partition: int, next_offset: int, head: Any, entries: Iterable[tuple[Key, Any]], journal: Journal
+    ) -> Self:
+        """Rebuild the partition as it was at ``next_offset``.
+
+        Raises:
+            CorruptLog: the parts do not have the numbers the head says.
+        """
+        partitions, clock, next_rank, symbols, seen_numbers, forwarded, resting = head
+        self = cls(partition, partitions)
+        self.next_offset, self.clock, self._forwarded = next_offset, clock, dict(forwarded)
+        engine = self.engine
+        for symbol_id, name, tick_size, lot_size, status, sequence in symbols:
+            rules = DefineSymbol(symbol_id, name, Decimal(tick_size), Decimal(lot_size), status, None)
+            engine.add_symbol(symbol_id, name, rules).sequence = sequence
+        self._restore_orders(entries)
+        engine.next_rank = next_rank
+        self._restore_seen(seen_numbers, journal)
+        found = sum(len(book.orders) for book in engine.books.values())
+        if found != resting:
+            raise CorruptLog(f"partition {partition}: the checkpoint has {found} resting orders, its head says {resting}.")
+        return self
+
+    def _restore_orders(self, entries: Iterable[tuple[Key, Any]]) -> None:
+        orders = []
+        for offset, row in entries:
+            symbol_id, order_id, user_id, side, price, quantity, remaining, rank, timestamp, client_order_id = row
+            order = Order(
+                int(offset), symbol_id, _uuid_text(order_id), user_id, side, price, quantity, remaining, timestamp,
+                client_order_id,
+            )  # fmt: skip
+            order.rank = rank
+            order.saved = True
+            orders.append(order)
+        orders.sort(key=_rank)
+        books = self.engine.books
+        for order in orders:
+            book = books[order.symbol_id]
+            book.side(order.side).append(order)
+            book.orders[order.id] = order
+
+    def _restore_seen(self, numbers: list[int], journal: Journal) -> None:
+        seen = self.engine.seen
+        seen.generation, seen.started, current, previous = numbers
+        ids: dict[int, set[str]] = {}
+        for generation, blob in journal:
+            text = blob.hex()
+            ids.setdefault(generation, set()).update(
+                [_dashed(text[at : at + 32]) for at in range(0, len(text), 32)]
+            )
+        seen.current = ids.get(seen.generation, set())
+        seen.previous = ids.get(seen.generation - 1, set())
+        found = [len(seen.current), len(seen.previous)]
+        if found != [current, previous]:
+            raise CorruptLog(
+                f"partition {self.partition}: the checkpoint's journal has {found} order ids, "
+                f"its head says {[current, previous]}."
+            )
+
+
+def _row(order: Order) -> list[Any]:
+    return [
+        order.symbol_id,
+        bytes.fromhex(order.id.replace("-", "")),
+        order.user_id,
+        order.side,
+        order.price_ticks,
+        order.quantity,
+        order.remaining,
+        order.rank,
+        order.timestamp,
+        order.client_order_id,
+    ]
+
+
+def _rank(order: Order) -> int:
+    return order.rank
+
+
+def _uuid_text(raw: bytes) -> str:
+    return _dashed(raw.hex())
+
+
+def _dashed(text: str) -> str:
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,0 +1,33 @@
+"""Bounds of the exchange, each with its unit and its reason."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+# The largest price and quantity an order may carry; together with the smallest step below they keep every
+# product within 28 significant digits, the precision of Python's default decimal context.
+PRICE_MAX = Decimal(1_000_000_000)
+QUANTITY_MAX = Decimal(1_000_000_000)
+STEP_MIN = Decimal("0.000000000001")
+
+# Order ids are remembered for at least this long, so that a resubmitted order never becomes a second one ...
+SEEN_WINDOW_MS = 24 * 60 * 60 * 1000
+# ... unless a partition takes more orders than this meanwhile: the memory of a worker must stay bounded.
+SEEN_IDS_MAX = 1_000_000
+
+# Seconds between two checkpoints of a partition that changes, and the number of records that forces one earlier.
+CHECKPOINT_INTERVAL_S = 1.0
+CHECKPOINT_RECORDS_MAX = 20_000
+
+# A checkpoint row stays well below the broker's default limit of 1 MiB a record.
+CHECKPOINT_CHUNK_BYTES = 512 * 1024
+# Small journal rows that become one merged row, so that a recovery reads few of them.
+JOURNAL_ROWS_MAX = 64
+# Resting orders that each checkpoint writes again as they are now, so that a chain of segments stays short.
+BASE_SLICE_MIN = 5_000
+BASE_SLICES_MAX = 30
+
+# Bytes one fetch takes from a partition: one batch is handled without a pause, so this bounds the pause.
+FETCH_BYTES_MAX = 64 * 1024
+# Batches that wait in an agent's queue before the fetcher stops.
+BATCHES_QUEUED_MAX = 16
