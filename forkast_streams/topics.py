@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import lru_cache
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
@@ -11,13 +12,12 @@ from aiokafka.partitioner import murmur2
 
 from forkast_streams.errors import SetupError
 
-log = logging.getLogger(__name__)
-
 ORDERS_NEW = "orders.new"
 ORDERS_EXCHANGE = "orders.exchange"
 ORDERS_DEAD = "orders.dead"
 
 PARTITIONS_DEFAULT = 10
+REPLICAS_WANTED = 3
 APP_PREFIX = "forkast-"
 
 # Faust derives these names from the app id and the table's name; topics are created before a worker starts,
@@ -58,35 +58,65 @@ def partition_for_key(key: bytes, partitions: int) -> int:
 async def ensure_topics(brokers: list[str], *, partitions: int = PARTITIONS_DEFAULT) -> list[str]:
     """Create the topics that are missing; return their names, sorted.
 
+    On three brokers and more each topic gets three replicas, of which two must have a record before it counts as
+    acknowledged.
+
     Raises:
         SetupError: the brokers are out of reach, or an existing topic does not have the partition count of the
             others, which would put a symbol's commands and events on different partitions.
     """
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
-    try:
-        await admin.start()
-    except KafkaError as exc:
-        raise SetupError(
-            f"Kafka is not reachable at {','.join(brokers)}; start it (`forkast stack up`) or set KAFKA_BROKERS."
-        ) from exc
-    try:
-        existing = {
-            topic["topic"]: len(topic["partitions"])
-            for topic in await admin.describe_topics(list(TOPIC_CONFIGS))
-            if topic["error_code"] == 0
-        }
+    async with _admin(brokers) as admin:
+        existing = await _partition_counts(admin)
         wanted = existing.get(ORDERS_NEW, partitions)
         _check_partition_counts(existing, wanted)
+        replicas = min(REPLICAS_WANTED, len((await admin.describe_cluster())["brokers"]))
+        durable = {"min.insync.replicas": "2"} if replicas >= REPLICAS_WANTED else {}
         missing = [
-            NewTopic(name, wanted, -1, topic_configs=config)
+            NewTopic(name, wanted, replicas, topic_configs=config | durable)
             for name, config in TOPIC_CONFIGS.items()
             if name not in existing
         ]
         # The leader topic exists only because Faust subscribes a role without topics to it.
-        missing.append(NewTopic(OMS_LEADER, 1, -1, topic_configs={}))
+        missing.append(NewTopic(OMS_LEADER, 1, replicas))
         return sorted(await _create(admin, missing))
+
+
+async def require_topics(brokers: list[str]) -> None:
+    """Check that all topics are there, before a worker would wait for them without end.
+
+    Raises:
+        SetupError: a topic is missing, the partition counts differ, or the brokers are out of reach.
+    """
+    async with _admin(brokers) as admin:
+        existing = await _partition_counts(admin)
+    missing = sorted(TOPIC_CONFIGS.keys() - existing.keys())
+    if missing:
+        raise SetupError(f"topics are missing ({', '.join(missing)}); run `forkast init` once to create them.")
+    _check_partition_counts(existing, existing[ORDERS_NEW])
+
+
+@asynccontextmanager
+async def _admin(brokers: list[str]) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    try:
+        await admin.start()
+    except KafkaError as exc:
+        await admin.close()
+        raise SetupError(
+            f"Kafka is not reachable at {','.join(brokers)}; start it (`forkast stack up`) or set KAFKA_BROKERS."
+        ) from exc
+    try:
+        yield admin
     finally:
         await admin.close()
+
+
+async def _partition_counts(admin: AIOKafkaAdminClient) -> dict[str, int]:
+    """Partition counts of those of our topics that exist."""
+    names = set(TOPIC_CONFIGS) & set(await admin.list_topics())
+    if not names:
+        return {}
+    return {topic["topic"]: len(topic["partitions"]) for topic in await admin.describe_topics(sorted(names))}
 
 
 def _check_partition_counts(existing: dict[str, int], wanted: int) -> None:

@@ -1,0 +1,59 @@
+"""Matches the orders of ``orders.new`` and publishes what happens to ``orders.exchange``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agents.checkpointed import CheckpointedAgent
+from forkast_streams.engine_partition import EnginePartition, OutputRecord
+from forkast_streams.producer import EventProducer, SentBatch
+from forkast_streams.roles import ExchangeApp
+from forkast_streams.topics import ORDER_BOOKS_TABLE, ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW
+from tables.segments import SegmentTable
+
+
+class OrderMatcher:
+    """Decode, match, encode and publish one batch of a partition."""
+
+    def __init__(self, producer: EventProducer) -> None:
+        self._producer = producer
+
+    async def process(
+        self, partition: int, engine: EnginePartition, records: tuple[Any, ...]
+    ) -> list[SentBatch]:
+        """Process ``records`` in one go, then hand over their outputs."""
+        outputs = engine.process(records)
+        send = self._producer.send_batch
+        sent = []
+        if outputs.events:
+            sent += await send(ORDERS_EXCHANGE, partition, outputs.events)
+        if outputs.dead:
+            sent += await send(ORDERS_DEAD, partition, outputs.dead)
+        for home, records_of_home in _by_partition(outputs.strays).items():
+            sent += await send(ORDERS_NEW, home, records_of_home)
+        return sent
+
+
+def _by_partition(strays: list[tuple[int, OutputRecord]]) -> dict[int, list[OutputRecord]]:
+    grouped: dict[int, list[OutputRecord]] = {}
+    for partition, record in strays:
+        grouped.setdefault(partition, []).append(record)
+    return grouped
+
+
+def register(app: ExchangeApp) -> None:
+    """Let ``app`` match orders."""
+    producer = EventProducer(app.settings.broker_list, client_id="forkast-engine")
+    table = app.tables.add(SegmentTable(app, ORDER_BOOKS_TABLE))
+    matcher = OrderMatcher(producer)
+    agent = CheckpointedAgent(
+        app,
+        ORDERS_NEW,
+        table,
+        producer,
+        state_type=EnginePartition,
+        new_state=EnginePartition,
+        process=matcher.process,
+    )
+    app.run_service(producer)
+    app.run_service(agent)

@@ -1,0 +1,112 @@
+"""The idempotent Kafka producer of a process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.structs import RecordMetadata
+from mode import Service
+
+from forkast_streams.engine_partition import Headers, OutputRecord
+
+# A broker takes records of up to 1 MiB by default; a batch of small records is best a good deal smaller.
+_BATCH_BYTES = 256 * 1024
+_REQUEST_BYTES_MAX = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SentBatch:
+    """Records on their way to one partition.
+
+    Attributes:
+        acknowledged: resolves to the metadata of the batch's *first* record, or raises.
+        count: number of records.
+    """
+
+    acknowledged: asyncio.Future[RecordMetadata]
+    count: int
+
+
+class EventProducer(Service):
+    """Sends records so that each is in the log once, acknowledged by all in-sync replicas."""
+
+    def __init__(self, brokers: list[str], *, client_id: str = "forkast", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._brokers = brokers
+        self._client_id = client_id
+        self._producer: AIOKafkaProducer | None = None
+        self._batch_bytes = _BATCH_BYTES
+
+    async def on_start(self) -> None:
+        """Connect to the brokers."""
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._brokers,
+            client_id=self._client_id,
+            acks="all",
+            enable_idempotence=True,
+            max_batch_size=_REQUEST_BYTES_MAX,
+            max_request_size=_REQUEST_BYTES_MAX,
+            metadata_max_age_ms=10_000,
+            connections_max_idle_ms=86_400_000,
+        )
+        await producer.start()
+        self._producer = producer
+
+    async def on_stop(self) -> None:
+        """Send what is still buffered and disconnect."""
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            await producer.stop()
+
+    async def partition_count(self, topic: str) -> int:
+        """Number of partitions of ``topic``."""
+        return len(await self._connected().partitions_for(topic))
+
+    async def send(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        partition: int | None = None,
+        headers: Headers = (),
+    ) -> RecordMetadata:
+        """Send one record and return its metadata once the brokers have acknowledged it."""
+        return await self._connected().send_and_wait(
+            topic, key=key, value=value, partition=partition, headers=list(headers)
+        )
+
+    async def send_batch(self, topic: str, partition: int, records: Iterable[OutputRecord]) -> list[SentBatch]:
+        """Hand over ``records`` to be sent to one partition in this order; the acknowledgements come later."""
+        producer = self._connected()
+        sent: list[SentBatch] = []
+        builder = producer.create_batch()
+        for record in records:
+            if builder.size() >= self._batch_bytes or not _append(builder, record):
+                sent.append(await self._send(builder, topic, partition))
+                builder = producer.create_batch()
+                if not _append(builder, record):
+                    raise ValueError(f"a record for {topic} is larger than a request may be, {_REQUEST_BYTES_MAX} bytes")
+        if builder.record_count():
+            sent.append(await self._send(builder, topic, partition))
+        return sent
+
+    async def _send(self, builder: Any, topic: str, partition: int) -> SentBatch:
+        count = builder.record_count()
+        return SentBatch(await self._connected().send_batch(builder, topic, partition=partition), count)
+
+    def _connected(self) -> AIOKafkaProducer:
+        if self._producer is None:
+            raise RuntimeError("the producer is not started or already stopped")
+        return self._producer
+
+
+def _append(builder: Any, record: OutputRecord) -> bool:
+    metadata = builder.append(
+        key=record.key, value=record.value, timestamp=record.timestamp, headers=list(record.headers)
+    )
+    return metadata is not None

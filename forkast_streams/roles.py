@@ -1,0 +1,148 @@
+"""The four roles: for each a Faust app, its port, and the modules that make it up.
+
+The modules are named, not imported: they lie in layers above this one. ``faust -A forkast_streams.roles:engine
+worker`` works as ``forkast worker engine`` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import faust
+import mode
+from mode import Service
+
+from forkast_streams.config import Settings
+from forkast_streams.limits import BATCHES_QUEUED_MAX, FETCH_BYTES_MAX
+from forkast_streams.topics import APP_PREFIX
+from forkast_streams.transport import BatchTransport
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """One kind of worker.
+
+    Attributes:
+        name: also the last part of the app id, which is the Kafka consumer group.
+        port: default port of its web server.
+        modules: each has ``register(app)``, which adds its agents, services and routes.
+        consumes: whether it subscribes to topics.
+    """
+
+    name: str
+    port: int
+    modules: tuple[str, ...]
+    consumes: bool = True
+
+
+ROLES = {
+    role.name: role
+    for role in (
+        Role("engine", 3000, ("agents.match_orders", "web.health")),
+        Role("oms", 3001, ("web.orders", "web.health"), consumes=False),
+        Role("keeper", 3002, ("agents.keep_market_data", "web.order_book", "web.streams", "web.market_data", "web.health")),
+        Role("sink", 3003, ("agents.persist_events", "web.health")),
+    )
+}
+
+
+class ExchangeApp(faust.App):
+    """A Faust app with the exchange's settings.
+
+    Attributes:
+        role: what this worker is.
+        settings: where the servers are.
+        ready_checks: each returns None when its part is ready, else a sentence why not.
+    """
+
+    role: Role
+    settings: Settings
+    ready_checks: list[Callable[[], str | None]]
+    services: list[Service]
+
+    def run_service(self, service: Service) -> None:
+        """Start ``service`` before the consumer, and stop it after what was added later."""
+        self.services.append(service)
+
+    async def on_first_start(self) -> None:
+        """Start the services; the consumer comes after them."""
+        for service in self.services:
+            await self.add_runtime_dependency(service)
+        await super().on_first_start()
+
+
+def create_app(role_name: str, settings: Settings | None = None) -> ExchangeApp:
+    """Build the app of a role.
+
+    Args:
+        role_name: a key of ``ROLES``.
+        settings: default: from the environment.
+    """
+    role = ROLES[role_name]
+    settings = settings or Settings.from_env()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    app = ExchangeApp(APP_PREFIX + role.name, **_faust_settings(role, settings))
+    app.role = role
+    app.settings = settings
+    app.ready_checks = []
+    app.services = []
+    app.transport = BatchTransport(app.conf.broker_consumer, app)
+    for module in role.modules:
+        import_module(module).register(app)
+    return app
+
+
+def _faust_settings(role: Role, settings: Settings) -> dict[str, Any]:
+    """Faust's settings; those that are not its defaults each close a hole or a delay that was seen."""
+    return {
+        "broker": [f"kafka://{broker}" for broker in settings.broker_list],
+        "datadir": Path(settings.data_dir),
+        "store": "rocksdb://",
+        "version": 1,
+        "key_serializer": "raw",
+        "value_serializer": "raw",
+        # A static member is back after a crash without a rebalance and without waiting for its own time-out.
+        "consumer_group_instance_id": f"{role.name}-{settings.instance}" if role.consumes else None,
+        "broker_session_timeout": 10.0,
+        "broker_heartbeat_interval": 2.0,
+        "broker_rebalance_timeout": 30.0,
+        "broker_request_timeout": 30.0,
+        # An idle consumer must not leave the group: it would never come back.
+        "broker_max_poll_interval": 86_400.0,
+        "broker_commit_interval": 0.5,
+        "broker_max_poll_records": None,
+        "consumer_max_fetch_size": FETCH_BYTES_MAX,
+        "consumer_auto_offset_reset": "earliest",
+        "consumer_metadata_max_age_ms": 10_000,
+        "producer_metadata_max_age_ms": 10_000,
+        "consumer_connections_max_idle_ms": 86_400_000,
+        "producer_connections_max_idle_ms": 86_400_000,
+        "producer_request_timeout": 30.0,
+        "stream_buffer_maxsize": BATCHES_QUEUED_MAX,
+        "stream_wait_empty": True,
+        "stream_recovery_delay": 0.0,
+        "processing_guarantee": "at_least_once",
+        # A role that consumes nothing would have nothing to subscribe to, which Faust does not take.
+        "topic_disable_leader": role.consumes,
+        "topic_allow_declare": False,
+        "table_standby_replicas": 1 if role.consumes else 0,
+        "agent_supervisor": mode.CrashingSupervisor,
+        "web_bind": settings.host,
+        "web_host": settings.host,
+        "web_port": role.port,
+        "web_tables_enabled": False,
+        "web_router_enabled": False,
+        "web_metrics_enabled": False,
+        "web_stats_enabled": False,
+        "web_graph_enabled": False,
+    }
+
+
+def __getattr__(name: str) -> ExchangeApp:
+    if name in ROLES:
+        return create_app(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

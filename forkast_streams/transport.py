@@ -1,0 +1,214 @@
+"""Faust's Kafka transport, delivering whole fetched batches.
+
+A plain Faust agent pays about 100 µs a record for tasks, futures and queues. For topics made by ``batch_topic`` this
+transport delivers one message per fetch and partition, whose value is the tuple of the fetched records; assignment,
+rebalance, recovery, tables, agents and web stay Faust's. Private names of Faust 0.15.3 are used here and nowhere
+else; ``tests/unit/test_transport.py`` fails when one of them is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any
+
+import aiokafka
+import faust
+from faust.transport.consumer import ConsumerMessage
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, AppT, TopicT
+
+# aiokafka's own 1.5 s would hold the single fetch slot of a broker connection at a seek for that long.
+_FETCH_WAIT_MAX_MS = 100
+_IDLE_POLL_S = 0.05
+_REBALANCE_POLL_S = 0.1
+
+
+class _RawSchema(faust.Schema):
+    """Hands the records of a batch through undecoded."""
+
+    def loads_key(self, app: AppT, message: Any, **kwargs: Any) -> Any:
+        return message.key
+
+    def loads_value(self, app: AppT, message: Any, **kwargs: Any) -> Any:
+        return message.value
+
+
+def batch_topic(app: AppT, name: str) -> TopicT:
+    """Declare a topic whose events carry the records of one fetch from one partition, in order."""
+    transport = app.transport
+    assert isinstance(transport, BatchTransport), "set app.transport to a BatchTransport first"
+    transport.batch_topics.add(name)
+    return app.topic(name, schema=_RawSchema())
+
+
+class _ConsumerThread(driver.AIOKafkaConsumerThread):
+    def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = _FETCH_WAIT_MAX_MS
+        return consumer
+
+
+class BatchConsumer(driver.Consumer):
+    """Delivers batches, commits only what is acknowledged without a hole, and seeks to the restored positions."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._in_flight: dict[TP, deque[ConsumerMessage]] = defaultdict(deque)
+        super().__init__(*args, **kwargs)
+
+    def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def _is_batch(self, tp: TP) -> bool:
+        return tp.topic in self.transport.batch_topics
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:
+        if self.app.client_only:
+            return await super()._wait_next_records(timeout)
+        if not self.flow_active:
+            await self.wait(self.can_resume_flow)
+        active = set(self._get_active_partitions())
+        if self.app.rebalancing:
+            # Faust resumes the partitions before it has sought; what is fetched in between would be out of place.
+            active = {tp for tp in active if not self._is_batch(tp)}
+            timeout = min(timeout, _REBALANCE_POLL_S)
+        if not active:
+            # An empty set would mean all partitions to aiokafka.
+            await self.sleep(_IDLE_POLL_S)
+            return {}, active
+        return await self._getmany(active_partitions=active, timeout=timeout), active
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+        """Yield a batch per partition for batch topics, single messages for others (changelogs)."""
+        records, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        if not records or self.should_stop or not self.flow_active:
+            return
+
+        def is_stale() -> bool:
+            return not self.flow_active or self.app.consumer_generation_id != generation
+
+        others = {}
+        for key, fetched in records.items():
+            tp = TP(key.topic, key.partition)
+            if not self._is_batch(tp):
+                others[key] = fetched
+                continue
+            if is_stale():
+                return
+            if active is None or tp in active:
+                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+                message = self._batch_message(tp, fetched, generation)
+                self._in_flight[tp].append(message)
+                yield tp, message
+        for tp, record in self.scheduler.iterate(others):
+            if is_stale():
+                return
+            if active is None or tp in active or tp in self._buffered_partitions:
+                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+                yield tp, self._to_message(tp, record)
+
+    def _batch_message(self, tp: TP, records: list[Any], generation: int) -> ConsumerMessage:
+        last = records[-1]
+        return ConsumerMessage(
+            tp.topic,
+            tp.partition,
+            last.offset,
+            last.timestamp / 1000,
+            last.timestamp_type,
+            (),
+            None,
+            tuple(records),
+            None,
+            0,
+            0,
+            tp,
+            generation_id=generation,
+        )
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        # The offsets between the last records of two batches are no gap.
+        if not self._is_batch(tp):
+            await super()._add_gap(tp, offset_from, offset_to)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if not self._is_batch(tp):
+            return super()._new_offset(tp)
+        self._acked[tp].clear()
+        self._acked_index[tp].clear()
+        waiting, last = self._in_flight[tp], None
+        while waiting and waiting[0].acked:
+            last = waiting.popleft().offset
+        return None if last is None else last + 1
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """Let the full queue of a batch topic block the conductor: that is the back-pressure."""
+        if not self._is_batch(tp):
+            super().on_buffer_full(tp)
+
+    async def perform_seek(self) -> None:
+        """Seek the batch partitions to where their restored state says; the committed offset is only a hint."""
+        await super().perform_seek()
+        self._in_flight.clear()
+        restore = self.transport.restore_positions
+        assigned = {tp for tp in self.assignment() if self._is_batch(tp)}
+        if restore is not None and assigned:
+            for tp, offset in (await restore(assigned)).items():
+                await self.seek(tp, offset)
+
+    async def wait_empty(self) -> None:
+        """Let the agents finish and make durable what they have in hand, then commit; on revocation and at stop."""
+        for drain in self.transport.drains:
+            await drain()
+        await self.commit()
+        self._in_flight.clear()
+        self._unacked_messages.clear()
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Commit what is acknowledged before the partitions go."""
+        await super().on_partitions_revoked(revoked)
+        for tp in revoked:
+            self._in_flight.pop(tp, None)
+
+
+class BatchTransport(driver.Transport):
+    """The transport with its hooks.
+
+    Attributes:
+        batch_topics: names of the topics that are delivered in batches.
+        restore_positions: called after each rebalance with the assigned batch partitions; returns the offset from
+            which each must be read.
+        drains: called before partitions go and before the worker stops.
+    """
+
+    Consumer = BatchConsumer
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.batch_topics: set[str] = set()
+        self.restore_positions: Callable[[set[TP]], Awaitable[Mapping[TP, int]]] | None = None
+        self.drains: list[Callable[[], Awaitable[None]]] = []
+
+
+class Idle:
+    """Tells whether an agent is inside a batch, so that a drain can wait for its end."""
+
+    def __init__(self) -> None:
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __enter__(self) -> None:
+        self._idle.clear()
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._idle.set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the agent is between two batches."""
+        return self._idle.is_set()
+
+    async def wait(self) -> None:
+        """Return when the agent is between two batches."""
+        await self._idle.wait()

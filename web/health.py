@@ -1,0 +1,39 @@
+"""``GET /health`` and ``GET /ready`` of every role."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from forkast_streams.roles import ExchangeApp
+
+
+class Health:
+    """Alive is answering at all; ready is recovered, assigned and caught up."""
+
+    def __init__(self, app: ExchangeApp) -> None:
+        self._app = app
+
+    async def health(self, request: web.Request) -> web.Response:
+        """200 as long as the process answers."""
+        return web.json_response({"role": self._app.role.name, "status": "up"})
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """200 when the role does its work, else 503 with the reasons."""
+        reasons = self._why_not_ready()
+        body = {"role": self._app.role.name, "ready": not reasons, "reasons": reasons}
+        return web.json_response(body, status=503 if reasons else 200)
+
+    def _why_not_ready(self) -> list[str]:
+        app = self._app
+        if not app.started:
+            return ["starting"]
+        if app.rebalancing or (app.role.consumes and not app.tables.actives_ready):
+            return ["partitions are being assigned and recovered"]
+        return [reason for check in app.ready_checks if (reason := check()) is not None]
+
+
+def register(app: ExchangeApp) -> None:
+    """Add the two routes."""
+    health = Health(app)
+    app.web.web_app.router.add_get("/health", health.health)
+    app.web.web_app.router.add_get("/ready", health.ready)
