@@ -1,0 +1,59 @@
+# One command each. `make setup` needs Python 3.11 with venv and pip, and the network; nothing else.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_NO_INPUT := 1
+
+.PHONY: help setup run test check format lock clean
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP) ## Install everything into .venv and fetch Kafka; does nothing when up to date
+
+$(STAMP): requirements.lock pyproject.toml forkast_streams/devstack/kafka_jars.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
+		{ echo "Python 3.11 is needed: install it, or name it as in 'make setup PYTHON=/path/to/python3.11'."; exit 1; }
+	@echo "Making the environment in $(VENV)"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || \
+		$(PYTHON) -m venv --clear $(VENV) >/dev/null 2>&1 || \
+		{ rm -rf $(VENV); echo "Python's venv module does not work here: run 'apt install python3-venv'."; exit 1; }
+	@echo "Installing the packages of requirements.lock, each checked against its hash"
+	@sed -n '/^uv==/,/[0-9a-f]$$/p' requirements.lock > $(VENV)/uv.lock
+	@{ $(BIN)/python -m pip install --quiet --require-hashes --requirement $(VENV)/uv.lock && \
+		$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock; } || \
+		{ echo "uv cannot reach the packages; trying pip, which takes longer" && \
+		$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock; }
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@echo "Fetching Apache Kafka, each jar checked against its hash"
+	@$(BIN)/python -m forkast_streams.devstack
+	@touch $@
+	@echo "Ready: 'make run' starts the exchange, 'make test' runs the tests"
+
+run: setup ## Start the exchange with its servers
+	$(BIN)/forkast up
+
+test: setup ## Run all tests
+	$(BIN)/python -m pytest
+
+check: setup ## Lint, check formatting, types and the direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Format the code and sort its imports
+	$(BIN)/ruff check --fix --select I .
+	$(BIN)/ruff format .
+
+lock: setup ## Resolve the versions in pyproject.toml into requirements.lock
+	$(BIN)/uv pip compile --python $(BIN)/python --extra dev --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock pyproject.toml
+
+clean: ## Remove the environment and all that tools have left; data/ stays
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

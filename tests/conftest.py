@@ -1,0 +1,41 @@
+"""Fixtures for every test: one set of real servers for the whole run."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from forkast_streams.devstack import Stack
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _finalizers_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the run as Ctrl-C does, so that servers are stopped then, too."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """Kafka, Postgres and Redis on free ports, shared by the run; make topics and names of your own."""
+    # Not below pytest's folders, which are closed to the user that Postgres has when we are root.
+    folder = Path(tempfile.mkdtemp(prefix="forkast-test-"))
+    stack = Stack(folder, "auto")
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack_env(stack: Stack) -> dict[str, str]:
+    """The servers' addresses under the names that processes read: ``KAFKA_BROKERS`` and so on."""
+    return stack.env()
