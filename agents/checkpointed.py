@@ -202,9 +202,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         await self._check_input(mine)
         if self._on_loaded is not None:
             await self._on_loaded({p: assigned.state for p, assigned in self.partitions.items()})
-        log.info(
-            "%s: loaded partitions %s in %.2f s", self.topic, mine or "(none)", time.monotonic() - started
-        )
+        log.info("%s: loaded partitions %s in %.2f s", self.topic, mine or "(none)", time.monotonic() - started)
 
     def _restore(self, partition: int, count: int) -> Assigned[StateT]:
         recovered = recover(self.table.read(partition))
@@ -236,9 +234,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
                 )
 
     async def _restore_positions(self, tps: set[TP]) -> Mapping[TP, int]:
-        return {
-            tp: self.partitions[tp.partition].state.next_offset for tp in tps if tp.partition in self.partitions
-        }
+        return {tp: self.partitions[tp.partition].state.next_offset for tp in tps if tp.partition in self.partitions}
 
     def _why_not_ready(self) -> str | None:
         for partition, assigned in self.partitions.items():

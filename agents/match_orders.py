@@ -18,9 +18,7 @@ class OrderMatcher:
     def __init__(self, producer: EventProducer) -> None:
         self._producer = producer
 
-    async def process(
-        self, partition: int, engine: EnginePartition, records: tuple[Any, ...]
-    ) -> list[SentBatch]:
+    async def process(self, partition: int, engine: EnginePartition, records: tuple[Any, ...]) -> list[SentBatch]:
         """Process ``records`` in one go, then hand over their outputs."""
         outputs = engine.process(records)
         send = self._producer.send_batch

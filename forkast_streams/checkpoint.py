@@ -23,7 +23,6 @@ from typing import Any, Protocol, Self
 
 import msgspec
 
-from forkast_streams.errors import CorruptLog
 from forkast_streams.limits import BASE_SLICE_MIN, BASE_SLICES_MAX, CHECKPOINT_CHUNK_BYTES, JOURNAL_ROWS_MAX
 
 Key = int | str
@@ -104,8 +103,8 @@ class Recovered:
     """What the rows of a partition hold.
 
     Attributes:
-        newest: the segment the state is at; None when there is no usable one.
-        rows_seen: how many rows were there.
+        newest: the segment the state is at; None when no chain is complete: the state is that of an unread input.
+        row_keys: the keys of all rows, whether of use or not.
     """
 
     newest: SegmentId | None
@@ -114,7 +113,6 @@ class Recovered:
     entries: dict[Key, Any]
     journal: Journal
     row_keys: list[bytes]
-    rows_seen: int
 
 
 @dataclass(slots=True)
@@ -204,7 +202,7 @@ class Checkpointer:
 
     def _journal_rows(self, state: Checkpointed, this: SegmentId) -> list[tuple[bytes, bytes]]:
         """Rows for what is new in the journal; many small rows of a block become one."""
-        rows = []
+        rows: list[tuple[bytes, bytes]] = []
         for generation, added in state.take_journal():
             if generation != self._block.generation:
                 self._block = _OpenBlock(generation)
@@ -228,7 +226,13 @@ class Checkpointer:
         return rows
 
     def _journal_key(self, this: SegmentId, generation: int, number: int) -> bytes:
-        return b"%03d.j.%020d.%08x.%010d.%04d" % (self.partition, this.reached, this.writer, generation, number)
+        return b"%03d.j.%020d.%08x.%010d.%04d" % (
+            self.partition,
+            this.reached,
+            this.writer,
+            generation,
+            number,
+        )
 
     def _forget_generations(self, oldest: int, this: SegmentId) -> None:
         for generation in [known for known in self._journal_keys if known < oldest]:
@@ -249,11 +253,7 @@ class Checkpointer:
 
 
 def recover(rows: Mapping[bytes, bytes]) -> Recovered:
-    """Find the newest complete chain among ``rows`` (all of one partition) and put it together.
-
-    Raises:
-        CorruptLog: there are segments, but no chain of them is complete.
-    """
+    """Find the newest complete chain among ``rows`` (all of one partition) and put it together."""
     segments = _complete_segments(rows)
     for newest in sorted(segments, reverse=True):
         chain = _chain_to(newest, segments)
@@ -270,14 +270,8 @@ def recover(rows: Mapping[bytes, bytes]) -> Recovered:
                 entries,
                 _journal_up_to(newest.reached, rows),
                 list(rows),
-                len(rows),
             )
-    if segments or rows:
-        raise CorruptLog(
-            f"none of the {len(segments)} checkpoint segments of this partition is at the end of a complete chain; "
-            "delete the local folder to take the rows from the changelog again."
-        )
-    return Recovered(None, None, None, {}, [], list(rows), len(rows))
+    return Recovered(None, None, None, {}, [], list(rows))
 
 
 def _complete_segments(rows: Mapping[bytes, bytes]) -> dict[SegmentId, _Segment]:

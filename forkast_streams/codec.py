@@ -45,25 +45,25 @@ _COMMANDS: Final = frozenset({"CANCEL", "AMEND", "SYMBOL"})
 _INT32_MAX: Final = 2**31 - 1
 
 
-class _WireCommand(Struct, gc=False):
+class _WireCommand(Struct, gc=False, rename="camel"):
     """Any command as it stands on the wire; what a command needs of it is checked afterwards."""
 
-    symbolId: int
+    symbol_id: int
     command: str | None = None
     id: str = ""
-    orderId: str = ""
-    userId: int = 0
+    order_id: str = ""
+    user_id: int = 0
     type: str = ""
     side: str = ""
     # Untyped, so that the decoder hands over the number's own text instead of a float.
     quantity: Any = None
     price: Any = None
-    timeInForce: str = GTC
-    clientOrderId: str | None = None
-    commandId: str | None = None
+    time_in_force: str = GTC
+    client_order_id: str | None = None
+    command_id: str | None = None
     symbol: str = ""
-    tickSize: Any = UNSET
-    lotSize: Any = UNSET
+    tick_size: Any = UNSET
+    lot_size: Any = UNSET
     status: str | UnsetType = UNSET
 
 
@@ -84,9 +84,9 @@ def decode_command(value: bytes | None) -> Command:
         raise InvalidRecord("INVALID_SHAPE", str(exc)) from None
     except (msgspec.DecodeError, ValueError, RecursionError, ArithmeticError) as exc:
         raise InvalidRecord("INVALID_JSON", f"the value is not JSON: {exc}") from None
-    command_id = wire.commandId
-    if not 0 < wire.symbolId <= _INT32_MAX:
-        raise InvalidRecord("UNKNOWN_SYMBOL", f"symbolId must be a positive integer, was {wire.symbolId}")
+    command_id = wire.command_id
+    if not 0 < wire.symbol_id <= _INT32_MAX:
+        raise InvalidRecord("UNKNOWN_SYMBOL", f"symbolId must be a positive integer, was {wire.symbol_id}")
     if command_id is not None and not _TOKEN.fullmatch(command_id):
         raise InvalidRecord("INVALID_ID", "commandId must be 1 to 36 letters, digits, '-' or '_'")
     if wire.command is None:
@@ -95,13 +95,13 @@ def decode_command(value: bytes | None) -> Command:
         return _define_symbol(wire)
     if wire.command not in _COMMANDS:
         raise InvalidRecord("UNKNOWN_COMMAND", f"command must be CANCEL, AMEND or SYMBOL, was {wire.command[:40]}")
-    order_id = _order_id(wire.orderId)
-    _check_user(wire.userId)
+    order_id = _order_id(wire.order_id)
+    _check_user(wire.user_id)
     if wire.command == "CANCEL":
-        return Cancel(wire.symbolId, order_id, wire.userId, command_id)
+        return Cancel(wire.symbol_id, order_id, wire.user_id, command_id)
     price = None if wire.price is None else _number("price", wire.price)
     quantity = None if wire.quantity is None else _number("quantity", wire.quantity)
-    return Amend(wire.symbolId, order_id, wire.userId, price, quantity, command_id)
+    return Amend(wire.symbol_id, order_id, wire.user_id, price, quantity, command_id)
 
 
 def _new_order(wire: _WireCommand) -> NewOrder:
@@ -109,22 +109,22 @@ def _new_order(wire: _WireCommand) -> NewOrder:
         raise InvalidRecord("INVALID_ENUM", "type must be LIMIT or MARKET")
     if wire.side not in (BUY, SELL):
         raise InvalidRecord("INVALID_ENUM", "side must be BUY or SELL")
-    if wire.timeInForce not in (GTC, IOC):
+    if wire.time_in_force not in (GTC, IOC):
         raise InvalidRecord("INVALID_ENUM", "timeInForce must be GTC or IOC")
-    if wire.clientOrderId is not None and not _TOKEN.fullmatch(wire.clientOrderId):
+    if wire.client_order_id is not None and not _TOKEN.fullmatch(wire.client_order_id):
         raise InvalidRecord("INVALID_ID", "clientOrderId must be 1 to 36 letters, digits, '-' or '_'")
-    _check_user(wire.userId)
+    _check_user(wire.user_id)
     return NewOrder(
-        wire.symbolId,
+        wire.symbol_id,
         _order_id(wire.id),
-        wire.userId,
+        wire.user_id,
         wire.type,
         wire.side,
         _number("quantity", wire.quantity),
         None if wire.price is None else _number("price", wire.price),
-        wire.timeInForce,
-        wire.clientOrderId,
-        wire.commandId,
+        wire.time_in_force,
+        wire.client_order_id,
+        wire.command_id,
     )
 
 
@@ -133,8 +133,8 @@ def _define_symbol(wire: _WireCommand) -> DefineSymbol:
         raise InvalidRecord("INVALID_SHAPE", "symbol must be a name of 1 to 32 characters")
     if wire.status not in STATUSES:
         raise InvalidRecord("INVALID_ENUM", f"status must be one of {', '.join(sorted(STATUSES))}")
-    tick_size, lot_size = _step("tickSize", wire.tickSize), _step("lotSize", wire.lotSize)
-    return DefineSymbol(wire.symbolId, wire.symbol, tick_size, lot_size, str(wire.status), wire.commandId)
+    tick_size, lot_size = _step("tickSize", wire.tick_size), _step("lotSize", wire.lot_size)
+    return DefineSymbol(wire.symbol_id, wire.symbol, tick_size, lot_size, str(wire.status), wire.command_id)
 
 
 def _order_id(text: str) -> str:
@@ -178,15 +178,14 @@ def _step(field: str, value: object) -> Decimal:
     return number.normalize()
 
 
-def encode_events(
-    events: list[Event], symbol: Symbol, partition: int, offset: int, timestamp: int
-) -> list[bytes]:
+def encode_events(events: list[Event], symbol: Symbol, partition: int, offset: int, timestamp: int) -> list[bytes]:
     """Encode the events of one command as ``orders.exchange`` values and give each its sequence.
 
     Args:
         events: all events of the command, in order.
         symbol: the command's symbol; its ``sequence`` is counted up by one an event.
-        partition: partition of the command's record, ``offset`` its place there.
+        partition: partition of the command's record.
+        offset: its place there.
         timestamp: milliseconds, the exchange's time of the command.
     """
     count = len(events)
@@ -236,7 +235,7 @@ def _encode_trade(event: TradeExecuted, symbol: Symbol, timestamp: int) -> tuple
     )
 
 
-def _encode_cancelled(event: OrderCancelled, symbol: Symbol, timestamp: int) -> tuple[str, str]:
+def _encode_cancelled(event: OrderCancelled, symbol: Symbol, _timestamp: int) -> tuple[str, str]:
     price = "null" if event.price_ticks is None else f'"{symbol.ticks.text(event.price_ticks)}"'
     lots = symbol.lots.text
     return "CANCEL", (
@@ -246,7 +245,7 @@ def _encode_cancelled(event: OrderCancelled, symbol: Symbol, timestamp: int) -> 
     )
 
 
-def _encode_amended(event: OrderAmended, symbol: Symbol, timestamp: int) -> tuple[str, str]:
+def _encode_amended(event: OrderAmended, symbol: Symbol, _timestamp: int) -> tuple[str, str]:
     ticks, lots = symbol.ticks.text, symbol.lots.text
     return "AMEND", (
         f'{{"id":"{event.order_id}","userId":{event.user_id},"side":"{event.side}",'
@@ -257,7 +256,7 @@ def _encode_amended(event: OrderAmended, symbol: Symbol, timestamp: int) -> tupl
     )
 
 
-def _encode_rejected(event: CommandRejected, symbol: Symbol, timestamp: int) -> tuple[str, str]:
+def _encode_rejected(event: CommandRejected, _symbol: Symbol, _timestamp: int) -> tuple[str, str]:
     command = event.command
     data: dict[str, Any] = {}
     if isinstance(command, DefineSymbol):
@@ -280,8 +279,13 @@ def _encode_rejected(event: CommandRejected, symbol: Symbol, timestamp: int) -> 
     return "REJECT", msgspec.json.encode(data).decode()
 
 
-def _encode_symbol(event: SymbolDefined, symbol: Symbol, timestamp: int) -> tuple[str, str]:
-    data = {"symbol": event.name, "tickSize": event.tick_size, "lotSize": event.lot_size, "status": event.status}
+def _encode_symbol(event: SymbolDefined, _symbol: Symbol, _timestamp: int) -> tuple[str, str]:
+    data = {
+        "symbol": event.name,
+        "tickSize": event.tick_size,
+        "lotSize": event.lot_size,
+        "status": event.status,
+    }
     if event.command_id is not None:
         data["commandId"] = event.command_id
     return "SYMBOL", msgspec.json.encode(data).decode()

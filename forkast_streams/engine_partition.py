@@ -21,18 +21,27 @@ Headers = Sequence[tuple[str, bytes]]
 
 
 class InputRecord(Protocol):
-    """What the engine reads of a consumed record; aiokafka's ConsumerRecord is one."""
+    """What the engine reads of a consumed record; aiokafka's ConsumerRecord is one. Times are in milliseconds."""
 
     @property
-    def offset(self) -> int: ...
+    def offset(self) -> int:
+        """Place in the partition."""
+
     @property
-    def timestamp(self) -> int: ...
+    def timestamp(self) -> int:
+        """When the log took the record."""
+
     @property
-    def key(self) -> bytes | None: ...
+    def key(self) -> bytes | None:
+        """The symbol id as text."""
+
     @property
-    def value(self) -> bytes | None: ...
+    def value(self) -> bytes | None:
+        """The command."""
+
     @property
-    def headers(self) -> Headers: ...
+    def headers(self) -> Headers:
+        """Names and values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +124,7 @@ class EnginePartition:
         if symbol_id not in self.engine.symbols and type(command) is not DefineSymbol:
             raise InvalidRecord("UNKNOWN_SYMBOL", f"no symbol {symbol_id} was defined; `forkast init` defines them")
         events = self.engine.process(command, record.offset, self.clock)
-        values = encode_events(
-            events, self.engine.symbols[symbol_id], self.partition, record.offset, self.clock
-        )
+        values = encode_events(events, self.engine.symbols[symbol_id], self.partition, record.offset, self.clock)
         clock = self.clock
         outputs.events.extend([OutputRecord(key, value, clock) for value in values])
 
@@ -192,9 +199,7 @@ class EnginePartition:
     def take_journal(self) -> Journal:
         """Order ids used since the last call, 16 bytes each."""
         fresh, self.engine.seen.fresh = self.engine.seen.fresh, {}
-        return [
-            (generation, bytes.fromhex("".join(ids).replace("-", ""))) for generation, ids in fresh.items()
-        ]
+        return [(generation, bytes.fromhex("".join(ids).replace("-", ""))) for generation, ids in fresh.items()]
 
     def oldest_generation(self) -> int:
         """The generation before the current one still matters."""
@@ -221,13 +226,26 @@ class EnginePartition:
         self._restore_seen(seen_numbers, journal)
         found = sum(len(book.orders) for book in engine.books.values())
         if found != resting:
-            raise CorruptLog(f"partition {partition}: the checkpoint has {found} resting orders, its head says {resting}.")
+            raise CorruptLog(
+                f"partition {partition}: the checkpoint has {found} resting orders, its head says {resting}."
+            )
         return self
 
     def _restore_orders(self, entries: Iterable[tuple[Key, Any]]) -> None:
         orders = []
         for offset, row in entries:
-            symbol_id, order_id, user_id, side, price, quantity, remaining, rank, timestamp, client_order_id = row
+            (
+                symbol_id,
+                order_id,
+                user_id,
+                side,
+                price,
+                quantity,
+                remaining,
+                rank,
+                timestamp,
+                client_order_id,
+            ) = row
             order = Order(
                 int(offset), symbol_id, _uuid_text(order_id), user_id, side, price, quantity, remaining, timestamp,
                 client_order_id,
@@ -248,9 +266,7 @@ class EnginePartition:
         ids: dict[int, set[str]] = {}
         for generation, blob in journal:
             text = blob.hex()
-            ids.setdefault(generation, set()).update(
-                [_dashed(text[at : at + 32]) for at in range(0, len(text), 32)]
-            )
+            ids.setdefault(generation, set()).update([_dashed(text[at : at + 32]) for at in range(0, len(text), 32)])
         seen.current = ids.get(seen.generation, set())
         seen.previous = ids.get(seen.generation - 1, set())
         found = [len(seen.current), len(seen.previous)]

@@ -90,7 +90,9 @@ class EventProducer(Service):
                 sent.append(await self._send(builder, topic, partition))
                 builder = producer.create_batch()
                 if not _append(builder, record):
-                    raise ValueError(f"a record for {topic} is larger than a request may be, {_REQUEST_BYTES_MAX} bytes")
+                    raise ValueError(
+                        f"a record for {topic} is larger than a request may be, {_REQUEST_BYTES_MAX} bytes"
+                    )
         if builder.record_count():
             sent.append(await self._send(builder, topic, partition))
         return sent

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import aiokafka
 import faust
@@ -28,10 +28,12 @@ _REBALANCE_POLL_S = 0.1
 class _RawSchema(faust.Schema):
     """Hands the records of a batch through undecoded."""
 
-    def loads_key(self, app: AppT, message: Any, **kwargs: Any) -> Any:
+    def loads_key(self, _app: AppT, message: Any, **_: Any) -> Any:
+        """The key as it is."""
         return message.key
 
-    def loads_value(self, app: AppT, message: Any, **kwargs: Any) -> Any:
+    def loads_value(self, _app: AppT, message: Any, **_: Any) -> Any:
+        """The tuple of records."""
         return message.value
 
 
@@ -63,7 +65,7 @@ class BatchConsumer(driver.Consumer):
     def _is_batch(self, tp: TP) -> bool:
         return tp.topic in self.transport.batch_topics
 
-    async def _wait_next_records(self, timeout: float) -> tuple[Any, Any]:
+    async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 - the overridden method has it
         if self.app.client_only:
             return await super()._wait_next_records(timeout)
         if not self.flow_active:
@@ -79,7 +81,7 @@ class BatchConsumer(driver.Consumer):
             return {}, active
         return await self._getmany(active_partitions=active, timeout=timeout), active
 
-    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 - as above
         """Yield a batch per partition for batch topics, single messages for others (changelogs)."""
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
@@ -134,7 +136,7 @@ class BatchConsumer(driver.Consumer):
 
     def _new_offset(self, tp: TP) -> int | None:
         if not self._is_batch(tp):
-            return super()._new_offset(tp)
+            return cast("int | None", super()._new_offset(tp))
         self._acked[tp].clear()
         self._acked_index[tp].clear()
         waiting, last = self._in_flight[tp], None

@@ -27,9 +27,7 @@ class SegmentTable(faust.Table):
     """Checkpoint rows by key, one RocksDB a partition."""
 
     def __init__(self, app: Any, name: str, **kwargs: Any) -> None:
-        super().__init__(
-            app, name=name, key_type=bytes, value_type=bytes, options=dict(_ROCKSDB_OPTIONS), **kwargs
-        )
+        super().__init__(app, name=name, key_type=bytes, value_type=bytes, options=dict(_ROCKSDB_OPTIONS), **kwargs)
         self._expected: dict[int, int] = {}
         self._disputed: set[int] = set()
 

@@ -13,11 +13,11 @@ class Health:
     def __init__(self, app: ExchangeApp) -> None:
         self._app = app
 
-    async def health(self, request: web.Request) -> web.Response:
+    async def health(self, _request: web.Request) -> web.Response:
         """200 as long as the process answers."""
         return web.json_response({"role": self._app.role.name, "status": "up"})
 
-    async def ready(self, request: web.Request) -> web.Response:
+    async def ready(self, _request: web.Request) -> web.Response:
         """200 when the role does its work, else 503 with the reasons."""
         reasons = self._why_not_ready()
         body = {"role": self._app.role.name, "ready": not reasons, "reasons": reasons}

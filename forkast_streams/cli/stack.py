@@ -34,9 +34,7 @@ class Ports(StrEnum):
 
 DataDir = Annotated[
     Path,
-    typer.Option(
-        "--data-dir", envvar="FORKAST_DATA_DIR", help="Folder of the servers' data, logs and ports."
-    ),
+    typer.Option("--data-dir", envvar="FORKAST_DATA_DIR", help="Folder of the servers' data, logs and ports."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 DEFAULT_DATA_DIR = Path("data")
@@ -47,9 +45,7 @@ def up(
     data_dir: DataDir = DEFAULT_DATA_DIR,
     ports: Annotated[
         Ports | None,
-        typer.Option(
-            help="Well-known ports (9092, 5432, 6379), or free ones. Not given: as last time, else default."
-        ),
+        typer.Option(help="Well-known ports (9092, 5432, 6379), or free ones. Not given: as last time, else default."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -268,14 +268,22 @@ class MatchingEngine:
         symbol.status = command.status
         return [
             SymbolDefined(
-                symbol.name, f"{command.tick_size:f}", f"{command.lot_size:f}", symbol.status, command.command_id
+                symbol.name,
+                f"{command.tick_size:f}",
+                f"{command.lot_size:f}",
+                symbol.status,
+                command.command_id,
             )
         ]
 
     def add_symbol(self, symbol_id: int, name: str, rules: DefineSymbol) -> Symbol:
         """Add a symbol with an empty book."""
         symbol = Symbol(
-            symbol_id, name, Grid(rules.tick_size, PRICE_MAX), Grid(rules.lot_size, QUANTITY_MAX), rules.status
+            symbol_id,
+            name,
+            Grid(rules.tick_size, PRICE_MAX),
+            Grid(rules.lot_size, QUANTITY_MAX),
+            rules.status,
         )
         self.symbols[symbol_id] = symbol
         self.books[symbol_id] = OrderBook()

@@ -238,9 +238,7 @@ def test_a_server_that_cannot_start_shows_its_log_and_stops_the_others(folder: P
     """The error has the log's last lines, where the server says why; the stack is not half up."""
     (folder / "redis" / "appendonlydir").mkdir(parents=True)
     (folder / "redis" / "appendonlydir" / "appendonly.aof.manifest").write_text("broken")
-    with pytest.raises(
-        SetupError, match=r"Redis ended while it started: read its log .*redis\.log(?s:.*)manifest"
-    ):
+    with pytest.raises(SetupError, match=r"Redis ended while it started: read its log .*redis\.log(?s:.*)manifest"):
         Stack(folder, "auto").start()
     assert not processes_of(folder)
 
@@ -248,9 +246,7 @@ def test_a_server_that_cannot_start_shows_its_log_and_stops_the_others(folder: P
 def forkast_stack(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the commands as a program of their own."""
     program = "from forkast_streams.cli.stack import app; app()"
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
 
 
 def test_commands_in_separate_processes_work_on_one_stack(folder: Path) -> None:
@@ -263,9 +259,7 @@ def test_commands_in_separate_processes_work_on_one_stack(folder: Path) -> None:
     assert status.returncode == 0
     assert [server["answers"] for server in json.loads(status.stdout)] == [True] * 3
     exports = forkast_stack("env", *where).stdout
-    shell = subprocess.run(
-        ["sh", "-c", f'{exports}\necho "$DATABASE_URL"'], capture_output=True, text=True, check=True
-    )
+    shell = subprocess.run(["sh", "-c", f'{exports}\necho "$DATABASE_URL"'], capture_output=True, text=True, check=True)
     assert shell.stdout.strip() == json.loads(up.stdout)["DATABASE_URL"]
     assert forkast_stack("up", *where).returncode == 0
     assert forkast_stack("down", *where).returncode == 0

@@ -42,9 +42,7 @@ def order_command(symbol_id: int = 1, **changes: Any) -> dict[str, Any]:
 def records_of(commands: Iterator[dict[str, Any]] | list[dict[str, Any]], *, first_offset: int = 0) -> list[Record]:
     """Records as a producer keyed by symbol would have written them."""
     return [
-        Record(
-            first_offset + at, START_MS + at, str(command["symbolId"]).encode(), json.dumps(command).encode()
-        )
+        Record(first_offset + at, START_MS + at, str(command["symbolId"]).encode(), json.dumps(command).encode())
         for at, command in enumerate(commands)
     ]
 
@@ -58,7 +56,12 @@ def mixed_flow(count: int, *, seed: int = 1, symbol_id: int = 1) -> Iterator[dic
         kind = chance.random()
         if kind < 0.3 and placed:
             order = chance.choice(placed)
-            yield {"command": "CANCEL", "symbolId": symbol_id, "orderId": order["id"], "userId": order["userId"]}
+            yield {
+                "command": "CANCEL",
+                "symbolId": symbol_id,
+                "orderId": order["id"],
+                "userId": order["userId"],
+            }
         elif kind < 0.4 and placed:
             order = chance.choice(placed)
             change = chance.choice([{"quantity": chance.randint(1, 30)}, {"price": f"{chance.randint(98, 102)}.50"}])

@@ -110,8 +110,6 @@ def test_an_unreachable_registry_gives_the_remedy(
     """One sentence says which jar, why, and what to do; no half-written file stays."""
     lock_of(b"content")
     monkeypatch.setattr("urllib.request.urlopen", Registry(*[OSError("no route to host")] * 4).open)
-    with pytest.raises(
-        SetupError, match=r"a-1\.jar could not be fetched \(no route to host\): check the network"
-    ):
+    with pytest.raises(SetupError, match=r"a-1\.jar could not be fetched \(no route to host\): check the network"):
         jars.ensure_jars(tmp_path / "jars", show_progress=False)
     assert not list((tmp_path / "jars").iterdir())

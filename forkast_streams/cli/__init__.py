@@ -1,0 +1,34 @@
+"""The ``forkast`` command."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from forkast_streams.cli import book, init, orders, replay, stack, up, worker
+from forkast_streams.errors import ForkastError
+
+app = typer.Typer(
+    name="forkast",
+    help="An open exchange on Kafka, Postgres and Redis.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(up.up)
+app.command()(init.init)
+app.command()(worker.worker)
+app.command()(book.book)
+app.add_typer(orders.app, name="order")
+app.add_typer(replay.app, name="replay")
+app.add_typer(stack.app, name="stack")
+
+
+def main() -> None:
+    """Run the command line; an error made on purpose is one sentence and exit status 1."""
+    try:
+        app()
+    except ForkastError as exc:
+        typer.echo(str(exc), err=True)
+        sys.exit(1)

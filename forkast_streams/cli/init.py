@@ -1,0 +1,40 @@
+"""``forkast init``: prepare the topics and the database."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from forkast_streams.config import Settings
+from forkast_streams.reference_data import publish_symbols
+from forkast_streams.storage.postgres import prepare_database
+from forkast_streams.topics import PARTITIONS_DEFAULT, ensure_topics
+
+
+def init(
+    partitions: Annotated[int, typer.Option(min=1, max=1000, help="Partitions of new topics.")] = PARTITIONS_DEFAULT,
+    demo_users: Annotated[
+        bool, typer.Option(help="Create the ten demo users, whose passwords everybody knows.")
+    ] = False,
+) -> None:
+    """Create what is missing: topics, tables, symbols. Running it again changes nothing that is there.
+
+    Example:
+        forkast init --demo-users
+    """
+    for sentence in asyncio.run(prepare(Settings.from_env(), partitions=partitions, demo_users=demo_users)):
+        typer.echo(sentence)
+
+
+async def prepare(settings: Settings, *, partitions: int, demo_users: bool) -> list[str]:
+    """Prepare topics, database and symbols; return a sentence for each thing done."""
+    created = await ensure_topics(settings.broker_list, partitions=partitions)
+    await prepare_database(settings.database_url, demo_users=demo_users)
+    symbols = await publish_symbols(settings)
+    return [
+        f"Topics: {', '.join(created)} created." if created else "Topics: all there.",
+        "Database: schema and symbols are there" + (", demo users too." if demo_users else "."),
+        f"Symbols: {len(symbols)} published to the log ({', '.join(symbols)}).",
+    ]

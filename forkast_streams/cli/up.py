@@ -1,0 +1,76 @@
+"""``forkast up``: the servers and the four roles under one supervisor, in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from forkast_streams.cli.init import prepare
+from forkast_streams.cli.stack import Ports
+from forkast_streams.config import Settings
+from forkast_streams.devstack import Stack
+from forkast_streams.supervisor import RoleProcess, Supervisor, choose_ports
+from forkast_streams.topics import PARTITIONS_DEFAULT
+
+console = Console(stderr=True)
+
+
+def up(
+    data_dir: Annotated[Path, typer.Option(help="Folder of all data and logs.", envvar="FORKAST_DATA_DIR")] = Path(
+        "data"
+    ),
+    ports: Annotated[
+        Ports | None,
+        typer.Option(help="Well-known ports, or free ones. Not given: as last time, else default."),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address the web servers listen on.", envvar="FORKAST_HOST")] = "127.0.0.1",
+    demo_users: Annotated[bool, typer.Option(help="Create the ten demo users.")] = True,
+) -> None:
+    """Start Kafka, Postgres, Redis and the exchange; Ctrl-C stops them all.
+
+    Example:
+        forkast up --data-dir ./data --ports auto
+    """
+    # Until the supervisor handles signals, SIGTERM has to unwind as Ctrl-C does, or servers would be left behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    role_ports = choose_ports(data_dir, auto=None if ports is None else ports is Ports.auto)
+    stack = Stack(data_dir, ports.value if ports else None)
+    try:
+        stack.start(progress=_say)
+        settings = Settings.from_env(stack.env() | {"FORKAST_DATA_DIR": str(data_dir), "FORKAST_HOST": host})
+        for sentence in asyncio.run(prepare(settings, partitions=PARTITIONS_DEFAULT, demo_users=demo_users)):
+            _say(sentence)
+        processes = [RoleProcess(role, port, settings) for role, port in role_ports.items()]
+        supervisor = Supervisor(processes, report=_say)
+        asyncio.run(supervisor.run(lambda: _print_where(processes, stack, data_dir, demo_users=demo_users)))
+    except KeyboardInterrupt:
+        _say("Interrupted while starting.")
+    finally:
+        stack.stop()
+        _say("Everything is stopped; the data stays.")
+
+
+def _say(sentence: str) -> None:
+    console.print(sentence, highlight=False)
+
+
+def _print_where(processes: list[RoleProcess], stack: Stack, data_dir: Path, *, demo_users: bool) -> None:
+    table = Table(title="forkast-streams is ready", title_justify="left")
+    table.add_column("what")
+    table.add_column("where", overflow="fold")
+    for process in processes:
+        table.add_row(process.role, process.url)
+    for name, value in stack.env().items():
+        table.add_row(name, value)
+    table.add_row("data and logs", str(data_dir.resolve()))
+    console.print(table)
+    if demo_users:
+        oms = next(process.url for process in processes if process.role == "oms")
+        console.print(f"Try: forkast order place AAPL buy 10 --price 101.25 --url {oms}", highlight=False)
+    console.print("Ctrl-C stops everything; the data stays.", highlight=False)

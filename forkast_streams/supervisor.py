@@ -1,0 +1,162 @@
+"""Keeps one process a role running: starts it, starts it again after a crash, stops it in order."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+
+from forkast_streams.config import Settings
+from forkast_streams.devstack.ports import free_ports, require_free
+from forkast_streams.roles import ROLES
+
+_READY_POLL_S = 0.1
+# A worker that stops on SIGTERM makes its last checkpoint; one that takes longer is replayed instead.
+_STOP_S_MAX = 25.0
+_BACKOFF_FIRST_S = 0.5
+_BACKOFF_MAX_S = 15.0
+# A process that ran this long was healthy: the next crash starts with the first back-off again.
+_HEALTHY_S = 30.0
+_PR_SET_PDEATHSIG = 1
+_THIS_MACHINE = ("127.0.0.1", "0.0.0.0")  # noqa: S104 - compared with, not bound to
+
+
+def choose_ports(data_dir: Path, *, auto: bool | None) -> dict[str, int]:
+    """The port of each role: free ones (auto), the default ones, or (None) those of the last start in ``data_dir``.
+
+    Raises:
+        SetupError: a port is taken.
+    """
+    file = data_dir / "roles.json"
+    if auto is None and file.exists():
+        ports = {role: int(port) for role, port in json.loads(file.read_text()).items()}
+    elif auto:
+        ports = dict(zip(ROLES, free_ports(len(ROLES)), strict=True))
+    else:
+        ports = {role.name: role.port for role in ROLES.values()}
+    for role, port in ports.items():
+        require_free(port, role)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    temporary = file.with_suffix(".tmp")
+    temporary.write_text(json.dumps(ports))
+    temporary.replace(file)
+    return ports
+
+
+class RoleProcess:
+    """One worker as a child process, with its log in ``data_dir/logs``."""
+
+    def __init__(self, role: str, port: int, settings: Settings) -> None:
+        self.role = role
+        self.port = port
+        self.url = f"http://{'localhost' if settings.host in _THIS_MACHINE else settings.host}:{port}"
+        self.log = settings.data_dir / "logs" / f"{role}.log"
+        self._settings = settings
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start the worker; it ends by itself should this process be killed."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        env = os.environ | {
+            "KAFKA_BROKERS": self._settings.kafka_brokers,
+            "REDIS_URL": self._settings.redis_url,
+            "DATABASE_URL": self._settings.database_url,
+            "FORKAST_DATA_DIR": str(self._settings.data_dir),
+            "FORKAST_HOST": self._settings.host,
+        }
+        with self.log.open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "forkast_streams", "worker", self.role, "--port", str(self.port),
+                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=env,
+                start_new_session=True, preexec_fn=_die_with_parent,
+            )  # fmt: skip
+
+    async def wait(self) -> int:
+        """Return the exit status."""
+        assert self._process is not None
+        return await self._process.wait()
+
+    async def stop(self) -> None:
+        """Ask the worker to finish; kill it when it does not."""
+        if self._process is None or self._process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            self._process.terminate()
+            try:
+                await asyncio.wait_for(self._process.wait(), _STOP_S_MAX)
+            except TimeoutError:
+                self._process.kill()
+                await self._process.wait()
+
+    async def is_ready(self, session: aiohttp.ClientSession) -> bool:
+        """Whether the worker answers that it does its work."""
+        try:
+            async with session.get(f"{self.url}/ready") as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+
+class Supervisor:
+    """Runs role processes until a signal.
+
+    Args:
+        processes: what to run.
+        report: takes a sentence about what happens.
+    """
+
+    def __init__(self, processes: list[RoleProcess], report: Callable[[str], None]) -> None:
+        self._processes = processes
+        self._report = report
+        self._stopping = asyncio.Event()
+
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        """Start all, call ``on_ready`` once all are ready, and return when SIGINT or SIGTERM has stopped them all."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stopping.set)
+        keepers = [asyncio.create_task(self._keep_running(process)) for process in self._processes]
+        announcer = asyncio.create_task(self._announce(on_ready))
+        await self._stopping.wait()
+        self._report("Stopping the workers ...")
+        announcer.cancel()
+        await asyncio.gather(*(process.stop() for process in self._processes))
+        await asyncio.gather(announcer, *keepers, return_exceptions=True)
+
+    async def _announce(self, on_ready: Callable[[], None]) -> None:
+        timeout = aiohttp.ClientTimeout(total=2)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            for process in self._processes:
+                while not await process.is_ready(session):  # noqa: ASYNC110 - another process gets ready
+                    await asyncio.sleep(_READY_POLL_S)
+        on_ready()
+
+    async def _keep_running(self, process: RoleProcess) -> None:
+        loop = asyncio.get_running_loop()
+        backoff = _BACKOFF_FIRST_S
+        while not self._stopping.is_set():
+            await process.start()
+            started = loop.time()
+            status = await process.wait()
+            if self._stopping.is_set():
+                return
+            if loop.time() - started > _HEALTHY_S:
+                backoff = _BACKOFF_FIRST_S
+            self._report(
+                f"{process.role} ended with status {status}; starting it again in {backoff:g} s. Its log: {process.log}"
+            )
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), backoff)
+            backoff = min(backoff * 2, _BACKOFF_MAX_S)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
