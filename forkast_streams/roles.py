@@ -14,7 +14,9 @@ from typing import Any
 
 import faust
 import mode
+from faust.assignor.partition_assignor import PartitionAssignor
 from mode import Service
+from yarl import URL
 
 from forkast_streams.config import Settings
 from forkast_streams.limits import BATCHES_QUEUED_MAX, FETCH_BYTES_MAX
@@ -79,6 +81,18 @@ class ExchangeApp(faust.App):
         await super().on_first_start()
 
 
+class MemberAssignor(PartitionAssignor):
+    """Names a worker by its membership instead of by its URL.
+
+    A static member is handed its old assignment back, with the name in it. When that was a URL and the worker is now
+    on another port, Faust's assignor asserts, and the worker hangs without ever getting its partitions.
+    """
+
+    @property
+    def _url(self) -> URL:
+        return URL(f"http://{self.app.conf.consumer_group_instance_id}")
+
+
 def create_app(role_name: str, settings: Settings | None = None) -> ExchangeApp:
     """Build the app of a role.
 
@@ -111,6 +125,7 @@ def _faust_settings(role: Role, settings: Settings) -> dict[str, Any]:
         "value_serializer": "raw",
         # A static member is back after a crash without a rebalance and without waiting for its own time-out.
         "consumer_group_instance_id": f"{role.name}-{settings.instance}" if role.consumes else None,
+        "PartitionAssignor": MemberAssignor,
         "broker_session_timeout": 10.0,
         "broker_heartbeat_interval": 2.0,
         "broker_rebalance_timeout": 30.0,

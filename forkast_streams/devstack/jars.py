@@ -119,9 +119,7 @@ def _fetch_all(jars: Iterable[Jar], folder: Path, *, show_progress: bool) -> Non
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise SetupError(
-            f"{folder} cannot be made ({error.strerror}): name another folder in FORKAST_CACHE"
-        ) from error
+        raise SetupError(f"{folder} cannot be made ({error.strerror}): name another folder in FORKAST_CACHE") from error
     columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
     with (
         Progress(*columns, console=Console(stderr=True), disable=not show_progress) as progress,

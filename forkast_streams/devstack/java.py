@@ -31,8 +31,7 @@ def find_java() -> Path:
     if (system := shutil.which("java")) and _version(system) >= OLDEST_JAVA:
         return Path(system)
     raise SetupError(
-        f"Kafka needs Java {OLDEST_JAVA} or newer and none was found: "
-        "run `make setup`, or name one in FORKAST_JAVA"
+        f"Kafka needs Java {OLDEST_JAVA} or newer and none was found: run `make setup`, or name one in FORKAST_JAVA"
     )
 
 

@@ -85,9 +85,7 @@ class Kafka(Server):
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", str(config)]
         with self._open_log() as log:
-            done = subprocess.run(
-                [*self._java(), *tool], stdout=log, stderr=log, timeout=FORMAT_TIMEOUT_S, check=False
-            )
+            done = subprocess.run([*self._java(), *tool], stdout=log, stderr=log, timeout=FORMAT_TIMEOUT_S, check=False)
         if done.returncode != 0:
             raise self.failure("could not format its storage")
         config.unlink()

@@ -69,9 +69,7 @@ def free_ports(count: int, avoid: Collection[int] = ()) -> list[int]:
         if port not in avoid and is_free(port):
             found.append(port)
     if len(found) < count:
-        raise SetupError(
-            f"no {count} free ports in {AUTO_PORTS.start}-{AUTO_PORTS.stop - 1}: stop some servers"
-        )
+        raise SetupError(f"no {count} free ports in {AUTO_PORTS.start}-{AUTO_PORTS.stop - 1}: stop some servers")
     return found
 
 

@@ -152,9 +152,7 @@ class Postgres(Server):
         while remains := _processes_in(self._cluster):
             if time.monotonic() > deadline:
                 pids = ", ".join(str(process.pid) for process in remains)
-                raise SetupError(
-                    f"{self._cluster} is used by process {pids}, which we did not start: stop it first"
-                )
+                raise SetupError(f"{self._cluster} is used by process {pids}, which we did not start: stop it first")
             time.sleep(POLL_S)
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
 

@@ -30,9 +30,7 @@ class Redis(Server):
         try:
             program = get_binary_path()
         except ValkeyBinaryNotFoundError as error:
-            raise SetupError(
-                f"no Redis server for this machine ({error}): set REDIS_URL to one of yours"
-            ) from error
+            raise SetupError(f"no Redis server for this machine ({error}): set REDIS_URL to one of yours") from error
         settings = {
             "bind": LOOPBACK,
             "port": self.port,

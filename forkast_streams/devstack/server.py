@@ -190,9 +190,7 @@ class Server(ABC):
                     **self.popen_options(),
                 )
             except OSError as error:
-                raise SetupError(
-                    f"{command[0]} cannot be run ({error.strerror}): run `make setup` again"
-                ) from error
+                raise SetupError(f"{command[0]} cannot be run ({error.strerror}): run `make setup` again") from error
         assert self._child is not None
         created = psutil.Process(self._child.pid).create_time()
         write_atomic(self._pid_file, json.dumps(asdict(_PidFile(self._child.pid, created))))

@@ -201,8 +201,7 @@ class Stack:
 
     def _no_stack(self) -> SetupError:
         return SetupError(
-            f"there is no stack in {self.data_dir}: "
-            f"start one with `forkast stack up --data-dir {self.data_dir}`"
+            f"there is no stack in {self.data_dir}: start one with `forkast stack up --data-dir {self.data_dir}`"
         )
 
 

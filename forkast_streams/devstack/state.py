@@ -75,9 +75,7 @@ def choose_ports(
     mode: PortsMode = "default"
     if isinstance(choice, Mapping):
         if unknown := choice.keys() - set(PORT_NAMES):
-            raise SetupError(
-                f"there is no server {', '.join(sorted(unknown))}: ports are for {', '.join(PORT_NAMES)}"
-            )
+            raise SetupError(f"there is no server {', '.join(sorted(unknown))}: ports are for {', '.join(PORT_NAMES)}")
         mode, ports = "fixed", {**ports, **(recorded.ports if recorded else {}), **choice}
     for name in HIDDEN_PORTS:
         if name not in ports:

@@ -1,0 +1,184 @@
+"""The engine worker on a real Kafka: whatever happens to the process, its events are those of a clean replay."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from forkast_streams.engine_partition import EnginePartition
+from forkast_streams.topics import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics, partition_for
+from tests.integration.exchange import PARTITIONS, Worker, end_offsets, produce, read_topic, wait_until
+from tests.unit.flows import mixed_flow, order_command, symbol_command
+
+# Symbols that no other test uses.
+FIRST_SYMBOL = 9_000
+
+
+@pytest.fixture
+def topics(stack_env: dict[str, str]) -> dict[str, str]:
+    """The servers' environment, with all topics made."""
+    asyncio.run(ensure_topics(stack_env["KAFKA_BROKERS"].split(","), partitions=PARTITIONS))
+    return stack_env
+
+
+@pytest.fixture
+def engine(topics: dict[str, str], tmp_path: Path) -> Iterator[Worker]:
+    """An engine worker, not started yet."""
+    worker = Worker("engine", topics, tmp_path / "engine")
+    yield worker
+    worker.end()
+
+
+def flow(count: int, *, seed: int, symbols: range) -> list[tuple[int, bytes]]:
+    """Mixed commands for several symbols."""
+    return [
+        (symbol_id, json.dumps(command).encode())
+        for symbol_id in symbols
+        for command in mixed_flow(count // len(symbols), seed=seed + symbol_id, symbol_id=symbol_id)
+    ]
+
+
+def has_processed_all(env: dict[str, str]) -> bool:
+    """Whether each partition's last command has its last event or its dead letter in the log."""
+
+    async def look() -> bool:
+        inputs, events, dead = await asyncio.gather(
+            *(read_topic(env, t) for t in (ORDERS_NEW, ORDERS_EXCHANGE, ORDERS_DEAD))
+        )
+        for partition, records in inputs.items():
+            if not records:
+                continue
+            reached = [json.loads(record.value)["source"] for record in events[partition][-1:]]
+            last = max([s["offset"] for s in reached if s["index"] == s["count"] - 1], default=-1)
+            last = max(last, *(int(dict(record.headers)["offset"]) for record in dead[partition][-1:]), -1)
+            if last < records[-1].offset:
+                return False
+        return True
+
+    return asyncio.run(look())
+
+
+def assert_events_are_those_of_a_clean_replay(env: dict[str, str]) -> int:
+    """Compare, byte for byte; return how many events came more than once."""
+
+    async def read() -> tuple[dict[int, list[Any]], dict[int, list[Any]]]:
+        return await read_topic(env, ORDERS_NEW), await read_topic(env, ORDERS_EXCHANGE)
+
+    inputs, events = asyncio.run(read())
+    repeats = 0
+    for partition, records in inputs.items():
+        expected = [
+            (event.key, event.value, event.timestamp)
+            for event in EnginePartition(partition, PARTITIONS).process(records).events
+        ]
+        seen: dict[tuple[int, int], tuple[Any, ...]] = {}
+        for record in events[partition]:
+            event = json.loads(record.value)
+            content = (record.key, record.value, record.timestamp)
+            known = seen.setdefault((event["symbolId"], event["sequence"]), content)
+            assert known == content, "an event came again with other bytes"
+        repeats += len(events[partition]) - len(seen)
+        assert list(seen.values()) == expected
+    return repeats
+
+
+def test_events_survive_kill_9_and_lost_disks(engine: Worker, topics: dict[str, str]) -> None:
+    """Killed again and again, its disk lost at times: no event is lost, none is invented, none differs."""
+    symbols = range(FIRST_SYMBOL, FIRST_SYMBOL + 8)
+    for round_number in range(4):
+        asyncio.run(produce(topics, ORDERS_NEW, flow(12_000, seed=round_number, symbols=symbols)))
+        engine.start()
+        before = asyncio.run(end_offsets(topics, ORDERS_EXCHANGE))
+        wait_until(lambda: _has_new_event(engine, topics, before), "the first new event")  # noqa: B023
+        engine.kill()
+        if round_number % 2:
+            engine.lose_disk()
+    engine.start().wait_ready()
+    wait_until(lambda: has_processed_all(topics), "the end of the input")
+    assert engine.terminate() == 0
+    assert_events_are_those_of_a_clean_replay(topics)
+
+
+def _has_new_event(engine: Worker, env: dict[str, str], before: dict[int, int]) -> bool:
+    engine.check()
+    return asyncio.run(end_offsets(env, ORDERS_EXCHANGE)) != before
+
+
+def test_clean_stop_repeats_nothing(engine: Worker, topics: dict[str, str]) -> None:
+    """After SIGTERM the next start goes on exactly where the last one stopped: no event comes twice."""
+    symbols = range(FIRST_SYMBOL, FIRST_SYMBOL + 8)
+    engine.start().wait_ready()
+    wait_until(lambda: has_processed_all(topics), "the end of the input")
+    assert engine.terminate() == 0
+    before = assert_events_are_those_of_a_clean_replay(topics)
+    asyncio.run(produce(topics, ORDERS_NEW, flow(4_000, seed=100, symbols=symbols)))
+    engine.start().wait_ready()
+    assert engine.terminate() == 0
+    engine.start().wait_ready()
+    wait_until(lambda: has_processed_all(topics), "the end of the input")
+    assert engine.terminate() == 0
+    assert assert_events_are_those_of_a_clean_replay(topics) == before
+
+
+def test_paused_worker_that_wakes_after_its_partitions_moved_does_no_harm(
+    engine: Worker, topics: dict[str, str], tmp_path: Path
+) -> None:
+    """A zombie's late events are repeats of the same bytes, and both workers' checkpoints stay usable."""
+    symbols = range(FIRST_SYMBOL, FIRST_SYMBOL + 8)
+    other = Worker("engine", topics, tmp_path / "engine-2", instance="2")
+    try:
+        engine.start().wait_ready()
+        asyncio.run(produce(topics, ORDERS_NEW, flow(8_000, seed=200, symbols=symbols)))
+        engine.signal(signal.SIGSTOP)
+        other.start()
+        asyncio.run(produce(topics, ORDERS_NEW, flow(8_000, seed=300, symbols=symbols)))
+        wait_until(lambda: has_processed_all(topics), "the other worker taking over")
+        engine.signal(signal.SIGCONT)
+        asyncio.run(produce(topics, ORDERS_NEW, flow(8_000, seed=400, symbols=symbols)))
+        engine.wait_ready()
+        other.wait_ready()
+        wait_until(lambda: has_processed_all(topics), "the end of the input")
+        assert other.terminate() == 0
+        asyncio.run(produce(topics, ORDERS_NEW, flow(2_000, seed=500, symbols=symbols)))
+        wait_until(lambda: has_processed_all(topics), "the first worker taking over again")
+    finally:
+        other.end()
+    assert engine.terminate() == 0
+    assert_events_are_those_of_a_clean_replay(topics)
+
+
+def test_strays_go_home_and_refused_records_to_the_dead_letters(engine: Worker, topics: dict[str, str]) -> None:
+    """A symbol's order on a foreign partition trades in its own book; what is no command is kept as it was."""
+    symbol_id = FIRST_SYMBOL + 100
+    home = partition_for(symbol_id, PARTITIONS)
+    stray = json.dumps(order_command(symbol_id, id="00000000-0000-0000-0000-00000000abcd")).encode()
+    engine.start().wait_ready()
+    asyncio.run(produce(topics, ORDERS_NEW, [(symbol_id, json.dumps(symbol_command(symbol_id)).encode())]))
+    asyncio.run(_produce_raw(topics, (home + 1) % PARTITIONS, str(symbol_id).encode(), stray))
+    asyncio.run(_produce_raw(topics, home, str(symbol_id).encode(), b"\xff no command"))
+    wait_until(lambda: _order_is_out(topics, home, b"abcd"), "the stray order's event")
+    wait_until(lambda: _is_dead(topics, home, b"\xff no command"), "the dead letter")
+    assert engine.terminate() == 0
+
+
+async def _produce_raw(env: dict[str, str], partition: int, key: bytes, value: bytes) -> None:
+    from forkast_streams.producer import EventProducer
+
+    async with EventProducer(env["KAFKA_BROKERS"].split(",")) as producer:
+        await producer.send(ORDERS_NEW, key=key, value=value, partition=partition)
+
+
+def _order_is_out(env: dict[str, str], partition: int, fragment: bytes) -> bool:
+    events = asyncio.run(read_topic(env, ORDERS_EXCHANGE))[partition]
+    return any(fragment in record.value and b'"ORDER"' in record.value for record in events)
+
+
+def _is_dead(env: dict[str, str], partition: int, value: bytes) -> bool:
+    letters = asyncio.run(read_topic(env, ORDERS_DEAD))[partition]
+    return any(letter.value == value and dict(letter.headers)["reason"] == b"INVALID_JSON" for letter in letters)
