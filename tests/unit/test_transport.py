@@ -1,0 +1,48 @@
+"""The private names of Faust that the batch transport builds on: an upgrade that moves one must fail here, not at night."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+
+import pytest
+from faust.assignor.partition_assignor import PartitionAssignor
+from faust.stores.rocksdb import Store
+from faust.transport.drivers import aiokafka as driver
+
+
+def test_faust_is_the_version_the_overrides_were_written_for() -> None:
+    """Another version needs another look at every override."""
+    assert importlib.metadata.version("faust-streaming") == "0.15.3"
+    assert importlib.metadata.version("mode-streaming") == "0.7.1"
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "parameters"),
+    [
+        (driver.Consumer, "_wait_next_records", ["self", "timeout"]),
+        (driver.Consumer, "getmany", ["self", "timeout"]),
+        (driver.Consumer, "_getmany", ["self", "active_partitions", "timeout"]),
+        (driver.Consumer, "_get_active_partitions", ["self"]),
+        (driver.Consumer, "_new_offset", ["self", "tp"]),
+        (driver.Consumer, "_add_gap", ["self", "tp", "offset_from", "offset_to"]),
+        (driver.Consumer, "_to_message", ["self", "tp", "record"]),
+        (driver.Consumer, "on_buffer_full", ["self", "tp"]),
+        (driver.Consumer, "perform_seek", ["self"]),
+        (driver.Consumer, "wait_empty", ["self"]),
+        (driver.Consumer, "on_partitions_revoked", ["self", "revoked"]),
+        (driver.Consumer, "_new_consumer_thread", ["self"]),
+        (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
+        (Store, "_db_for_partition", ["self", "partition"]),
+        (Store, "persisted_offset", ["self", "tp"]),
+    ],
+)
+def test_overridden_method_is_there_with_its_parameters(owner: type, name: str, parameters: list[str]) -> None:
+    """The method has the signature that the override has."""
+    assert list(inspect.signature(getattr(owner, name)).parameters) == parameters
+
+
+def test_the_stores_offset_key_and_the_assignors_url_are_there() -> None:
+    """Two attributes that are not methods."""
+    assert isinstance(Store.offset_key, bytes)
+    assert isinstance(PartitionAssignor._url, property)
