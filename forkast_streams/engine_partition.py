@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol, Self
 
+from msgspec import Struct
+
 from forkast_streams.checkpoint import Journal, Key
 from forkast_streams.codec import decode_command, encode_events
 from forkast_streams.engine.commands import DefineSymbol
@@ -44,8 +46,7 @@ class InputRecord(Protocol):
         """Names and values."""
 
 
-@dataclass(frozen=True, slots=True)
-class OutputRecord:
+class OutputRecord(Struct, frozen=True, gc=False):
     """A record to send; ``timestamp`` in milliseconds."""
 
     key: bytes | None
@@ -126,7 +127,7 @@ class EnginePartition:
         events = self.engine.process(command, record.offset, self.clock)
         values = encode_events(events, self.engine.symbols[symbol_id], self.partition, record.offset, self.clock)
         clock = self.clock
-        outputs.events.extend([OutputRecord(key, value, clock) for value in values])
+        outputs.events += [OutputRecord(key, value, clock) for value in values]
 
     def _is_repeated_stray(self, record: InputRecord) -> bool:
         """Whether an engine forwarded this record before; after a crash it forwards again what it had forwarded."""

@@ -16,6 +16,7 @@ from forkast_streams.engine_partition import Headers, OutputRecord
 # A broker takes records of up to 1 MiB by default; a batch of small records is best a good deal smaller.
 _BATCH_BYTES = 256 * 1024
 _REQUEST_BYTES_MAX = 1024 * 1024
+_NO_HEADERS: list[tuple[str, bytes]] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,6 @@ class EventProducer(Service):
         self._brokers = brokers
         self._client_id = client_id
         self._producer: AIOKafkaProducer | None = None
-        self._batch_bytes = _BATCH_BYTES
 
     async def on_start(self) -> None:
         """Connect to the brokers."""
@@ -84,15 +84,16 @@ class EventProducer(Service):
         """Hand over ``records`` to be sent to one partition in this order; the acknowledgements come later."""
         producer = self._connected()
         sent: list[SentBatch] = []
-        builder = producer.create_batch()
+        builder, size = producer.create_batch(), 0
         for record in records:
-            if builder.size() >= self._batch_bytes or not _append(builder, record):
+            if size >= _BATCH_BYTES or not _append(builder, record):
                 sent.append(await self._send(builder, topic, partition))
-                builder = producer.create_batch()
+                builder, size = producer.create_batch(), 0
                 if not _append(builder, record):
                     raise ValueError(
                         f"a record for {topic} is larger than a request may be, {_REQUEST_BYTES_MAX} bytes"
                     )
+            size += len(record.value or b"")
         if builder.record_count():
             sent.append(await self._send(builder, topic, partition))
         return sent
@@ -108,7 +109,5 @@ class EventProducer(Service):
 
 
 def _append(builder: Any, record: OutputRecord) -> bool:
-    metadata = builder.append(
-        key=record.key, value=record.value, timestamp=record.timestamp, headers=list(record.headers)
-    )
-    return metadata is not None
+    headers = list(record.headers) if record.headers else _NO_HEADERS
+    return builder.append(timestamp=record.timestamp, key=record.key, value=record.value, headers=headers) is not None

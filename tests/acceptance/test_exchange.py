@@ -1,0 +1,239 @@
+"""The exchange from outside: started as a newcomer starts it, used as the predecessor's clients use it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.integration.exchange import wait_until
+
+START_S_MAX = 60.0
+
+
+class Exchange:
+    """A running ``forkast up``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.output = folder / "up.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Exchange:
+        """Start it and return when it says that it is ready."""
+        command = [sys.executable, "-m", "forkast_streams", "up", "--data-dir", str(self.folder / "data")]
+        if not (self.folder / "data").exists():
+            command += ["--ports", "auto"]
+        with self.output.open("wb") as output:
+            self._process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        wait_until(self._says_ready, "the exchange getting ready", within_s=START_S_MAX)
+        return self
+
+    def _says_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.output.read_text()
+        return "is ready" in self.output.read_text()
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Stop it as Ctrl-C does, or by another signal; return its exit status."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+        return self._process.wait(timeout=60)
+
+    def processes(self) -> list[psutil.Process]:
+        """All processes that belong to this exchange's folder."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                about = " ".join(process.cmdline()) + process.environ().get("FORKAST_DATA_DIR", "")
+            except psutil.Error:
+                continue
+            if str(self.folder) in about and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        return found
+
+    def worker(self, role: str) -> psutil.Process:
+        """The process of a role."""
+        return next(p for p in self.processes() if f" worker {role}" in " ".join(p.cmdline()))
+
+    def url(self, role: str) -> str:
+        """Where a role listens."""
+        return f"http://localhost:{json.loads((self.folder / 'data' / 'roles.json').read_text())[role]}"
+
+    def call(
+        self, method: str, url: str, body: object = None, *, user: str | None = "alice@example.com"
+    ) -> tuple[int, Any]:
+        """Send a request with the predecessor's kind of credentials (the e-mail twice); return status and body."""
+        request = urllib.request.Request(url, method=method, data=None if body is None else json.dumps(body).encode())
+        request.add_header("Content-Type", "application/json")
+        if user is not None:
+            request.add_header("Authorization", "Basic " + base64.b64encode(f"{user}:{user}".encode()).decode())
+        try:
+            with urllib.request.urlopen(request, timeout=15) as response:
+                return response.status, json.loads(response.read())
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"null")
+
+    def place(self, user: str, **order: Any) -> str:
+        """Place an order and return its id."""
+        status, body = self.call("POST", f"{self.url('oms')}/orders", order, user=f"{user}@example.com")
+        assert status == 201, body
+        return str(body["orderId"])
+
+    def order(self, user: str, order_id: str) -> dict[str, Any]:
+        """Read an order."""
+        status, body = self.call("GET", f"{self.url('oms')}/orders/{order_id}", user=f"{user}@example.com")
+        assert status == 200, body
+        return dict(body)
+
+    def wait_for_status(self, user: str, order_id: str, status: str) -> dict[str, Any]:
+        """Return the order once it has ``status``."""
+        wait_until(lambda: self.order(user, order_id)["status"] == status, f"order {order_id} becoming {status}")
+        return self.order(user, order_id)
+
+    def book(self, symbol_id: int) -> dict[str, Any]:
+        """The order book."""
+        status, body = self.call("GET", f"{self.url('keeper')}/order-book/{symbol_id}")
+        assert status == 200, body
+        return dict(body)
+
+
+@pytest.fixture(scope="module")
+def exchange() -> Iterator[Exchange]:
+    """One exchange for this module, stopped by Ctrl-C at the end with nothing left behind."""
+    with tempfile.TemporaryDirectory(prefix="forkast-up-", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        exchange = Exchange(folder)
+        try:
+            yield exchange.start()
+        finally:
+            exchange.stop()
+            for process in exchange.processes():
+                process.kill()
+
+
+def limit(side: str, quantity: int, price: float, symbol_id: int = 1) -> dict[str, Any]:
+    """A limit order's fields as the predecessor's README has them."""
+    return {"symbolId": symbol_id, "type": "LIMIT", "quantity": quantity, "side": side, "price": price}
+
+
+def test_two_orders_make_a_trade_at_the_makers_price(exchange: Exchange) -> None:
+    """Sell 10 at 101, buy 15 at 102: ten trade at 101, five rest at 102, and every view agrees."""
+    sell = exchange.place("alice", **limit("SELL", 10, 101))
+    buy = exchange.place("bob", **limit("BUY", 15, 102))
+    assert exchange.wait_for_status("alice", sell, "FILLED")["filledQuantity"] == 10
+    assert exchange.wait_for_status("bob", buy, "PARTIALLY_FILLED")["filledQuantity"] == 10
+    book_has_rest = lambda: (
+        [(level["price"], level["quantity"]) for level in exchange.book(1)["buy"]] == [("102.00", "5")]
+    )  # noqa: E731
+    wait_until(book_has_rest, "the rest in the book")
+    _, trades = exchange.call("GET", f"{exchange.url('keeper')}/trades/1")
+    assert (trades["trades"][0]["price"], trades["trades"][0]["quantity"]) == ("101.00", "10")
+    status, body = exchange.call("DELETE", f"{exchange.url('oms')}/orders/{buy}", user="bob@example.com")
+    assert status == 202, body
+    assert exchange.wait_for_status("bob", buy, "CANCELLED")["filledQuantity"] == 10
+    wait_until(lambda: not exchange.book(1)["buy"], "the empty book")
+
+
+def test_order_can_be_read_the_moment_its_post_has_answered(exchange: Exchange) -> None:
+    """No poll, no 404 in between, and nobody else sees it."""
+    for number in range(20):
+        order_id = exchange.place("carol", **limit("BUY", 1, 10 + number, symbol_id=2))
+        assert exchange.order("carol", order_id)["quantity"] == 1
+        status, foreign = exchange.call("GET", f"{exchange.url('oms')}/orders/{order_id}", user="bob@example.com")
+        _, unknown = exchange.call(
+            "GET", f"{exchange.url('oms')}/orders/00000000-0000-4000-8000-000000000000", user="bob@example.com"
+        )
+        assert status == 404
+        assert foreign == unknown
+
+
+def test_amend_to_less_keeps_the_place_and_to_more_loses_it(exchange: Exchange) -> None:
+    """The first of two equal offers stays first when made smaller, and comes second when made larger."""
+    first = exchange.place("dave" if False else "david", **limit("SELL", 5, 200, symbol_id=3))
+    second = exchange.place("eve", **limit("SELL", 5, 200, symbol_id=3))
+    oms = exchange.url("oms")
+    assert exchange.call("PATCH", f"{oms}/orders/{first}", {"quantity": 3}, user="david@example.com")[0] == 202
+    wait_until(lambda: exchange.order("david", first)["quantity"] == 3, "the smaller quantity")
+    exchange.place("frank", **limit("BUY", 1, 200, symbol_id=3))
+    wait_until(lambda: exchange.order("david", first)["filledQuantity"] == 1, "the first order's fill")
+    assert exchange.call("PATCH", f"{oms}/orders/{first}", {"quantity": 9}, user="david@example.com")[0] == 202
+    wait_until(lambda: exchange.order("david", first)["quantity"] == 9, "the larger quantity")
+    exchange.place("frank", **limit("BUY", 1, 200, symbol_id=3))
+    wait_until(lambda: exchange.order("eve", second)["filledQuantity"] == 1, "the second order's fill")
+    assert exchange.order("david", first)["filledQuantity"] == 1
+
+
+def test_market_order_never_rests(exchange: Exchange) -> None:
+    """Against an empty book it is cancelled at once."""
+    market = {"symbolId": 4, "type": "MARKET", "quantity": 5, "side": "BUY"}
+    order_id = exchange.place("grace", **market)
+    assert exchange.wait_for_status("grace", order_id, "CANCELLED")["reason"] == "MARKET"
+
+
+def test_wrong_password_is_refused_everywhere(exchange: Exchange) -> None:
+    """No route of the OMS or the keeper answers without a right password."""
+    for url in (f"{exchange.url('oms')}/orders", f"{exchange.url('keeper')}/order-book/1"):
+        assert exchange.call("GET", url, user=None)[0] == 401
+        assert exchange.call("GET", url, user="nobody@example.com")[0] == 401
+
+
+@pytest.mark.parametrize("role", ["engine", "sink", "keeper", "oms"])
+def test_killed_worker_comes_back_by_itself(exchange: Exchange, role: str) -> None:
+    """kill -9 of a role: the supervisor starts it again, and orders placed after that go through."""
+    victim = exchange.worker(role)
+    victim.kill()
+    wait_until(lambda: not victim.is_running(), f"the end of the {role}")
+    wait_until(lambda: _is_ready(exchange, role), f"the {role} being back")
+    sell = exchange.place("hank", **limit("SELL", 1, 50, symbol_id=5))
+    exchange.place("irene", **limit("BUY", 1, 50, symbol_id=5))
+    exchange.wait_for_status("hank", sell, "FILLED")
+
+
+def _is_ready(exchange: Exchange, role: str) -> bool:
+    try:
+        return exchange.call("GET", f"{exchange.url(role)}/ready", user=None)[0] == 200
+    except OSError:
+        return False
+
+
+def test_stop_leaves_no_process_and_the_next_start_has_the_same_data(exchange: Exchange) -> None:
+    """SIGTERM stops everything; afterwards the book is as it was."""
+    order_id = exchange.place("jack", **limit("BUY", 7, 33.5, symbol_id=6))
+    wait_until(lambda: [level["quantity"] for level in exchange.book(6)["buy"]] == ["7.00000"], "the order in the book")
+    before = exchange.book(6)
+    assert exchange.stop(signal.SIGTERM) == 0
+    assert exchange.processes() == []
+    exchange.start()
+    assert exchange.order("jack", order_id)["status"] == "PENDING"
+    assert exchange.book(6)["buy"] == before["buy"]
+    exchange.place("alice", **limit("SELL", 7, 33.5, symbol_id=6))
+    exchange.wait_for_status("jack", order_id, "FILLED")
+
+
+def test_taken_port_is_one_sentence(exchange: Exchange) -> None:
+    """A second exchange on the same ports says which port is taken and what to do."""
+    roles = json.loads((exchange.folder / "data" / "roles.json").read_text())
+    with tempfile.TemporaryDirectory() as other:
+        (Path(other) / "roles.json").write_text(json.dumps(roles))
+        result = subprocess.run(
+            [sys.executable, "-m", "forkast_streams", "up", "--data-dir", other],
+            capture_output=True, text=True, timeout=60, check=False, env=os.environ | {"COLUMNS": "400"},
+        )  # fmt: skip
+    assert result.returncode == 1
+    assert f"port {roles['engine']} for engine is taken" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
