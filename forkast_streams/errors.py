@@ -3,6 +3,7 @@
 ForkastError
 ├── SetupError         the environment is not usable; the message is a sentence with the remedy
 ├── InvalidRecord      a record that cannot be taken as a command; it goes to ``orders.dead``
+├── Unavailable        a server is out of reach now; trying again later may help
 ├── CorruptLog         a topic or checkpoint contradicts itself; the worker must stop
 └── ApiError           an HTTP request that is answered with an error body
 """
@@ -28,6 +29,10 @@ class InvalidRecord(ForkastError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Unavailable(ForkastError):
+    """A server is out of reach or too slow now; trying again later may help."""
 
 
 class CorruptLog(ForkastError):

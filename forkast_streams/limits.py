@@ -31,3 +31,5 @@ BASE_SLICES_MAX = 30
 FETCH_BYTES_MAX = 64 * 1024
 # Batches that wait in an agent's queue before the fetcher stops.
 BATCHES_QUEUED_MAX = 16
+# Events the sink writes with one statement.
+SINK_EVENTS_MAX = 5_000

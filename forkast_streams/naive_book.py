@@ -18,7 +18,7 @@ Event = tuple[str, Data]
 _LARGEST = Decimal(1_000_000_000)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class NaiveOrder:
     """An order; ``price`` is None for a market order, ``quantity`` is the total with what is filled."""
 

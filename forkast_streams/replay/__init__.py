@@ -1,0 +1,1 @@
+"""Recorded order flow of real exchanges as commands, and how well the engine reproduces it."""

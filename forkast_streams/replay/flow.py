@@ -1,0 +1,254 @@
+"""The commands that make an engine repeat what a LOBSTER file recorded.
+
+A message file says what happened to visible orders, and what to tell an engine follows from it: an order placed is a
+limit order, a partial cancellation an amendment to a smaller quantity, a deletion a cancel, and the execution of a
+resting order is an immediate-or-cancel order of the other side, which should meet just that order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from forkast_streams.replay.lobster import Message, MessageType
+
+MAKER_USER = 1
+TAKER_USER = 2
+
+_TAKES_FROM_ORDER = frozenset({MessageType.REDUCED, MessageType.DELETED, MessageType.EXECUTED})
+
+
+class Step(NamedTuple):
+    """A command and the row of the message file, counted from 0, that it is sent for."""
+
+    row: int
+    time_ns: int
+    command: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A visible execution of the file.
+
+    Attributes:
+        maker_id: id of the resting order that traded.
+        passed_over: whether orders stood before it in the queue, as far as the file shows.
+    """
+
+    maker_id: str
+    price: Decimal
+    quantity: Decimal
+    passed_over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """What to send, and what should come of it.
+
+    Attributes:
+        symbol_id: the symbol of all commands.
+        command_prefix: the ``commandId`` of the nth command, from 0, is this and n.
+        executions: the file's visible executions, by the taker order's id.
+        final_levels: the file's own book after its last message: open quantity by side, then price.
+        rows: messages in the file.
+        skipped: messages that change no visible book.
+        unseen: orders that the file only knows from their end.
+        late: orders that came into the file's levels long after they were placed.
+    """
+
+    symbol_id: int
+    command_prefix: str
+    steps: list[Step]
+    executions: dict[str, Execution]
+    final_levels: dict[str, dict[Decimal, Decimal]]
+    rows: int
+    skipped: int
+    unseen: int
+    late: int
+
+
+def make_flow(messages: Sequence[Message], *, symbol_id: int, run: str) -> Flow:
+    """Turn messages into commands for ``symbol_id``.
+
+    Order ids are made of ``run`` and the file's ids: the same run gives the same commands, another run can send the
+    same file again.
+    """
+    maker = _FlowMaker(symbol_id, run)
+    order = list(in_order_of_arrival(messages))
+    for row, message in order:
+        maker.add(row, message)
+    placed = [message.order_id for message in messages if message.type is MessageType.PLACED]
+    at_own_row = sum(messages[row] is message for row, message in order if message.type is MessageType.PLACED)
+    return Flow(
+        symbol_id=symbol_id,
+        command_prefix=maker.command_prefix,
+        steps=maker.steps,
+        executions=maker.executions,
+        final_levels=maker.levels(),
+        rows=len(messages),
+        skipped=maker.skipped,
+        unseen=len(order) - len(messages),
+        late=len(placed) - at_own_row,
+    )
+
+
+def in_order_of_arrival(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
+    """The messages with their rows, each order placed where its id says, and none missing.
+
+    Ids are given in the order of arrival. A file shows some orders later, when they come into its levels, or never
+    before they end; those are placed just before the first order with a larger id. Of an order that is only seen
+    ending, the size is what is taken from it.
+    """
+    orders = _placements(messages)
+    inserted: dict[int, list[Message]] = {}
+    for order_id, row in _arrival_rows(messages, {order_id: row for order_id, (row, _) in orders.items()}).items():
+        placed = orders[order_id][1]
+        if placed is not messages[row]:
+            inserted.setdefault(row, []).append(placed._replace(time_ns=messages[row].time_ns))
+    moved = {order.order_id for of_row in inserted.values() for order in of_row}
+    for row, message in enumerate(messages):
+        for order in inserted.get(row, ()):
+            yield row, order
+        if message.type is not MessageType.PLACED or message.order_id not in moved:
+            yield row, message
+
+
+def _placements(messages: Sequence[Message]) -> dict[int, tuple[int, Message]]:
+    """For each order the row that first knows it, and the message that places it."""
+    orders: dict[int, tuple[int, Message]] = {}
+    guessed: set[int] = set()
+    for row, message in enumerate(messages):
+        order_id = message.order_id
+        if message.type is MessageType.PLACED:
+            orders.setdefault(order_id, (row, message))
+        elif message.type in _TAKES_FROM_ORDER:
+            if order_id not in orders:
+                guessed.add(order_id)
+                orders[order_id] = row, message._replace(type=MessageType.PLACED, size=0)
+            if order_id in guessed:
+                first_row, order = orders[order_id]
+                orders[order_id] = first_row, order._replace(size=order.size + message.size)
+    return orders
+
+
+def _arrival_rows(messages: Sequence[Message], first_rows: dict[int, int]) -> dict[int, int]:
+    """For each order, by rising id, the first row that places a larger id, or its own first row if that is earlier."""
+    rows = {order_id: first_rows[order_id] for order_id in sorted(first_rows)}
+    waiting = list(reversed(rows))
+    for row, message in enumerate(messages):
+        if message.type is MessageType.PLACED:
+            while waiting and waiting[-1] < message.order_id:
+                order_id = waiting.pop()
+                rows[order_id] = min(row, rows[order_id])
+    return rows
+
+
+class _FlowMaker:
+    """The commands so far, and the queues that they should lead to."""
+
+    def __init__(self, symbol_id: int, run: str) -> None:
+        digest = hashlib.sha256(run.encode()).hexdigest()
+        self._symbol_id = symbol_id
+        self._ids_prefix = f"{digest[:8]}-{digest[8:12]}"
+        self._totals: dict[int, int] = {}
+        self._queues: dict[tuple[str, Decimal], dict[int, int]] = {}
+        self.command_prefix = f"lobster-{digest[:12]}-"
+        self.steps: list[Step] = []
+        self.executions: dict[str, Execution] = {}
+        self.skipped = 0
+
+    def add(self, row: int, message: Message) -> None:
+        """Add the commands for one message."""
+        match message.type:
+            case MessageType.PLACED:
+                self._place(row, message)
+            case MessageType.REDUCED:
+                self._take(message)
+                self._totals[message.order_id] -= message.size
+                self._resize(row, message, message.order_id, self._totals[message.order_id])
+            case MessageType.DELETED:
+                self._take(message)
+                self._send(row, message, self._change("CANCEL", message.order_id))
+            case MessageType.EXECUTED:
+                self._execute(row, message)
+            case _:
+                self.skipped += 1
+
+    def levels(self) -> dict[str, dict[Decimal, Decimal]]:
+        """Open quantity by side, then price."""
+        levels: dict[str, dict[Decimal, Decimal]] = {"BUY": {}, "SELL": {}}
+        for (side, price), queue in self._queues.items():
+            if queue:
+                levels[side][price] = Decimal(sum(queue.values()))
+        return levels
+
+    def _place(self, row: int, message: Message) -> None:
+        self._totals[message.order_id] = message.size
+        self._queue(message)[message.order_id] = message.size
+        self._send(row, message, self._limit_order(message, self._maker_id(message.order_id), MAKER_USER, "GTC"))
+
+    def _execute(self, row: int, message: Message) -> None:
+        passed_over = self._pass_over(row, message)
+        self._take(message)
+        taker_id = f"{self._ids_prefix}-5000-8000-{row:012d}"
+        maker_id = self._maker_id(message.order_id)
+        self.executions[taker_id] = Execution(maker_id, message.price, Decimal(message.size), passed_over)
+        taker = message._replace(side="SELL" if message.side == "BUY" else "BUY")
+        self._send(row, message, self._limit_order(taker, taker_id, TAKER_USER, "IOC"))
+
+    def _pass_over(self, row: int, message: Message) -> bool:
+        """Send the orders before the one that traded to the back of their queue; return whether there are any.
+
+        Nasdaq passed them over for a reason that the file does not show. Left where they are, each such difference
+        would grow into many. An order loses its place by growing, and keeps the new one when it shrinks again.
+        """
+        queue = self._queue(message)
+        if message.order_id not in queue:
+            return False
+        waiting = list(queue)
+        before = waiting[: waiting.index(message.order_id)]
+        for order_id in before:
+            queue[order_id] = queue.pop(order_id)
+            self._resize(row, message, order_id, self._totals[order_id] + 1)
+            self._resize(row, message, order_id, self._totals[order_id])
+        return bool(before)
+
+    def _take(self, message: Message) -> None:
+        queue = self._queue(message)
+        left = queue.get(message.order_id, 0) - message.size
+        if left > 0 and message.type is not MessageType.DELETED:
+            queue[message.order_id] = left
+        else:
+            queue.pop(message.order_id, None)
+
+    def _queue(self, message: Message) -> dict[int, int]:
+        """Open quantity by order id at the message's price, first come first."""
+        return self._queues.setdefault((message.side, message.price), {})
+
+    def _resize(self, row: int, message: Message, order_id: int, total: int) -> None:
+        self._send(row, message, self._change("AMEND", order_id) | {"quantity": total})
+
+    def _send(self, row: int, message: Message, command: dict[str, Any]) -> None:
+        ids = {"symbolId": self._symbol_id, "commandId": f"{self.command_prefix}{len(self.steps)}"}
+        self.steps.append(Step(row, message.time_ns, command | ids))
+
+    def _change(self, command: str, order_id: int) -> dict[str, Any]:
+        return {"command": command, "orderId": self._maker_id(order_id), "userId": MAKER_USER}
+
+    def _limit_order(self, message: Message, order_id: str, user_id: int, time_in_force: str) -> dict[str, Any]:
+        return {
+            "id": order_id,
+            "userId": user_id,
+            "type": "LIMIT",
+            "side": message.side,
+            "quantity": message.size,
+            "price": str(message.price),
+            "timeInForce": time_in_force,
+        }
+
+    def _maker_id(self, order_id: int) -> str:
+        """A UUID whose last twelve digits are the file's own order id."""
+        return f"{self._ids_prefix}-4000-8000-{order_id:012d}"

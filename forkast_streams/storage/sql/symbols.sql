@@ -1,0 +1,1 @@
+SELECT id, symbol, name, market, currency, "tickSize", "lotSize", status FROM "Symbol" ORDER BY id
