@@ -236,11 +236,17 @@ class CheckpointedAgent(Service, Generic[StateT]):
     async def _restore_positions(self, tps: set[TP]) -> Mapping[TP, int]:
         return {tp: self.partitions[tp.partition].state.next_offset for tp in tps if tp.partition in self.partitions}
 
+    def is_caught_up(self) -> bool:
+        """Whether everything fetched so far is processed, to the last record the broker told of."""
+        return bool(self.partitions) and all(self._behind(partition) == 0 for partition in self.partitions)
+
+    def _behind(self, partition: int) -> int:
+        end = self.app.consumer.highwater(TP(self.topic, partition))
+        return max(0, (end or 0) - self.partitions[partition].state.next_offset)
+
     def _why_not_ready(self) -> str | None:
-        for partition, assigned in self.partitions.items():
-            tp = TP(self.topic, partition)
-            end = self.app.consumer.highwater(tp)
-            behind = (end or 0) - assigned.state.next_offset
+        for partition in self.partitions:
+            behind = self._behind(partition)
             if behind > CHECKPOINT_RECORDS_MAX:
                 return f"{self.topic}-{partition} is {behind} records behind"
         return None

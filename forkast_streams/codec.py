@@ -99,8 +99,8 @@ def decode_command(value: bytes | None) -> Command:
     _check_user(wire.user_id)
     if wire.command == "CANCEL":
         return Cancel(wire.symbol_id, order_id, wire.user_id, command_id)
-    price = None if wire.price is None else _number("price", wire.price)
-    quantity = None if wire.quantity is None else _number("quantity", wire.quantity)
+    price = None if wire.price is None else number_of("price", wire.price)
+    quantity = None if wire.quantity is None else number_of("quantity", wire.quantity)
     return Amend(wire.symbol_id, order_id, wire.user_id, price, quantity, command_id)
 
 
@@ -120,8 +120,8 @@ def _new_order(wire: _WireCommand) -> NewOrder:
         wire.user_id,
         wire.type,
         wire.side,
-        _number("quantity", wire.quantity),
-        None if wire.price is None else _number("price", wire.price),
+        number_of("quantity", wire.quantity),
+        None if wire.price is None else number_of("price", wire.price),
         wire.time_in_force,
         wire.client_order_id,
         wire.command_id,
@@ -153,7 +153,12 @@ def _check_user(user_id: int) -> None:
         raise InvalidRecord("INVALID_USER", f"userId must be a positive integer, was {user_id}")
 
 
-def _number(field: str, value: object) -> Number:
+def number_of(field: str, value: object) -> Number:
+    """``value`` if it is a number or the text of one.
+
+    Raises:
+        InvalidRecord: it is something else.
+    """
     # bool is an int to isinstance, and True would be found as 1 in every cache of numbers.
     if type(value) not in _NUMBER_TYPES:
         raise InvalidRecord("INVALID_TYPE", f"{field} must be a number or a decimal string")
@@ -172,7 +177,7 @@ def _is_decimal_text(text: str) -> bool:
 
 
 def _step(field: str, value: object) -> Decimal:
-    number = decimal_of(_number(field, value))
+    number = decimal_of(number_of(field, value))
     if not STEP_MIN <= number <= 1_000_000 or number % STEP_MIN:
         raise InvalidRecord("INVALID_STEP", f"{field} must be between {STEP_MIN:f} and 1000000, was {number:f}")
     return number.normalize()

@@ -33,3 +33,8 @@ FETCH_BYTES_MAX = 64 * 1024
 BATCHES_QUEUED_MAX = 16
 # Events the sink writes with one statement.
 SINK_EVENTS_MAX = 5_000
+# Trades and book changes that are kept for readers, a symbol.
+TAPE_TRADES_MAX = 1_000
+CHANGES_KEPT = 10_000
+# Changes that wait for a client of a stream before it has to start again from a snapshot.
+STREAM_CHANGES_QUEUED_MAX = 1_000

@@ -330,7 +330,8 @@ def _reject_new(book: NaiveBook, command: Command, code: str) -> Event:
 
 def _is_better(order: NaiveOrder, other: NaiveOrder) -> bool:
     """Whether ``order`` trades before ``other``, which came earlier: only a better price does that."""
-    assert order.price is not None and other.price is not None, "a market order never rests"
+    assert order.price is not None, "a market order never rests"
+    assert other.price is not None, "a market order never rests"
     return order.price > other.price if order.side == "BUY" else order.price < other.price
 
 

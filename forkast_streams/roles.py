@@ -45,12 +45,8 @@ ROLES = {
     role.name: role
     for role in (
         Role("engine", 3000, ("agents.match_orders", "web.health")),
-        Role("oms", 3001, ("web.orders", "web.health"), consumes=False),
-        Role(
-            "keeper",
-            3002,
-            ("agents.keep_market_data", "web.order_book", "web.streams", "web.market_data", "web.health"),
-        ),
+        Role("oms", 3001, ("web.auth", "web.orders", "web.health"), consumes=False),
+        Role("keeper", 3002, ("agents.keep_market_data", "web.auth", "web.market_data", "web.streams", "web.health")),
         Role("sink", 3003, ("agents.persist_events", "web.health")),
     )
 }

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from forkast_streams.cli import stack, worker
+from forkast_streams.cli import book, init, orders, stack, up, worker
 from forkast_streams.errors import ForkastError
 
 app = typer.Typer(
@@ -16,7 +16,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(up.up)
+app.command()(init.init)
 app.command()(worker.worker)
+app.command()(book.book)
+app.add_typer(orders.app, name="order")
 app.add_typer(stack.app, name="stack")
 
 

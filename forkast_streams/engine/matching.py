@@ -9,9 +9,7 @@ from __future__ import annotations
 from forkast_streams.engine.commands import (
     BUY,
     IOC,
-    LIMIT,
     MARKET,
-    SELL,
     Amend,
     Cancel,
     Command,
@@ -30,8 +28,9 @@ from forkast_streams.engine.events import (
 )
 from forkast_streams.engine.order_book import BookSide, Order, OrderBook
 from forkast_streams.engine.rejections import Rejection
+from forkast_streams.engine.rules import broken_price_rule, broken_quantity_rule, broken_rule
 from forkast_streams.engine.seen_ids import SeenIds
-from forkast_streams.engine.symbols import HALTED, OFF_GRID, OUT_OF_RANGE, Grid, Symbol
+from forkast_streams.engine.symbols import HALTED, Grid, Symbol
 from forkast_streams.limits import PRICE_MAX, QUANTITY_MAX
 
 _ANY_PRICE = -(1 << 62)
@@ -134,16 +133,7 @@ class MatchingEngine:
             return Rejection.DUPLICATE_ORDER
         if symbol.status == HALTED:
             return Rejection.SYMBOL_HALTED
-        if command.type == LIMIT:
-            if command.price is None:
-                return Rejection.PRICE_REQUIRED
-            if (units := symbol.ticks.units(command.price)) <= 0:
-                return _PRICE_REJECTIONS[units]
-        elif command.price is not None:
-            return Rejection.PRICE_NOT_ALLOWED
-        if (units := symbol.lots.units(command.quantity)) <= 0:
-            return _QUANTITY_REJECTIONS[units]
-        return None
+        return broken_rule(command, symbol)
 
     def _match(self, taker: Order, limit_ticks: int | None, events: list[Event]) -> None:
         """Trade ``taker`` against the other side while its limit allows; None is any price."""
@@ -290,20 +280,12 @@ class MatchingEngine:
         return symbol
 
 
-_PRICE_REJECTIONS = {OUT_OF_RANGE: Rejection.INVALID_PRICE, OFF_GRID: Rejection.INVALID_TICK}
-_QUANTITY_REJECTIONS = {OUT_OF_RANGE: Rejection.INVALID_QUANTITY, OFF_GRID: Rejection.INVALID_LOT}
-
-
 def _why_not_amend(command: Amend, order: Order | None, symbol: Symbol) -> Rejection | None:
     if order is None:
         return Rejection.UNKNOWN_ORDER
     if symbol.status == HALTED:
         return Rejection.SYMBOL_HALTED
-    if command.price is not None and (units := symbol.ticks.units(command.price)) <= 0:
-        return _PRICE_REJECTIONS[units]
-    if command.quantity is not None and (units := symbol.lots.units(command.quantity)) <= 0:
-        return _QUANTITY_REJECTIONS[units]
-    return None
+    return broken_price_rule(command.price, symbol) or broken_quantity_rule(command.quantity, symbol)
 
 
 def _rejected(command: Command, rejection: Rejection, symbol: Symbol) -> CommandRejected:
@@ -321,8 +303,3 @@ def _cancelled(order: Order, price_ticks: int | None, reason: str, command_id: s
         reason,
         command_id,
     )
-
-
-def opposite(side: str) -> str:
-    """The other side."""
-    return SELL if side == BUY else BUY

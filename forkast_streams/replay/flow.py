@@ -56,7 +56,6 @@ class Flow:
         rows: messages in the file.
         skipped: messages that change no visible book.
         unseen: orders that the file only knows from their end.
-        late: orders that came into the file's levels long after they were placed.
     """
 
     symbol_id: int
@@ -67,7 +66,6 @@ class Flow:
     rows: int
     skipped: int
     unseen: int
-    late: int
 
 
 def make_flow(messages: Sequence[Message], *, symbol_id: int, run: str) -> Flow:
@@ -77,11 +75,9 @@ def make_flow(messages: Sequence[Message], *, symbol_id: int, run: str) -> Flow:
     same file again.
     """
     maker = _FlowMaker(symbol_id, run)
-    order = list(in_order_of_arrival(messages))
-    for row, message in order:
+    arrivals = list(in_order_of_arrival(messages))
+    for row, message in arrivals:
         maker.add(row, message)
-    placed = [message.order_id for message in messages if message.type is MessageType.PLACED]
-    at_own_row = sum(messages[row] is message for row, message in order if message.type is MessageType.PLACED)
     return Flow(
         symbol_id=symbol_id,
         command_prefix=maker.command_prefix,
@@ -90,48 +86,38 @@ def make_flow(messages: Sequence[Message], *, symbol_id: int, run: str) -> Flow:
         final_levels=maker.levels(),
         rows=len(messages),
         skipped=maker.skipped,
-        unseen=len(order) - len(messages),
-        late=len(placed) - at_own_row,
+        unseen=len(arrivals) - len(messages),
     )
 
 
 def in_order_of_arrival(messages: Sequence[Message]) -> Iterator[tuple[int, Message]]:
-    """The messages with their rows, each order placed where its id says, and none missing.
+    """The messages with their rows, and before them the orders that the file only knows from their end.
 
-    Ids are given in the order of arrival. A file shows some orders later, when they come into its levels, or never
-    before they end; those are placed just before the first order with a larger id. Of an order that is only seen
-    ending, the size is what is taken from it.
+    Those were placed before the file starts or outside its levels. Ids are given in the order of arrival, so each is
+    placed just before the first order with a larger id; its size is all that is taken from it later.
     """
-    orders = _placements(messages)
+    unseen = _unseen_orders(messages)
     inserted: dict[int, list[Message]] = {}
-    for order_id, row in _arrival_rows(messages, {order_id: row for order_id, (row, _) in orders.items()}).items():
-        placed = orders[order_id][1]
-        if placed is not messages[row]:
-            inserted.setdefault(row, []).append(placed._replace(time_ns=messages[row].time_ns))
-    moved = {order.order_id for of_row in inserted.values() for order in of_row}
+    for order_id, row in _arrival_rows(messages, {order_id: row for order_id, (row, _) in unseen.items()}).items():
+        inserted.setdefault(row, []).append(unseen[order_id][1]._replace(time_ns=messages[row].time_ns))
     for row, message in enumerate(messages):
         for order in inserted.get(row, ()):
             yield row, order
-        if message.type is not MessageType.PLACED or message.order_id not in moved:
-            yield row, message
+        yield row, message
 
 
-def _placements(messages: Sequence[Message]) -> dict[int, tuple[int, Message]]:
-    """For each order the row that first knows it, and the message that places it."""
-    orders: dict[int, tuple[int, Message]] = {}
-    guessed: set[int] = set()
+def _unseen_orders(messages: Sequence[Message]) -> dict[int, tuple[int, Message]]:
+    """For each order that is never placed the row that first knows it, and a message that would place it."""
+    placed: set[int] = set()
+    unseen: dict[int, tuple[int, Message]] = {}
     for row, message in enumerate(messages):
         order_id = message.order_id
         if message.type is MessageType.PLACED:
-            orders.setdefault(order_id, (row, message))
-        elif message.type in _TAKES_FROM_ORDER:
-            if order_id not in orders:
-                guessed.add(order_id)
-                orders[order_id] = row, message._replace(type=MessageType.PLACED, size=0)
-            if order_id in guessed:
-                first_row, order = orders[order_id]
-                orders[order_id] = first_row, order._replace(size=order.size + message.size)
-    return orders
+            placed.add(order_id)
+        elif message.type in _TAKES_FROM_ORDER and order_id not in placed:
+            first_row, order = unseen.get(order_id, (row, message._replace(type=MessageType.PLACED, size=0)))
+            unseen[order_id] = first_row, order._replace(size=order.size + message.size)
+    return unseen
 
 
 def _arrival_rows(messages: Sequence[Message], first_rows: dict[int, int]) -> dict[int, int]:

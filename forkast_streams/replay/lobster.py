@@ -56,8 +56,9 @@ Levels = Mapping[Decimal, Decimal]
 
 
 class BookState(NamedTuple):
-    """A row of an order book file: quantity by price, best price first."""
+    """A row of an order book file: quantity by price of the best ``depth`` levels of a side, or of all it has."""
 
+    depth: int
     bids: Levels
     asks: Levels
 
@@ -110,7 +111,7 @@ def _book_state(cells: list[int]) -> BookState:
     if len(cells) % 4:
         raise ValueError("a level has four columns")
     asks, bids = zip(cells[0::4], cells[1::4], strict=True), zip(cells[2::4], cells[3::4], strict=True)
-    return BookState(_levels_of(bids), _levels_of(asks))
+    return BookState(len(cells) // 4, _levels_of(bids), _levels_of(asks))
 
 
 def _levels_of(cells: Iterator[tuple[int, int]]) -> Levels:

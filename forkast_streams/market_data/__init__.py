@@ -1,0 +1,1 @@
+"""What the market sees: depth and trades, folded from the events and published to Redis."""

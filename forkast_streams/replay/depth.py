@@ -1,0 +1,71 @@
+"""The price levels of one symbol, kept from its events alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+from forkast_streams.errors import CorruptLog
+
+OPPOSITE = {"BUY": "SELL", "SELL": "BUY"}
+
+
+class Depth:
+    """Open quantity by side, then price; no level is empty.
+
+    Attributes:
+        last_sequence: sequence of the last event that was applied.
+    """
+
+    def __init__(self) -> None:
+        self.levels: dict[str, dict[Decimal, Decimal]] = {"BUY": {}, "SELL": {}}
+        self.last_sequence = 0
+
+    def apply(self, event: Mapping[str, Any]) -> bool:
+        """Apply the envelope of an event; return whether it was new. A repeat changes nothing.
+
+        Raises:
+            CorruptLog: events between the last one and this one are missing.
+        """
+        if event["sequence"] <= self.last_sequence:
+            return False
+        if event["sequence"] != self.last_sequence + 1:
+            raise CorruptLog(
+                f"symbol {event['symbolId']} goes on with sequence {event['sequence']} after {self.last_sequence}; "
+                "events are missing."
+            )
+        self.last_sequence = event["sequence"]
+        data = event["data"]
+        match event["type"]:
+            case "ORDER":
+                self._add(data["side"], data["price"], Decimal(data["quantity"]))
+            case "TRADE":
+                self._add(OPPOSITE[data["takerSide"]], data["price"], -Decimal(data["quantity"]))
+                self._add(data["takerSide"], data["takerPrice"], -Decimal(data["quantity"]))
+            case "CANCEL":
+                self._add(data["side"], data["price"], -Decimal(data["quantity"]))
+            case "AMEND":
+                filled = Decimal(data["filledQuantity"])
+                self._add(data["side"], data["previousPrice"], filled - Decimal(data["previousQuantity"]))
+                self._add(data["side"], data["price"], Decimal(data["quantity"]) - filled)
+        return True
+
+    def is_empty(self) -> bool:
+        """Whether nothing rests on either side."""
+        return not any(self.levels.values())
+
+    def is_crossed(self) -> bool:
+        """Whether the best bid would trade with the best ask."""
+        bids, asks = self.levels["BUY"], self.levels["SELL"]
+        return bool(bids and asks) and max(bids) >= min(asks)
+
+    def _add(self, side: str, price: str | None, quantity: Decimal) -> None:
+        if price is None:
+            return
+        levels, level = self.levels[side], Decimal(price)
+        total = levels.get(level, Decimal(0)) + quantity
+        if total:
+            levels[level] = total
+        else:
+            levels.pop(level, None)

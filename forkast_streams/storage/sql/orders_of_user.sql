@@ -1,0 +1,20 @@
+-- A user's orders, newest first: the rows, and the pending orders that have no row yet. One statement, so that a page
+-- sees both at one moment and no order twice or not at all.
+WITH pending AS (
+    SELECT p.* FROM json_to_recordset(%(pending)s::json) AS p(
+        id uuid, "userId" integer, "symbolId" integer, type text, side text, price numeric, quantity numeric,
+        "filledQuantity" numeric, status text, "timeInForce" text, "clientOrderId" text, reason text,
+        "createdAt" timestamp(3), "updatedAt" timestamp(3), "executedAt" timestamp(3))
+    WHERE NOT EXISTS (SELECT 1 FROM "Order" AS o WHERE o.id = p.id)
+)
+SELECT id::text, "userId", "symbolId", type, side, price, quantity, "filledQuantity", status, "timeInForce",
+       "clientOrderId", reason, "createdAt", "updatedAt", "executedAt"
+FROM (
+    SELECT id, "userId", "symbolId", type::text, side::text, price, quantity, "filledQuantity", status::text,
+           "timeInForce", "clientOrderId", reason, "createdAt", "updatedAt", "executedAt"
+    FROM "Order" WHERE "userId" = %(user_id)s
+    UNION ALL
+    SELECT * FROM pending
+) AS orders
+ORDER BY "createdAt" DESC, id DESC
+LIMIT %(limit)s OFFSET %(offset)s

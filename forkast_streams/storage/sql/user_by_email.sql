@@ -1,0 +1,1 @@
+SELECT id, email, password FROM "User" WHERE email = %(email)s

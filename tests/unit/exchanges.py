@@ -1,0 +1,93 @@
+"""The engine and the naive exchange behind one interface, so that one test judges both."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any, NamedTuple, Protocol
+
+from forkast_streams.engine_partition import EnginePartition
+from forkast_streams.naive_book import NaiveExchange
+from tests.unit.flows import START_MS, Record
+
+Event = tuple[str, dict[str, Any]]
+
+
+class Resting(NamedTuple):
+    """A resting order; ``name`` is its id, or what a ladder calls it."""
+
+    side: str
+    price: Decimal
+    quantity: Decimal
+    name: str
+
+
+class Exchange(Protocol):
+    """Commands in, events out; time goes on by a millisecond with each command."""
+
+    def process(self, command: dict[str, Any]) -> list[Event]:
+        """Apply a command as it stands on the wire; a REJECT comes without its wording."""
+
+    def resting(self, symbol_id: int) -> list[Resting]:
+        """The bids, then the asks, each in the order in which they will trade."""
+
+
+class Engine:
+    """The engine, from JSON to JSON, on the only partition."""
+
+    def __init__(self) -> None:
+        self.state = EnginePartition(0, 1)
+        self.envelopes: list[dict[str, Any]] = []
+
+    def process(self, command: dict[str, Any]) -> list[Event]:
+        offset = self.state.next_offset
+        value = json.dumps(command, default=_as_json_number).encode()
+        record = Record(offset, START_MS + offset, str(command["symbolId"]).encode(), value)
+        envelopes = [json.loads(event.value or b"") for event in self.state.process([record]).events]
+        self.envelopes += envelopes
+        return [(envelope["type"], _without_wording(envelope["data"])) for envelope in envelopes]
+
+    def resting(self, symbol_id: int) -> list[Resting]:
+        symbol, book = self.state.engine.symbols[symbol_id], self.state.engine.books[symbol_id]
+        return [
+            Resting(
+                order.side,
+                Decimal(symbol.ticks.text(order.price_ticks)),
+                Decimal(symbol.lots.text(order.remaining)),
+                order.id,
+            )
+            for side in (book.bids, book.asks)
+            for order in side
+        ]
+
+
+class Naive:
+    """The naive exchange."""
+
+    def __init__(self) -> None:
+        self.exchange = NaiveExchange()
+        self.clock = START_MS
+
+    def process(self, command: dict[str, Any]) -> list[Event]:
+        events = self.exchange.process(command, self.clock)
+        self.clock += 1
+        return events
+
+    def resting(self, symbol_id: int) -> list[Resting]:
+        sides = self.exchange.books[symbol_id].sides
+        return [
+            Resting(order.side, order.price or Decimal(0), order.open, order.id)
+            for side in ("BUY", "SELL")
+            for order in sides[side]
+        ]
+
+
+def _as_json_number(value: object) -> float:
+    """A short decimal becomes a JSON number with the same digits."""
+    assert isinstance(value, Decimal)
+    assert Decimal(str(float(value))) == value, "a decimal this long must be sent as text"
+    return float(value)
+
+
+def _without_wording(data: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in data.items() if name != "message"}

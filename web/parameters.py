@@ -1,0 +1,42 @@
+"""Path and query parameters, read strictly."""
+
+from __future__ import annotations
+
+import re
+
+from aiohttp import web
+
+from forkast_streams.errors import ApiError
+
+_INTEGER = re.compile(r"[1-9][0-9]{0,9}", re.ASCII)
+
+
+def symbol_id_of(request: web.Request) -> int:
+    """The ``symbolId`` of the path.
+
+    Raises:
+        ApiError: it is no positive integer.
+    """
+    text = request.match_info["symbolId"]
+    if not _INTEGER.fullmatch(text):
+        raise ApiError(400, "INVALID_ID", "symbolId must be a positive integer", field="symbolId")
+    return int(text)
+
+
+def integer_parameter(request: web.Request, name: str, *, default: int | None, least: int, most: int) -> int | None:
+    """A query parameter, or its default when it is not there.
+
+    Raises:
+        ApiError: it is there twice, is no integer, or is out of range.
+    """
+    values = request.query.getall(name, [])
+    if not values:
+        return default
+    if len(values) > 1:
+        raise ApiError(400, "DUPLICATE_PARAM", f"{name} must be given once", field=name)
+    if not _INTEGER.fullmatch(values[0]):
+        raise ApiError(400, "INVALID_TYPE", f"{name} must be a positive integer", field=name)
+    number = int(values[0])
+    if not least <= number <= most:
+        raise ApiError(400, "OUT_OF_RANGE", f"{name} must be between {least} and {most}", field=name)
+    return number
