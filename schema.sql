@@ -1,26 +1,31 @@
--- The predecessor's tables, names and columns, and what this exchange keeps beside them.
--- Running this again on an existing database changes nothing.
+-- The exchange's tables. Running this again on a database that has them changes nothing.
+--
+-- Tables, enums and columns keep the names of forkast-exchange. The log (`orders.exchange`) is the truth and these
+-- tables are its history, written by the sink alone, except for "User", which no event describes.
 
-DO $$ BEGIN
-    CREATE TYPE "OrderSide" AS ENUM ('BUY', 'SELL');
-EXCEPTION WHEN duplicate_object THEN NULL; END $$;
-
-DO $$ BEGIN
-    CREATE TYPE "OrderStatus" AS ENUM
-        ('PENDING', 'PARTIALLY_FILLED', 'FILLED', 'CANCELLED', 'REJECTED', 'EXPIRED');
-EXCEPTION WHEN duplicate_object THEN NULL; END $$;
-
-DO $$ BEGIN
-    CREATE TYPE "OrderType" AS ENUM ('MARKET', 'LIMIT', 'STOP', 'STOP_LIMIT');
-EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+DO $$
+BEGIN
+    IF to_regtype('"OrderSide"') IS NULL THEN
+        CREATE TYPE "OrderSide" AS ENUM ('BUY', 'SELL');
+    END IF;
+    IF to_regtype('"OrderStatus"') IS NULL THEN
+        CREATE TYPE "OrderStatus" AS ENUM
+            ('PENDING', 'PARTIALLY_FILLED', 'FILLED', 'CANCELLED', 'REJECTED', 'EXPIRED');
+    END IF;
+    IF to_regtype('"OrderType"') IS NULL THEN
+        CREATE TYPE "OrderType" AS ENUM ('MARKET', 'LIMIT', 'STOP', 'STOP_LIMIT');
+    END IF;
+END
+$$;
 
 CREATE TABLE IF NOT EXISTS "User" (
     id serial PRIMARY KEY,
     email text NOT NULL,
     name text NOT NULL,
-    password text NOT NULL,
-    "createdAt" timestamp(3) NOT NULL DEFAULT CURRENT_TIMESTAMP
+    password text NOT NULL, -- bcrypt
+    "createdAt" timestamp(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')
 );
+
 CREATE UNIQUE INDEX IF NOT EXISTS "User_email_key" ON "User" (email);
 
 CREATE TABLE IF NOT EXISTS "Symbol" (
@@ -29,60 +34,74 @@ CREATE TABLE IF NOT EXISTS "Symbol" (
     name text NOT NULL,
     market text NOT NULL,
     currency text NOT NULL DEFAULT 'USD',
-    "tickSize" numeric(24, 12) NOT NULL DEFAULT 0.01 CHECK ("tickSize" > 0),
-    "lotSize" numeric(24, 12) NOT NULL DEFAULT 1 CHECK ("lotSize" > 0),
+    "tickSize" numeric NOT NULL DEFAULT 0.01 CHECK ("tickSize" > 0),
+    "lotSize" numeric NOT NULL DEFAULT 1 CHECK ("lotSize" > 0),
     status text NOT NULL DEFAULT 'TRADING',
-    "createdAt" timestamp(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
-    "updatedAt" timestamp(3) NOT NULL DEFAULT CURRENT_TIMESTAMP
+    "createdAt" timestamp(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    "updatedAt" timestamp(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')
 );
-CREATE UNIQUE INDEX IF NOT EXISTS "Symbol_symbol_key" ON "Symbol" (symbol);
 
--- Neither "userId" nor "symbolId" refers to another table: whoever may write to the log may name any user, and a row the
--- log has must never stop the sink. Quantities are numeric, as lots may be fractions.
--- "sequence" is the symbol sequence of the last event applied: an older event never overwrites a newer state.
+-- Not unique: a SYMBOL command may give a name twice, and what the log says must not stop the sink.
+CREATE INDEX IF NOT EXISTS "Symbol_symbol_idx" ON "Symbol" (symbol);
+
+-- No foreign keys to "User" and "Symbol": a Kafka producer may send any userId, and what the log has accepted must
+-- not stop the sink. The key has the symbol in it because the exchange keeps order ids apart by symbol: an id that
+-- is used for two symbols makes two orders.
+-- The free part of each page lets a fill change its row in place, without touching an index.
 CREATE TABLE IF NOT EXISTS "Order" (
-    id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    id uuid NOT NULL DEFAULT gen_random_uuid(),
     "userId" integer NOT NULL,
     "symbolId" integer NOT NULL,
     type "OrderType" NOT NULL,
-    price numeric(65, 30),
-    quantity numeric(36, 12) NOT NULL,
-    "filledQuantity" numeric(36, 12) NOT NULL DEFAULT 0,
+    price numeric, -- NULL: a market order
+    quantity numeric NOT NULL,
+    "filledQuantity" numeric NOT NULL DEFAULT 0,
     status "OrderStatus" NOT NULL DEFAULT 'PENDING',
     side "OrderSide" NOT NULL,
     "timeInForce" text NOT NULL DEFAULT 'GTC',
     "clientOrderId" text,
-    reason text,
-    sequence bigint NOT NULL DEFAULT 0,
-    "createdAt" timestamp(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
-    "updatedAt" timestamp(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
-    "executedAt" timestamp(3),
-    CONSTRAINT "Order_filled_within_quantity"
-        CHECK (status = 'REJECTED' OR ("filledQuantity" BETWEEN 0 AND quantity))
-);
+    reason text, -- why it was cancelled or rejected
+    sequence bigint NOT NULL, -- the symbol's sequence of the last event applied
+    "createdAt" timestamp(3) NOT NULL,
+    "updatedAt" timestamp(3) NOT NULL,
+    "executedAt" timestamp(3), -- the last fill
+    PRIMARY KEY (id, "symbolId"),
+    -- A rejected order stands here as it was sent, which may be a quantity below zero.
+    CONSTRAINT "Order_filledQuantity_check"
+        CHECK ("filledQuantity" BETWEEN 0 AND quantity OR (status = 'REJECTED' AND "filledQuantity" = 0))
+) WITH (fillfactor = 80);
+
 CREATE INDEX IF NOT EXISTS "Order_userId_createdAt_idx" ON "Order" ("userId", "createdAt" DESC, id DESC);
 
+-- No foreign keys to "Order": the sink writes a trade only together with its two orders, or when it has found them,
+-- and a key would look each of them up again.
 CREATE TABLE IF NOT EXISTS "Trade" (
     id uuid PRIMARY KEY DEFAULT gen_random_uuid(),
     "symbolId" integer NOT NULL,
-    price numeric(65, 30) NOT NULL CHECK (price > 0),
-    quantity numeric(36, 12) NOT NULL CHECK (quantity > 0),
+    price numeric NOT NULL CHECK (price > 0),
+    quantity numeric NOT NULL CHECK (quantity > 0),
     "buyOrderId" uuid NOT NULL,
     "sellOrderId" uuid NOT NULL,
-    "timestamp" timestamp(3) NOT NULL DEFAULT CURRENT_TIMESTAMP,
-    "orderId" uuid,
-    sequence bigint NOT NULL DEFAULT 0,
-    "takerSide" "OrderSide"
+    "timestamp" timestamp(3) NOT NULL,
+    "orderId" uuid, -- kept for readers of the former tables; never set
+    sequence bigint NOT NULL,
+    "takerSide" "OrderSide" NOT NULL
 );
+
+CREATE UNIQUE INDEX IF NOT EXISTS "Trade_symbolId_sequence_key" ON "Trade" ("symbolId", sequence);
 CREATE INDEX IF NOT EXISTS "Trade_buyOrderId_idx" ON "Trade" ("buyOrderId");
 CREATE INDEX IF NOT EXISTS "Trade_sellOrderId_idx" ON "Trade" ("sellOrderId");
-CREATE UNIQUE INDEX IF NOT EXISTS "Trade_symbolId_sequence_key" ON "Trade" ("symbolId", sequence);
 
--- How far the sink is: written in the same statement as the rows, so the two can never disagree.
+-- How far the sink is: it changes in the same statement as the rows, so both are always of the same moment.
 CREATE TABLE IF NOT EXISTS "SinkProgress" (
     topic text NOT NULL,
     partition integer NOT NULL,
-    "nextOffset" bigint NOT NULL,
-    sequences jsonb NOT NULL DEFAULT '{}',
+    "nextOffset" bigint NOT NULL CHECK ("nextOffset" >= 0),
     PRIMARY KEY (topic, partition)
+);
+
+CREATE TABLE IF NOT EXISTS "SymbolSequence" (
+    "symbolId" integer PRIMARY KEY,
+    partition integer NOT NULL,
+    sequence bigint NOT NULL -- of the last event applied
 );

@@ -1,155 +1,194 @@
-"""Persists the events of ``orders.exchange`` into Postgres, rows and progress in one statement a batch."""
+"""Persists the events of ``orders.exchange`` in Postgres: read, fold, write, acknowledge.
+
+The tables hold their own place in the log, moved by the statement that writes the rows. After a restart or a
+rebalance reading goes on there, so whatever happens in between, each event is in the tables once.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-import tenacity
-from faust.types import TP, StreamT
+from faust.types import TP, EventT, StreamT
+from mode import Service
 
-from forkast_streams.errors import CorruptLog, Unavailable
+from forkast_streams.errors import CorruptLog
 from forkast_streams.failfast import fail_fast
-from forkast_streams.limits import SINK_EVENTS_MAX
-from forkast_streams.persistence import RowBatch
 from forkast_streams.roles import ExchangeApp
+from forkast_streams.storage.history import PartitionHistory
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.topics import ORDERS_EXCHANGE
-from forkast_streams.transport import BatchTransport, Idle, batch_topic
+from forkast_streams.transport import BatchTransport, batch_topic
 
 log = logging.getLogger(__name__)
 
+# One statement writes at most this many events: it stays far below the statement's time-out.
+WRITE_EVENTS_MAX = 5_000
+# Events that wait for Postgres, of all partitions, before the fetcher is held up.
+WAITING_EVENTS_MAX = 50_000
+# Statements at a time. More than Postgres has cores for makes none of them faster.
+CONNECTIONS = 4
+# A worker that is further behind than this does not call itself ready.
+_LAG_MAX = 20_000
+_DRAIN_S_MAX = 20.0
 
-class EventSink:
-    """Writes the batches of the partitions this worker owns.
+
+class PartitionWriter:
+    """Writes one partition: what arrives while a statement runs goes into the next one together.
+
+    Args:
+        history: the partition's tables.
+        statements: bounds the statements that run at a time.
+        on_written: called after each write.
 
     Attributes:
-        positions: next offset to persist, by partition.
+        idle: set while all that arrived is written.
+        waiting_events: number of events that arrived and are not written yet.
     """
 
-    def __init__(self, postgres: Postgres) -> None:
-        self._postgres = postgres
-        self._sequences: dict[int, dict[int, int]] = {}
-        self.positions: dict[int, int] = {}
-        self.waits_for_postgres = False
+    def __init__(
+        self, history: PartitionHistory, statements: asyncio.Semaphore, on_written: Callable[[], None]
+    ) -> None:
+        self.history = history
+        self._on_written = on_written
+        self._statements = statements
+        self._waiting: deque[EventT[Any]] = deque()
+        self._arrived = asyncio.Event()
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self.waiting_events = 0
 
-    async def load(self, partitions: list[int]) -> None:
-        """Read how far the database is, which is where reading goes on."""
-        self.positions = dict.fromkeys(partitions, 0)
-        self._sequences = {partition: {} for partition in partitions}
-        for row in await self._patiently("sink_progress", topic=ORDERS_EXCHANGE, partitions=partitions):
-            self.positions[row["partition"]] = row["nextOffset"]
-            self._sequences[row["partition"]] = {int(k): v for k, v in row["sequences"].items()}
+    def put(self, event: EventT[Any]) -> None:
+        """Take a batch; its event is acknowledged when it is in the tables."""
+        self._waiting.append(event)
+        self.waiting_events += len(event.value)
+        self.idle.clear()
+        self._arrived.set()
 
-    async def write(self, partition: int, records: tuple[Any, ...]) -> int:
-        """Persist ``records`` of a partition; return how many new events they had.
+    async def run(self) -> None:
+        """Write what arrives, without end; see `PartitionHistory.write` for the errors."""
+        while True:
+            await self._arrived.wait()
+            async with self._statements:
+                taken = self._take()
+                records = [record for event in taken for record in event.value]
+                for at in range(0, len(records), WRITE_EVENTS_MAX):
+                    await self.history.write(records[at : at + WRITE_EVENTS_MAX])
+            for event in taken:
+                event.ack()
+            self.waiting_events -= len(records)
+            self._on_written()
+            if not self._waiting:
+                self._arrived.clear()
+                self.idle.set()
 
-        Raises:
-            CorruptLog: records or events are missing, or somebody else writes this partition.
-        """
-        known = self.positions[partition]
-        fresh = [record for record in records if record.offset >= known]
-        events = 0
-        for at in range(0, len(fresh), SINK_EVENTS_MAX):
-            events += await self._write_some(partition, fresh[at : at + SINK_EVENTS_MAX])
-        return events
-
-    async def _write_some(self, partition: int, records: list[Any]) -> int:
-        expected = self.positions[partition]
-        if records[0].offset != expected:
-            raise CorruptLog(
-                f"{ORDERS_EXCHANGE}-{partition} goes on at offset {records[0].offset}, the database is at {expected}; "
-                "events are gone that were never persisted."
-            )
-        batch = RowBatch(self._sequences[partition])
-        batch.add(record.value for record in records)
-        next_offset = records[-1].offset + 1
-        result = await self._patiently(
-            "sink_write",
-            topic=ORDERS_EXCHANGE,
-            partition=partition,
-            expected_offset=expected,
-            next_offset=next_offset,
-            sequences=msgspec.json.encode({str(k): v for k, v in batch.sequences.items()}).decode(),
-            batch=msgspec.json.encode(batch.rows()).decode(),
-        )
-        if not result[0]["written"] and not await self._is_there_already(partition, next_offset):
-            raise CorruptLog(
-                f"the progress of {ORDERS_EXCHANGE}-{partition} is not at {expected} any more: another sink writes it."
-            )
-        self.positions[partition] = next_offset
-        self._sequences[partition].update(batch.sequences)
-        return batch.events
-
-    async def _is_there_already(self, partition: int, next_offset: int) -> bool:
-        """Whether a try whose answer got lost had been carried out after all."""
-        rows = await self._patiently("sink_progress", topic=ORDERS_EXCHANGE, partitions=[partition])
-        return bool(rows) and rows[0]["nextOffset"] == next_offset
-
-    async def _patiently(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
-        """Run a query, again and again while the database is away; nothing is skipped meanwhile."""
-        async for attempt in tenacity.AsyncRetrying(
-            retry=tenacity.retry_if_exception_type(Unavailable),
-            wait=tenacity.wait_exponential(multiplier=0.1, max=5),
-            before_sleep=self._note_outage,
-        ):
-            with attempt:
-                rows = await self._postgres.fetch(query, **parameters)
-        self.waits_for_postgres = False
-        return rows
-
-    def _note_outage(self, state: tenacity.RetryCallState) -> None:
-        if not self.waits_for_postgres:
-            log.warning("Postgres is away, the sink waits: %s", state.outcome and state.outcome.exception())
-        self.waits_for_postgres = True
+    def _take(self) -> list[EventT[Any]]:
+        taken = [self._waiting.popleft()]
+        count = len(taken[0].value)
+        while self._waiting and count + len(self._waiting[0].value) <= WRITE_EVENTS_MAX:
+            taken.append(self._waiting.popleft())
+            count += len(taken[-1].value)
+        return taken
 
 
-class PersistingAgent:
-    """Feeds the sink and acknowledges what is durable."""
+class EventSink(Service):
+    """Feeds the batches of ``orders.exchange`` to a writer a partition."""
 
-    def __init__(self, app: ExchangeApp, sink: EventSink) -> None:
-        self._app = app
-        self._sink = sink
-        self._idle = Idle()
+    def __init__(self, app: ExchangeApp, postgres: Postgres, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.app = app
+        self.postgres = postgres
+        self.writers: dict[int, PartitionWriter] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._statements = asyncio.Semaphore(CONNECTIONS)
+        self._room = asyncio.Event()
         transport = app.transport
         assert isinstance(transport, BatchTransport)
         transport.restore_positions = self._restore_positions
-        transport.drains.append(self._idle.wait_a_while)
-        app.agent(batch_topic(app, ORDERS_EXCHANGE), name="sink.orders.exchange")(self._consume)
-        app.ready_checks.append(self._why_not_ready)
+        transport.drains.append(self.drain)
+        app.agent(batch_topic(app, ORDERS_EXCHANGE), name=f"{app.role.name}.{ORDERS_EXCHANGE}")(self._consume)
+        app.ready_checks += [postgres.why_not_ready, self._why_not_ready]
 
     async def _consume(self, stream: StreamT[Any]) -> None:
         async for event in stream.noack().events():
-            if event.message.generation_id != self._app.consumer_generation_id:
+            # A batch fetched before a rebalance may lie behind or ahead of the place that was read since.
+            writer = self.writers.get(event.message.partition)
+            if writer is None or event.message.generation_id != self.app.consumer_generation_id:
                 continue
-            try:
-                with self._idle:
-                    await self._sink.write(event.message.partition, event.value)
-            except Exception as exc:
-                fail_fast(f"persisting {ORDERS_EXCHANGE}-{event.message.partition}", exc)
-            event.ack()
+            writer.put(event)
+            while self._waiting_events() > WAITING_EVENTS_MAX:
+                self._room.clear()
+                await self._room.wait()
+
+    def _waiting_events(self) -> int:
+        return sum(writer.waiting_events for writer in self.writers.values())
 
     async def _restore_positions(self, tps: set[TP]) -> Mapping[TP, int]:
         try:
-            await self._sink.load(sorted(tp.partition for tp in tps))
+            return await self._start_writers(tps)
         except Exception as exc:
-            fail_fast("reading the sink's progress", exc)
-        return {tp: self._sink.positions[tp.partition] for tp in tps}
+            fail_fast(f"reading the progress of {ORDERS_EXCHANGE}", exc)
+
+    async def _start_writers(self, tps: set[TP]) -> Mapping[TP, int]:
+        """Begin at the tables' place in every assigned partition."""
+        await self.drain()
+        histories = {tp: PartitionHistory(self.postgres, tp.topic, tp.partition) for tp in tps}
+        for history in histories.values():
+            await history.load()
+        positions = {tp: history.next_offset for tp, history in histories.items()}
+        await self._check_log(positions)
+        for tp, history in histories.items():
+            writer = self.writers[tp.partition] = PartitionWriter(history, self._statements, self._room.set)
+            self._tasks.append(asyncio.create_task(self._run_or_die(tp, writer)))
+        log.info("%s: partitions go on at %s", ORDERS_EXCHANGE, {tp.partition: at for tp, at in positions.items()})
+        return positions
+
+    async def _check_log(self, positions: Mapping[TP, int]) -> None:
+        """Refuse to start where the log does not reach from the tables' place on."""
+        earliest = await self.app.consumer.earliest_offsets(*positions)
+        ends = await self.app.consumer.highwaters(*positions)
+        for tp, position in positions.items():
+            if not (earliest[tp] or 0) <= position <= (ends[tp] or 0):
+                raise CorruptLog(
+                    f"{tp.topic}-{tp.partition} holds offsets {earliest[tp]} to {ends[tp]}, the tables are at "
+                    f"{position}; restore the topic, or empty the tables if they belong to another log."
+                )
+
+    async def _run_or_die(self, tp: TP, writer: PartitionWriter) -> None:
+        try:
+            await writer.run()
+        except Exception as exc:
+            fail_fast(f"persisting {tp.topic}-{tp.partition}", exc)
+
+    async def drain(self) -> None:
+        """Let the writers finish and stop them; what they do not finish in time is read again."""
+        try:
+            async with asyncio.timeout(_DRAIN_S_MAX):
+                for writer in self.writers.values():
+                    await writer.idle.wait()
+        except TimeoutError:
+            log.warning("%s: not all events could be written in %g s", ORDERS_EXCHANGE, _DRAIN_S_MAX)
+        self.writers.clear()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        self._room.set()
 
     def _why_not_ready(self) -> str | None:
-        if self._sink.waits_for_postgres:
-            return "Postgres is not reachable"
-        for partition, position in self._sink.positions.items():
-            behind = (self._app.consumer.highwater(TP(ORDERS_EXCHANGE, partition)) or 0) - position
-            if behind > SINK_EVENTS_MAX:
-                return f"{ORDERS_EXCHANGE}-{partition} is {behind} records behind"
+        for partition, writer in self.writers.items():
+            end = self.app.consumer.highwater(TP(ORDERS_EXCHANGE, partition))
+            behind = (end or 0) - writer.history.next_offset
+            if behind > _LAG_MAX:
+                return f"{ORDERS_EXCHANGE}-{partition} is {behind} events behind"
         return None
 
 
 def register(app: ExchangeApp) -> None:
     """Let ``app`` persist events."""
-    postgres = Postgres(app.settings.database_url)
-    PersistingAgent(app, EventSink(postgres))
+    postgres = Postgres(app.settings.database_url, connections=CONNECTIONS + 1, name="forkast-sink")
     app.run_service(postgres)
+    app.run_service(EventSink(app, postgres))

@@ -31,8 +31,6 @@ BASE_SLICES_MAX = 30
 FETCH_BYTES_MAX = 64 * 1024
 # Batches that wait in an agent's queue before the fetcher stops.
 BATCHES_QUEUED_MAX = 16
-# Events the sink writes with one statement.
-SINK_EVENTS_MAX = 5_000
 # Trades and book changes that are kept for readers, a symbol.
 TAPE_TRADES_MAX = 1_000
 CHANGES_KEPT = 10_000

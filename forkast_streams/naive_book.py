@@ -6,6 +6,7 @@ quantities are plain decimals; nothing is indexed and nothing is cached.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -93,7 +94,7 @@ class NaiveExchange:
         wording is not checked. A command for a symbol that was never defined has no event: it is dead-lettered.
 
         Args:
-            command: a valid command as on the wire; numbers are int, Decimal or decimal text.
+            command: a valid command as `read_command` gives it: numbers are int, Decimal or decimal text, never float.
             timestamp: the exchange's time in milliseconds.
         """
         kind = command.get("command")
@@ -141,6 +142,16 @@ class NaiveExchange:
         elif order.open:
             book.rest(order)
         return events
+
+
+def read_command(value: bytes) -> Command:
+    """Read the value of an ``orders.new`` record, its numbers exactly as they stand there.
+
+    Raises:
+        ValueError: it is not JSON. Whether it is a valid command is not checked.
+    """
+    command: Command = json.loads(value, parse_float=Decimal)
+    return command
 
 
 def _why_not_new(book: NaiveBook, command: Command) -> str | None:

@@ -18,7 +18,7 @@ async def publish_symbols(settings: Settings) -> list[str]:
     A definition the engine has already changes nothing, so this can be repeated.
     """
     async with Postgres(settings.database_url) as postgres, EventProducer(settings.broker_list) as producer:
-        symbols = await postgres.fetch("symbols")
+        symbols = await postgres.query("symbols")
         partitions = await producer.partition_count(ORDERS_NEW)
         for symbol in symbols:
             await producer.send(

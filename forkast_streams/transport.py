@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import Any, cast
 
 import aiokafka
@@ -23,7 +22,6 @@ from faust.types import TP, AppT, TopicT
 # aiokafka's own 1.5 s would hold the single fetch slot of a broker connection at a seek for that long.
 _FETCH_WAIT_MAX_MS = 100
 _IDLE_POLL_S = 0.05
-_DRAIN_S_MAX = 8.0
 _REBALANCE_POLL_S = 0.1
 
 
@@ -216,8 +214,3 @@ class Idle:
     async def wait(self) -> None:
         """Return when the agent is between two batches."""
         await self._idle.wait()
-
-    async def wait_a_while(self) -> None:
-        """Return when the agent is between two batches, or when that takes too long; then the batch comes again."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), _DRAIN_S_MAX)

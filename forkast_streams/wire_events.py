@@ -1,50 +1,58 @@
-"""The events of ``orders.exchange`` as readers decode them; see docs/wire.md. Decimals stay the text they are."""
+"""The events of ``orders.exchange`` as a reader decodes them; docs/wire.md says what each field means.
+
+Decimals stay the strings they are on the wire: each reader turns only those it calculates with into numbers.
+"""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
 from forkast_streams.errors import CorruptLog
 
+Side = Literal["BUY", "SELL"]
 
-class Source(Struct, gc=False, rename="camel"):
-    """The command an event comes from, and which of its events it is."""
+
+class Source(Struct, gc=False, frozen=True):
+    """The command an event answers, and which of the command's events it is."""
 
     partition: int
     offset: int
     index: int
     count: int
 
-    @property
-    def is_last(self) -> bool:
-        """Whether the command is complete with this event."""
-        return self.index == self.count - 1
-
 
 class OrderData(Struct, gc=False, rename="camel"):
-    """A new order."""
+    """A new order, before its trades."""
 
     id: str
     user_id: int
     type: str
-    side: str
+    side: Side
     price: str | None
     quantity: str
+    filled_quantity: str
+    status: str
     time_in_force: str
     created_at: int
     client_order_id: str | None = None
+    command_id: str | None = None
 
 
 class TradeData(Struct, gc=False, rename="camel"):
-    """A fill."""
+    """A fill, with the state of both orders after it."""
 
     trade_id: str
     price: str
     quantity: str
     buy_order_id: str
     sell_order_id: str
-    taker_side: str
+    buy_user_id: int
+    sell_user_id: int
+    timestamp: int
+    taker_side: Side
     taker_price: str | None
     buy_filled_quantity: str
     buy_status: str
@@ -53,126 +61,120 @@ class TradeData(Struct, gc=False, rename="camel"):
 
 
 class CancelData(Struct, gc=False, rename="camel"):
-    """The end of an order."""
+    """The end of an order with ``quantity`` still open."""
 
     id: str
-    side: str
+    user_id: int
+    side: Side
     price: str | None
     quantity: str
     filled_quantity: str
     status: str
     reason: str
+    command_id: str | None = None
 
 
 class AmendData(Struct, gc=False, rename="camel"):
-    """Another price or quantity."""
+    """A resting order's new price and total quantity."""
 
     id: str
-    side: str
+    user_id: int
+    side: Side
     price: str
     quantity: str
     filled_quantity: str
     status: str
+    kept_priority: bool
     previous_price: str
     previous_quantity: str
+    command_id: str | None = None
 
 
 class RejectData(Struct, gc=False, rename="camel"):
-    """A refused command; for a new order also the order as it was sent."""
+    """A command that changed nothing; the order's fields stand here for ``NEW``, as they were sent."""
 
-    command: str
+    command: Literal["NEW", "CANCEL", "AMEND", "SYMBOL"]
     code: str
+    message: str
     id: str = ""
     user_id: int = 0
     type: str = ""
     side: str = ""
     price: str | None = None
     quantity: str = "0"
-    time_in_force: str = ""
+    time_in_force: str = "GTC"
     client_order_id: str | None = None
+    command_id: str | None = None
+    symbol: str = ""
 
 
 class SymbolData(Struct, gc=False, rename="camel"):
-    """Trading rules."""
+    """A symbol's trading rules from here on."""
 
     symbol: str
     tick_size: str
     lot_size: str
     status: str
+    command_id: str | None = None
 
 
 class _Envelope(Struct, gc=False, rename="camel", tag_field="type"):
-    """What all events have in common. Times are in milliseconds."""
-
     symbol_id: int
     sequence: int
     timestamp: int
     source: Source
 
 
-class OrderEvent(_Envelope, tag="ORDER", gc=False):
-    """A new order is accepted."""
+class OrderEvent(_Envelope, tag="ORDER"):
+    """An order was accepted."""
 
     data: OrderData
 
 
-class TradeEvent(_Envelope, tag="TRADE", gc=False):
-    """Two orders trade."""
+class TradeEvent(_Envelope, tag="TRADE"):
+    """Two orders traded."""
 
     data: TradeData
 
 
-class CancelEvent(_Envelope, tag="CANCEL", gc=False):
-    """An order ends unfilled."""
+class CancelEvent(_Envelope, tag="CANCEL"):
+    """An order ended unfilled."""
 
     data: CancelData
 
 
-class AmendEvent(_Envelope, tag="AMEND", gc=False):
-    """An order changes."""
+class AmendEvent(_Envelope, tag="AMEND"):
+    """An order was changed."""
 
     data: AmendData
 
 
-class RejectEvent(_Envelope, tag="REJECT", gc=False):
-    """A command is refused."""
+class RejectEvent(_Envelope, tag="REJECT"):
+    """A command was refused."""
 
     data: RejectData
 
 
-class SymbolEvent(_Envelope, tag="SYMBOL", gc=False):
-    """A symbol is defined."""
+class SymbolEvent(_Envelope, tag="SYMBOL"):
+    """A symbol was defined or changed."""
 
     data: SymbolData
 
 
-ExchangeEvent = OrderEvent | TradeEvent | CancelEvent | AmendEvent | RejectEvent | SymbolEvent
+WireEvent = OrderEvent | TradeEvent | CancelEvent | AmendEvent | RejectEvent | SymbolEvent
 
-_decoder: msgspec.json.Decoder[ExchangeEvent] = msgspec.json.Decoder(ExchangeEvent)
+_decoder: msgspec.json.Decoder[WireEvent] = msgspec.json.Decoder(WireEvent)
 
 
-def decode_event(value: bytes | None) -> ExchangeEvent:
+def decode_event(value: bytes | None) -> WireEvent:
     """Decode the value of an ``orders.exchange`` record.
 
     Raises:
-        CorruptLog: it is none; only the engine writes there, so something is badly wrong.
+        CorruptLog: it is no event. Only the engine writes this topic, so this is damage, not bad input.
     """
+    if value is None:
+        raise CorruptLog("a record of orders.exchange has no value; only the engine may write this topic.")
     try:
-        return _decoder.decode(value or b"")
-    except msgspec.MsgspecError as exc:
-        raise CorruptLog(f"a record of orders.exchange is no event ({exc}); stop and look at what wrote it.") from exc
-
-
-def is_new(event: ExchangeEvent, last_sequence: int) -> bool:
-    """Whether ``event`` follows ``last_sequence`` of its symbol; False for a repeat, which a reader drops.
-
-    Raises:
-        CorruptLog: events between the two are missing.
-    """
-    if event.sequence <= last_sequence:
-        return False
-    if event.sequence != last_sequence + 1:
-        raise CorruptLog(
-            f"symbol {event.symbol_id} goes on with sequence {event.sequence} after {last_sequence}; events are missing."
-        )
-    return True
+        return _decoder.decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+        raise CorruptLog(f"a record of orders.exchange is no event ({exc}): {value[:200]!r}") from exc

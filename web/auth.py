@@ -74,7 +74,7 @@ def register(app: ExchangeApp) -> None:
     postgres = Postgres(app.settings.database_url)
 
     async def find_user(email: str) -> dict[str, object] | None:
-        rows = await postgres.fetch("user_by_email", email=email)
+        rows = await postgres.query("user_by_email", email=email)
         return rows[0] if rows else None
 
     authenticator = Authenticator(find_user)

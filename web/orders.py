@@ -75,7 +75,7 @@ class Symbols:
         """All symbols as the database has them."""
         if time.monotonic() >= self._fresh_until:
             try:
-                rows = await self._postgres.fetch("symbols")
+                rows = await self._postgres.query("symbols")
             except Unavailable:
                 if not self._rows:
                     raise
@@ -146,7 +146,7 @@ class OrderViews:
         user_id = user_of(request).id
         newer_than_ms = int((time.time() - PENDING_S_MAX) * 1000)
         pending = await self._pending.of_user(user_id, newer_than_ms=newer_than_ms)
-        rows = await self._postgres.fetch(
+        rows = await self._postgres.query(
             "orders_of_user",
             user_id=user_id,
             pending=_encode(rows_of_pending(pending)).decode(),
@@ -194,7 +194,7 @@ class OrderViews:
         order_id, user_id = parse_order_id(request.match_info["id"]), user_of(request).id
         pending = await self._pending.get(order_id, user_id)
         try:
-            rows = await self._postgres.fetch("order_by_id", id=order_id, user_id=user_id)
+            rows = await self._postgres.query("order_by_id", id=order_id, user_id=user_id)
         except Unavailable:
             if pending is None:
                 raise

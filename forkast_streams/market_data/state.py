@@ -20,12 +20,11 @@ from forkast_streams.topics import ORDERS_EXCHANGE
 from forkast_streams.wire_events import (
     AmendEvent,
     CancelEvent,
-    ExchangeEvent,
     OrderEvent,
     SymbolEvent,
     TradeEvent,
+    WireEvent,
     decode_event,
-    is_new,
 )
 
 BIDS, ASKS = "B", "S"
@@ -198,15 +197,15 @@ class MarketDataState:
             book = self.books.get(event.symbol_id)
             if book is None:
                 book = self.books[event.symbol_id] = SymbolBook(event.symbol_id)
-            if is_new(event, book.sequence):
+            if _is_new(event, book.sequence):
                 self._fold(book, event)
                 touched[event.symbol_id] = book
         return [change for book in touched.values() if (change := book.take_change()) is not None]
 
-    def _fold(self, book: SymbolBook, event: ExchangeEvent) -> None:
+    def _fold(self, book: SymbolBook, event: WireEvent) -> None:
         book.sequence = event.sequence
         book.timestamp = event.timestamp
-        book.complete = event.source.is_last
+        book.complete = event.source.index == event.source.count - 1
         if isinstance(event, TradeEvent):
             self._trade(book, event)
         elif isinstance(event, OrderEvent):
@@ -315,3 +314,14 @@ class MarketDataState:
         if self.head() != [list(row) for row in head]:
             raise CorruptLog(f"{ORDERS_EXCHANGE}-{partition}: the checkpoint's levels are not those its head counts.")
         return self
+
+
+def _is_new(event: WireEvent, last_sequence: int) -> bool:
+    """Whether ``event`` follows ``last_sequence`` of its symbol; False for a repeat."""
+    if event.sequence <= last_sequence:
+        return False
+    if event.sequence != last_sequence + 1:
+        raise CorruptLog(
+            f"symbol {event.symbol_id} goes on with sequence {event.sequence} after {last_sequence}; events are missing."
+        )
+    return True

@@ -121,14 +121,17 @@ def _unseen_orders(messages: Sequence[Message]) -> dict[int, tuple[int, Message]
 
 
 def _arrival_rows(messages: Sequence[Message], first_rows: dict[int, int]) -> dict[int, int]:
-    """For each order, by rising id, the first row that places a larger id, or its own first row if that is earlier."""
+    """For each order, by rising id, the first row that places a larger id, or its own first row if that is earlier.
+
+    Those with an id below all that are placed at first were there before the file starts: row 0.
+    """
     rows = {order_id: first_rows[order_id] for order_id in sorted(first_rows)}
     waiting = list(reversed(rows))
-    for row, message in enumerate(messages):
-        if message.type is MessageType.PLACED:
-            while waiting and waiting[-1] < message.order_id:
-                order_id = waiting.pop()
-                rows[order_id] = min(row, rows[order_id])
+    placing = [row for row, message in enumerate(messages) if message.type is MessageType.PLACED]
+    for row in placing:
+        while waiting and waiting[-1] < messages[row].order_id:
+            order_id = waiting.pop()
+            rows[order_id] = 0 if row == placing[0] else min(row, rows[order_id])
     return rows
 
 

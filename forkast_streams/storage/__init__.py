@@ -1,1 +1,1 @@
-"""Postgres and Redis, as this project uses them."""
+"""Where history and users are kept: Postgres, and the SQL for it by name."""

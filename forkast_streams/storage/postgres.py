@@ -1,139 +1,233 @@
-"""Postgres: a pool of connections, named queries, and the making of the database."""
+"""Postgres as a service: a pool that outlives outages of the server, and the preparation of a database."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from importlib import resources
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, TypeVar
 
 import aiopg
 import psycopg2
+import psycopg2.errors
 from mode import Service
-from psycopg2 import errorcodes, sql
-from psycopg2.extras import RealDictCursor
+from psycopg2 import sql
+from psycopg2.extensions import parse_dsn
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from forkast_streams.errors import SetupError, Unavailable
+from forkast_streams.storage.queries import query
 
 log = logging.getLogger(__name__)
 
-_POOL_MAX = 8
-_STATEMENT_TIMEOUT_MS = 20_000
+ResultT = TypeVar("ResultT")
+Row = tuple[Any, ...]
+
+# The client gives up first: aiopg turns a time-out of the server's into the cancellation of the calling task.
+STATEMENT_TIMEOUT_S = 20.0
+_SERVER_STATEMENT_TIMEOUT_MS = 25_000
+_LOCK_TIMEOUT_MS = 5_000
 _CONNECT_TIMEOUT_S = 5
-# What passes by itself: the server is away or restarts, a lock or the time limit was in the way.
-_TRANSIENT_CODES = frozenset(
-    {
-        errorcodes.QUERY_CANCELED,
-        errorcodes.LOCK_NOT_AVAILABLE,
-        errorcodes.DEADLOCK_DETECTED,
-        errorcodes.SERIALIZATION_FAILURE,
-        errorcodes.TOO_MANY_CONNECTIONS,
-        errorcodes.ADMIN_SHUTDOWN,
-        errorcodes.CRASH_SHUTDOWN,
-        errorcodes.CANNOT_CONNECT_NOW,
-        errorcodes.DISK_FULL,
-        errorcodes.OUT_OF_MEMORY,
-    }
-)
+_RETRY_WAIT_S_MAX = 2.0
+_PING_INTERVAL_S = 1.0
+_PREPARE_LOCK = 0x666F726B617374
+
+# aiopg leaves the reader of a refused connection in uvloop's books (aio-libs/aiopg#909). The next connection whose
+# socket has the same number fails with this and takes the reader away, so the one after it succeeds.
+_STALE_READER = "the handler is closed"
+
+_DEMO_USERS_MARK = "-- demo users:"
+
+
+class StatementCancelled(psycopg2.OperationalError):
+    """The server has ended a statement, by its time-out or on an operator's demand."""
 
 
 class Postgres(Service):
-    """Runs the named queries of ``storage/sql``; each is one statement and its own transaction."""
+    """A pool of connections on which every statement is a transaction of its own.
 
-    def __init__(self, database_url: str, **kwargs: Any) -> None:
+    Starting it does not need the server: connections are made when they are needed. uuids come as text.
+
+    Args:
+        database_url: ``postgresql://`` URL.
+        connections: the most connections at a time.
+        name: shown in ``pg_stat_activity``.
+    """
+
+    def __init__(self, database_url: str, *, connections: int = 4, name: str = "forkast", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._database_url = database_url
+        self._url = database_url
+        self._connections = connections
+        self._name = name
         self._pool: aiopg.Pool | None = None
+        self._why_unreachable: str | None = "Postgres has not been reached yet"
+
+    async def on_start(self) -> None:
+        """Make the pool, still empty."""
+        self._pool = await aiopg.create_pool(
+            self._url,
+            minsize=0,
+            maxsize=self._connections,
+            timeout=STATEMENT_TIMEOUT_S,
+            enable_json=False,
+            enable_hstore=False,
+            enable_uuid=False,
+            application_name=self._name,
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            options=f"-c statement_timeout={_SERVER_STATEMENT_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS} "
+            "-c timezone=UTC -c jit=off",
+        )
 
     async def on_stop(self) -> None:
         """Close the connections."""
         if self._pool is not None:
-            self._pool.terminate()
-            await self._pool.wait_closed()
-            self._pool = None
+            pool, self._pool = self._pool, None
+            pool.terminate()
+            await pool.wait_closed()
 
-    async def fetch(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
-        """Run the query ``name`` and return its rows.
+    async def fetch(self, statement: str, parameters: Mapping[str, Any] | None = None) -> list[Row]:
+        """Run one statement, which commits by itself, and return its rows (none for a statement without a result).
 
         Raises:
-            Unavailable: the database is out of reach or too slow now; trying again later may help.
+            psycopg2.Error: as the server says; ``is_transient`` tells whether trying again can help. After a
+                transient error the statement may still have been committed, or be committed a little later.
+            TimeoutError: it took longer than ``STATEMENT_TIMEOUT_S``, of which the same holds.
+        """
+        return (await self._run(statement, parameters))[1]
+
+    async def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        """Run the query ``sql/<name>.sql`` once and return its rows by column name.
+
+        Raises:
+            Unavailable: the server is out of reach or too slow now.
         """
         try:
-            pool = await self._connected()
-            async with pool.acquire() as connection, connection.cursor(cursor_factory=RealDictCursor) as cursor:
-                await cursor.execute(named_query(name), parameters)
-                return [dict(row) for row in await cursor.fetchall()]
-        except (psycopg2.Error, TimeoutError, OSError) as exc:
+            columns, rows = await self._run(query(name), parameters)
+        except Exception as exc:
             if is_transient(exc):
-                raise Unavailable(f"Postgres is not reachable now ({type(exc).__name__}); try again shortly.") from exc
+                raise Unavailable("the database is out of reach; try again shortly") from exc
             raise
+        return [dict(zip(columns, row, strict=True)) for row in rows]
 
-    async def _connected(self) -> aiopg.Pool:
+    async def _run(self, statement: str, parameters: Mapping[str, Any] | None) -> tuple[list[str], list[Row]]:
+        """Run one statement and return its columns' names and its rows."""
         if self._pool is None:
-            self._pool = await aiopg.create_pool(
-                self._database_url,
-                minsize=0,
-                maxsize=_POOL_MAX,
-                timeout=_STATEMENT_TIMEOUT_MS / 1000 + 1,
-                pool_recycle=300,
-                enable_hstore=False,
-                enable_uuid=False,
-                connect_timeout=_CONNECT_TIMEOUT_S,
-                options=f"-c statement_timeout={_STATEMENT_TIMEOUT_MS} -c timezone=UTC",
-            )
-        return self._pool
+            raise RuntimeError("Postgres is not started or already stopped")
+        try:
+            async with self._pool.acquire() as connection, connection.cursor() as cursor:
+                await cursor.execute(statement, parameters)
+                if not cursor.description:
+                    return [], []
+                return [column.name for column in cursor.description], await cursor.fetchall()
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise StatementCancelled("the server cancelled the statement") from None
+        except RuntimeError as exc:
+            if _STALE_READER not in str(exc):
+                raise
+            raise psycopg2.OperationalError("a socket of an earlier, refused connection was in the way") from exc
+
+    async def retrying(self, what: str, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
+        """Await ``attempt()`` again and again while its errors are transient; ``what`` stands in the log."""
+
+        def report(state: RetryCallState) -> None:
+            assert state.outcome is not None
+            log.warning("%s: trying again, Postgres says: %s", what, _sentence(state.outcome.exception()))
+
+        retry = AsyncRetrying(
+            retry=retry_if_exception(is_transient),
+            wait=wait_random_exponential(multiplier=0.1, max=_RETRY_WAIT_S_MAX),
+            before_sleep=report,
+        )
+
+        # tenacity awaits only what it sees to be a coroutine function; of anything else it would take the coroutine
+        # for the result, and the statement would count as done without having run.
+        async def awaited() -> ResultT:
+            return await attempt()
+
+        return await retry(awaited)
+
+    def why_not_ready(self) -> str | None:
+        """None while the server answers, else a sentence."""
+        return self._why_unreachable
+
+    @Service.task
+    async def _ping(self) -> None:
+        while not self.should_stop:
+            try:
+                await self.fetch("SELECT 1")
+                self._why_unreachable = None
+            except Exception as exc:
+                if not is_transient(exc):
+                    raise
+                self._why_unreachable = f"Postgres is out of reach: {_sentence(exc)}"
+            await self.sleep(_PING_INTERVAL_S)
 
 
 def is_transient(exc: BaseException) -> bool:
-    """Whether the same statement may succeed later."""
-    if isinstance(exc, psycopg2.Error) and exc.pgcode is not None:
-        return exc.pgcode in _TRANSIENT_CODES
-    return isinstance(exc, psycopg2.OperationalError | psycopg2.InterfaceError | TimeoutError | OSError)
+    """Whether ``exc`` comes from the server's state or the way to it, so that trying again can help."""
+    if isinstance(exc, (psycopg2.OperationalError, psycopg2.InterfaceError, OSError, TimeoutError)):
+        return True
+    # A standby during a failover; and libpq's own complaints about a broken connection, which carry no code.
+    return isinstance(exc, psycopg2.errors.ReadOnlySqlTransaction) or (
+        type(exc) is psycopg2.DatabaseError and exc.pgcode is None
+    )
 
 
-@lru_cache(maxsize=64)
-def named_query(name: str) -> str:
-    """The text of ``storage/sql/<name>.sql``."""
-    return resources.files("forkast_streams.storage").joinpath("sql", f"{name}.sql").read_text()
+def _sentence(exc: BaseException | None) -> str:
+    return " ".join(str(exc).split()) or type(exc).__name__
 
 
 async def prepare_database(database_url: str, *, demo_users: bool) -> None:
-    """Create what is missing: the database, its tables, the symbols and, if asked for, the demo users.
+    """Make the database if it is missing, its tables and symbols, and the demo users if they are wanted.
+
+    Doing it again changes nothing that is there.
 
     Raises:
         SetupError: the server is out of reach or refuses.
     """
+    await asyncio.to_thread(_prepare, database_url, demo_users)
+
+
+def _prepare(database_url: str, demo_users: bool) -> None:
+    script = _packaged("schema.sql") + _packaged("init.sql", demo_users=demo_users)
     try:
-        _create_database(database_url)
-        with psycopg2.connect(database_url, connect_timeout=_CONNECT_TIMEOUT_S) as connection:
-            with connection.cursor() as cursor:
-                cursor.execute(_top_level("schema.sql"))
-                symbols, _, users = _top_level("init.sql").partition("-- demo users")
-                cursor.execute(symbols + ("--" + users if demo_users else ""))
-        connection.close()
+        with closing(_connect_or_create(database_url)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_PREPARE_LOCK,))
+            cursor.execute(script)
     except psycopg2.Error as exc:
         raise SetupError(
-            f"the database could not be prepared ({str(exc).strip().splitlines()[0]}); "
-            "start it (`forkast stack up`) or set DATABASE_URL."
+            f"the database could not be prepared ({_sentence(exc)}); check DATABASE_URL and that its user may create "
+            "tables."
         ) from exc
 
 
-def _create_database(database_url: str) -> None:
-    url = urlsplit(database_url)
-    name = url.path.lstrip("/")
+def _packaged(name: str, *, demo_users: bool = True) -> str:
+    text = resources.files("forkast_streams.storage").joinpath(name).read_text("utf-8")
+    return text if demo_users else text.partition(_DEMO_USERS_MARK)[0]
+
+
+def _connect_or_create(database_url: str) -> Any:
     try:
-        psycopg2.connect(database_url, connect_timeout=_CONNECT_TIMEOUT_S).close()
-    except psycopg2.OperationalError as exc:
-        if f'database "{name}" does not exist' not in str(exc):
+        return psycopg2.connect(database_url, connect_timeout=_CONNECT_TIMEOUT_S)
+    except psycopg2.OperationalError:
+        if not _create_missing(database_url):
             raise
-        connection = psycopg2.connect(urlunsplit(url._replace(path="/postgres")), connect_timeout=_CONNECT_TIMEOUT_S)
+    return psycopg2.connect(database_url, connect_timeout=_CONNECT_TIMEOUT_S)
+
+
+def _create_missing(database_url: str) -> bool:
+    """Create the URL's database if that is what is missing; say whether it was."""
+    name = parse_dsn(database_url)["dbname"]
+    with closing(psycopg2.connect(database_url, dbname="postgres", connect_timeout=_CONNECT_TIMEOUT_S)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
+            cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
+            if cursor.rowcount:
+                return False
             cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        connection.close()
-
-
-def _top_level(name: str) -> str:
-    return (Path(__file__).parents[2] / name).read_text()
+    return True

@@ -44,7 +44,7 @@ class Exchange:
     def _says_ready(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.output.read_text()
-        return "is ready" in self.output.read_text()
+        return "forkast-streams is ready" in self.output.read_text()
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:
         """Stop it as Ctrl-C does, or by another signal; return its exit status."""
@@ -164,7 +164,7 @@ def test_order_can_be_read_the_moment_its_post_has_answered(exchange: Exchange) 
 
 def test_amend_to_less_keeps_the_place_and_to_more_loses_it(exchange: Exchange) -> None:
     """The first of two equal offers stays first when made smaller, and comes second when made larger."""
-    first = exchange.place("dave" if False else "david", **limit("SELL", 5, 200, symbol_id=3))
+    first = exchange.place("david", **limit("SELL", 5, 200, symbol_id=3))
     second = exchange.place("eve", **limit("SELL", 5, 200, symbol_id=3))
     oms = exchange.url("oms")
     assert exchange.call("PATCH", f"{oms}/orders/{first}", {"quantity": 3}, user="david@example.com")[0] == 202

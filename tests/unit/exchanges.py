@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple, Protocol
 
 from forkast_streams.engine_partition import EnginePartition
-from forkast_streams.naive_book import NaiveExchange
+from forkast_streams.naive_book import NaiveExchange, read_command
 from tests.unit.flows import START_MS, Record
 
 Event = tuple[str, dict[str, Any]]
@@ -41,8 +41,7 @@ class Engine:
 
     def process(self, command: dict[str, Any]) -> list[Event]:
         offset = self.state.next_offset
-        value = json.dumps(command, default=_as_json_number).encode()
-        record = Record(offset, START_MS + offset, str(command["symbolId"]).encode(), value)
+        record = Record(offset, START_MS + offset, str(command["symbolId"]).encode(), wire(command))
         envelopes = [json.loads(event.value or b"") for event in self.state.process([record]).events]
         self.envelopes += envelopes
         return [(envelope["type"], _without_wording(envelope["data"])) for envelope in envelopes]
@@ -69,7 +68,7 @@ class Naive:
         self.clock = START_MS
 
     def process(self, command: dict[str, Any]) -> list[Event]:
-        events = self.exchange.process(command, self.clock)
+        events = self.exchange.process(read_command(wire(command)), self.clock)
         self.clock += 1
         return events
 
@@ -82,11 +81,9 @@ class Naive:
         ]
 
 
-def _as_json_number(value: object) -> float:
-    """A short decimal becomes a JSON number with the same digits."""
-    assert isinstance(value, Decimal)
-    assert Decimal(str(float(value))) == value, "a decimal this long must be sent as text"
-    return float(value)
+def wire(command: dict[str, Any]) -> bytes:
+    """The command as JSON."""
+    return json.dumps(command).encode()
 
 
 def _without_wording(data: dict[str, Any]) -> dict[str, Any]:

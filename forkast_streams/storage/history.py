@@ -1,0 +1,86 @@
+"""The tables' place in a partition of ``orders.exchange``, and how they get further."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import psycopg2.errors
+
+from forkast_streams.errors import CorruptLog, SetupError
+from forkast_streams.persistence import EventRecord, Write, fold
+from forkast_streams.storage.postgres import Postgres
+from forkast_streams.storage.queries import query
+
+
+class PartitionHistory:
+    """The tables' place in one partition, and the only way to write what comes next.
+
+    Attributes:
+        next_offset: the first offset that is not in the tables.
+        sequences: last sequence of each symbol that is in the tables.
+    """
+
+    def __init__(self, postgres: Postgres, topic: str, partition: int) -> None:
+        self._postgres = postgres
+        self._key = {"topic": topic, "partition": partition}
+        self._name = f"{topic}-{partition}"
+        self.next_offset = 0
+        self.sequences: dict[int, int] = {}
+
+    async def load(self) -> None:
+        """Read the place from the tables; wait for Postgres if need be.
+
+        Raises:
+            SetupError: the tables are not there.
+        """
+        try:
+            await self._postgres.retrying(f"start of {self._name}", self._load)
+        except psycopg2.errors.UndefinedTable as exc:
+            raise SetupError("the database has no tables; run `forkast init` once to create them.") from exc
+
+    async def _load(self) -> None:
+        await self._postgres.fetch(query("start_progress"), self._key)
+        self.next_offset, self.sequences = await self._read()
+
+    async def _read(self) -> tuple[int, dict[int, int]]:
+        [(next_offset, sequences)] = await self._postgres.fetch(query("read_progress"), self._key)
+        return next_offset, {int(symbol_id): sequence for symbol_id, sequence in sequences.items()}
+
+    async def write(self, records: Sequence[EventRecord]) -> None:
+        """Put ``records`` into the tables, all or none; wait for Postgres as long as it takes.
+
+        Raises:
+            CorruptLog: the log has a hole, an order that trades was never there, or another worker writes this
+                partition, too.
+        """
+        write = fold(records, self.next_offset, self.sequences)
+        if write.next_offset == write.first_offset:
+            return
+        parameters = self._key | {
+            "first_offset": write.first_offset,
+            "next_offset": write.next_offset,
+            "rows": msgspec.json.encode(write.rows).decode(),
+        }
+        await self._postgres.retrying(f"writing {self._name}", lambda: self._apply(write, parameters))
+        self.next_offset = write.next_offset
+        self.sequences.update((row.symbol_id, row.sequence) for row in write.rows.sequences)
+
+    async def _apply(self, write: Write, parameters: Mapping[str, Any]) -> None:
+        [(moved,)] = await self._postgres.fetch(query("persist_events"), parameters)
+        if moved:
+            return
+        next_offset, _ = await self._read()
+        # An earlier attempt whose answer was lost has done it.
+        if next_offset == write.next_offset:
+            return
+        if next_offset == write.first_offset:
+            raise CorruptLog(
+                f"{self._name} changes an order between offsets {write.first_offset} and {write.next_offset} that is "
+                'not in "Order"; the tables do not belong to this log: restore them or empty them all.'
+            )
+        raise CorruptLog(
+            f"{self._name} is written up to {next_offset} in the tables, expected {write.first_offset}; another worker "
+            "writes it, too, and this one stops."
+        )

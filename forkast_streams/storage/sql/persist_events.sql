@@ -1,0 +1,96 @@
+-- Writes one batch of events and moves the progress on, or does nothing at all.
+-- Parameters: topic, partition, first_offset, next_offset, rows (JSON of forkast_streams.persistence.Rows).
+-- Returns the number of progress rows it moved: 0 when the tables are not at first_offset, or when an order that
+-- changed is not there.
+WITH batch AS MATERIALIZED (
+    SELECT %(rows)s::json AS rows
+),
+changed AS MATERIALIZED (
+    SELECT r.*
+    FROM batch, json_to_recordset(batch.rows -> 'changes') AS r(
+        id uuid, "symbolId" int, "filledQuantity" numeric, status "OrderStatus", sequence bigint, "updatedAt" bigint,
+        "executedAt" bigint, reason text, price numeric, quantity numeric
+    )
+),
+-- The fence: of two writers of one partition, one finds the progress moved and touches no row.
+progress AS (
+    UPDATE "SinkProgress" SET "nextOffset" = %(next_offset)s
+    WHERE topic = %(topic)s AND partition = %(partition)s AND "nextOffset" = %(first_offset)s
+        AND NOT EXISTS (
+            SELECT FROM changed
+            WHERE NOT EXISTS (SELECT FROM "Order" o WHERE o.id = changed.id AND o."symbolId" = changed."symbolId")
+        )
+    RETURNING partition
+),
+new_orders AS (
+    INSERT INTO "Order" AS o (
+        id, "userId", "symbolId", type, price, quantity, "filledQuantity", status, side, "timeInForce",
+        "clientOrderId", reason, sequence, "createdAt", "updatedAt", "executedAt"
+    )
+    SELECT
+        r.id, r."userId", r."symbolId", r.type, r.price, r.quantity, r."filledQuantity", r.status, r.side,
+        r."timeInForce", r."clientOrderId", r.reason, r.sequence,
+        timestamp 'epoch' + r."createdAt" * interval '1 millisecond',
+        timestamp 'epoch' + r."updatedAt" * interval '1 millisecond',
+        timestamp 'epoch' + r."executedAt" * interval '1 millisecond'
+    FROM progress, batch, json_to_recordset(batch.rows -> 'orders') AS r(
+        id uuid, "userId" int, "symbolId" int, type "OrderType", price numeric, quantity numeric,
+        "filledQuantity" numeric, status "OrderStatus", side "OrderSide", "timeInForce" text, "clientOrderId" text,
+        reason text, sequence bigint, "createdAt" bigint, "updatedAt" bigint, "executedAt" bigint
+    )
+    -- An id that is used again after the engine has forgotten it; a rejection never hides an order.
+    ON CONFLICT (id, "symbolId") DO UPDATE SET
+        "userId" = excluded."userId", type = excluded.type, price = excluded.price, quantity = excluded.quantity,
+        "filledQuantity" = excluded."filledQuantity", status = excluded.status, side = excluded.side,
+        "timeInForce" = excluded."timeInForce", "clientOrderId" = excluded."clientOrderId",
+        reason = excluded.reason, sequence = excluded.sequence, "createdAt" = excluded."createdAt",
+        "updatedAt" = excluded."updatedAt", "executedAt" = excluded."executedAt"
+    WHERE o.sequence < excluded.sequence AND (excluded.status <> 'REJECTED' OR o.status = 'REJECTED')
+),
+changed_orders AS (
+    UPDATE "Order" AS o SET
+        "filledQuantity" = changed."filledQuantity",
+        status = changed.status,
+        reason = coalesce(changed.reason, o.reason),
+        price = coalesce(changed.price, o.price),
+        quantity = coalesce(changed.quantity, o.quantity),
+        sequence = changed.sequence,
+        "updatedAt" = timestamp 'epoch' + changed."updatedAt" * interval '1 millisecond',
+        "executedAt" = coalesce(
+            timestamp 'epoch' + changed."executedAt" * interval '1 millisecond', o."executedAt"
+        )
+    FROM progress, changed
+    WHERE o.id = changed.id AND o."symbolId" = changed."symbolId" AND o.sequence < changed.sequence
+),
+new_trades AS (
+    INSERT INTO "Trade" (
+        id, "symbolId", price, quantity, "buyOrderId", "sellOrderId", "timestamp", sequence, "takerSide"
+    )
+    SELECT
+        r.id, r."symbolId", r.price, r.quantity, r."buyOrderId", r."sellOrderId",
+        timestamp 'epoch' + r."timestamp" * interval '1 millisecond', r.sequence, r."takerSide"
+    FROM progress, batch, json_to_recordset(batch.rows -> 'trades') AS r(
+        id uuid, "symbolId" int, price numeric, quantity numeric, "buyOrderId" uuid, "sellOrderId" uuid,
+        "timestamp" bigint, sequence bigint, "takerSide" "OrderSide"
+    )
+),
+symbols AS (
+    INSERT INTO "Symbol" AS s (id, symbol, name, market, "tickSize", "lotSize", status, "createdAt", "updatedAt")
+    SELECT
+        r.id, r.symbol, r.symbol, '', r."tickSize", r."lotSize", r.status,
+        timestamp 'epoch' + r."updatedAt" * interval '1 millisecond',
+        timestamp 'epoch' + r."updatedAt" * interval '1 millisecond'
+    FROM progress, batch, json_to_recordset(batch.rows -> 'symbols') AS r(
+        id int, symbol text, "tickSize" numeric, "lotSize" numeric, status text, "updatedAt" bigint
+    )
+    ON CONFLICT (id) DO UPDATE SET
+        symbol = excluded.symbol, "tickSize" = excluded."tickSize", "lotSize" = excluded."lotSize",
+        status = excluded.status, "updatedAt" = excluded."updatedAt"
+),
+sequences AS (
+    INSERT INTO "SymbolSequence" (partition, "symbolId", sequence)
+    SELECT progress.partition, r."symbolId", r.sequence
+    FROM progress, batch, json_to_recordset(batch.rows -> 'sequences') AS r("symbolId" int, sequence bigint)
+    ON CONFLICT ("symbolId") DO UPDATE SET partition = excluded.partition, sequence = excluded.sequence
+)
+SELECT count(*) FROM progress

@@ -1,0 +1,162 @@
+"""The sink worker on real servers: killed, paused, cut off from Postgres, its tables end as the replayed log."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from psycopg2.extensions import make_dsn
+
+from forkast_streams.devstack import Stack
+from forkast_streams.storage.postgres import Postgres, prepare_database
+from forkast_streams.topics import ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics
+from tests.integration.exchange import PARTITIONS, Worker, end_offsets, produce, read_topic, wait_until
+from tests.integration.history import replayed, stored
+from tests.unit.flows import mixed_flow
+
+# Symbols that no other test uses.
+FIRST_SYMBOL = 7_000
+
+
+@pytest.fixture
+def env(stack_env: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The servers' environment, with all topics, and a prepared database of the test's own."""
+    name = f"test_{uuid.uuid4().hex}"
+    env = stack_env | {"DATABASE_URL": make_dsn(stack_env["DATABASE_URL"], dbname=name)}
+    asyncio.run(ensure_topics(env["KAFKA_BROKERS"].split(","), partitions=PARTITIONS))
+    asyncio.run(prepare_database(env["DATABASE_URL"], demo_users=False))
+    yield env
+    asyncio.run(_drop(stack_env["DATABASE_URL"], name))
+
+
+async def _drop(database_url: str, name: str) -> None:
+    async with Postgres(make_dsn(database_url, dbname="postgres")) as admin:
+        await admin.fetch(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def engine(env: dict[str, str], tmp_path: Path) -> Iterator[Worker]:
+    """A running engine."""
+    worker = Worker("engine", env, tmp_path / "engine")
+    worker.start().wait_ready()
+    yield worker
+    worker.end()
+
+
+@pytest.fixture
+def sinks(env: dict[str, str], tmp_path: Path) -> Iterator[tuple[Worker, Worker]]:
+    """Two sinks, not started yet."""
+    workers = tuple(Worker("sink", env, tmp_path / f"sink-{n}", instance=str(n)) for n in (1, 2))
+    yield workers[0], workers[1]
+    for worker in workers:
+        worker.end()
+
+
+def trade(env: dict[str, str], *, seed: int, commands: int = 6_000) -> None:
+    """Send a mixed flow for eight symbols to the engine."""
+    symbols = range(FIRST_SYMBOL, FIRST_SYMBOL + 8)
+    flow = [
+        (symbol_id, json.dumps(command).encode())
+        for symbol_id in symbols
+        for command in mixed_flow(commands // len(symbols), seed=seed + symbol_id, symbol_id=symbol_id)
+    ]
+    asyncio.run(produce(env, ORDERS_NEW, flow))
+
+
+def places(env: dict[str, str]) -> dict[int, int]:
+    """How far the tables are in each partition."""
+
+    async def read() -> dict[int, int]:
+        async with Postgres(env["DATABASE_URL"]) as postgres:
+            return dict(await postgres.fetch('SELECT partition, "nextOffset" FROM "SinkProgress"'))
+
+    return asyncio.run(read())
+
+
+def has_all(env: dict[str, str], *running: Worker) -> bool:
+    """Whether the tables are at the end of the log, and the log answers every command sent."""
+    for worker in running:
+        worker.check()
+    ends = asyncio.run(end_offsets(env, ORDERS_EXCHANGE))
+    return places(env) == ends and _answers_all(env)
+
+
+def _answers_all(env: dict[str, str]) -> bool:
+    events = asyncio.run(read_topic(env, ORDERS_EXCHANGE))
+    commands = asyncio.run(end_offsets(env, ORDERS_NEW))
+    reached = {p: json.loads(records[-1].value)["source"] if records else None for p, records in events.items()}
+    return all(
+        source is None or (source["offset"] == commands[p] - 1 and source["index"] == source["count"] - 1)
+        for p, source in reached.items()
+        if any(int(record.key) in range(FIRST_SYMBOL, FIRST_SYMBOL + 8) for record in events[p])
+    )
+
+
+def assert_the_tables_are_the_log(env: dict[str, str]) -> None:
+    """Compare every row of orders and trades with a plain replay."""
+
+    async def compare() -> None:
+        log = await read_topic(env, ORDERS_EXCHANGE)
+        async with Postgres(env["DATABASE_URL"]) as postgres:
+            orders, trades, sequences = await stored(postgres)
+        expected = replayed(record.value for records in log.values() for record in records)
+        assert len(expected[1]) > 100
+        assert (orders, trades, sequences) == expected
+
+    asyncio.run(compare())
+
+
+def test_kills_lose_and_double_nothing(env: dict[str, str], engine: Worker, sinks: tuple[Worker, Worker]) -> None:
+    """Killed again and again while it writes, the sink ends with each event in the tables once."""
+    sink = sinks[0]
+    for round_number in range(4):
+        trade(env, seed=round_number)
+        before = places(env)
+        sink.start()
+        wait_until(lambda: places(env) != before, "the first new row", within_s=30)  # noqa: B023
+        sink.kill()
+    sink.start().wait_ready()
+    wait_until(lambda: has_all(env, engine, sink), "the end of the log")
+    assert sink.terminate() == 0
+    assert_the_tables_are_the_log(env)
+
+
+def test_an_outage_of_postgres_is_survived(
+    env: dict[str, str], engine: Worker, sinks: tuple[Worker, Worker], stack: Stack
+) -> None:
+    """Without Postgres the sink is up but not ready, and goes on by itself when Postgres is back."""
+    sink = sinks[0].start().wait_ready()
+    postgres = stack.server("postgres")
+    postgres.stop()
+    try:
+        trade(env, seed=50)
+        wait_until(lambda: not sink.is_ready(), "the sink seeing the outage")
+    finally:
+        postgres.start()
+    wait_until(lambda: has_all(env, engine, sink), "the end of the log")
+    sink.wait_ready()
+    assert sink.terminate() == 0
+    assert_the_tables_are_the_log(env)
+
+
+def test_a_paused_sink_that_wakes_does_no_harm(
+    env: dict[str, str], engine: Worker, sinks: tuple[Worker, Worker]
+) -> None:
+    """Two sinks share the work; one sleeps through a rebalance and wakes: still each event is there once."""
+    first, second = sinks
+    first.start().wait_ready()
+    trade(env, seed=100)
+    first.signal(signal.SIGSTOP)
+    second.start()
+    trade(env, seed=200)
+    wait_until(lambda: has_all(env, engine, second), "the second sink taking over")
+    first.signal(signal.SIGCONT)
+    trade(env, seed=300)
+    wait_until(lambda: has_all(env, engine), "the end of the log")
+    assert second.terminate() == 0
+    assert_the_tables_are_the_log(env)
