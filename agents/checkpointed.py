@@ -94,6 +94,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         self._process = process
         self._on_loaded = on_loaded
         self._idle = Idle()
+        self._was_caught_up = False
         transport = app.transport
         assert isinstance(transport, BatchTransport)
         transport.restore_positions = self._restore_positions
@@ -187,6 +188,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
     async def _load(self) -> None:
         """Rebuild the state of every assigned partition from its rows."""
         await self.drain()
+        self._was_caught_up = False
         started = time.monotonic()
         changelog = self.table.changelog_topic.get_topic_name()
         mine = sorted(tp.partition for tp in self.app.assignor.assigned_actives() if tp.topic == changelog)
@@ -237,16 +239,19 @@ class CheckpointedAgent(Service, Generic[StateT]):
         return {tp: self.partitions[tp.partition].state.next_offset for tp in tps if tp.partition in self.partitions}
 
     def is_caught_up(self) -> bool:
-        """Whether everything fetched so far is processed, to the last record the broker told of."""
-        return bool(self.partitions) and all(self._behind(partition) == 0 for partition in self.partitions)
+        """Whether everything is processed, to the last record the broker told of."""
+        return all(self._behind(partition) == 0 for partition in self.partitions)
 
-    def _behind(self, partition: int) -> int:
+    def _behind(self, partition: int) -> int | None:
+        """How many records are still to be processed; None while the broker has not told."""
         end = self.app.consumer.highwater(TP(self.topic, partition))
-        return max(0, (end or 0) - self.partitions[partition].state.next_offset)
+        return None if end is None else max(0, end - self.partitions[partition].state.next_offset)
 
     def _why_not_ready(self) -> str | None:
+        """Catch up once after each assignment; after that a moderate lag is life."""
+        self._was_caught_up = self._was_caught_up or self.is_caught_up()
         for partition in self.partitions:
             behind = self._behind(partition)
-            if behind > CHECKPOINT_RECORDS_MAX:
-                return f"{self.topic}-{partition} is {behind} records behind"
+            if behind is None or behind > (CHECKPOINT_RECORDS_MAX if self._was_caught_up else 0):
+                return f"{self.topic}-{partition} is behind by {'?' if behind is None else behind} records"
         return None

@@ -1,7 +1,7 @@
 """Checks e-mail and password against the users' bcrypt hashes.
 
-A check costs milliseconds of processor time by design, so it runs in a few threads beside the event loop, what waits for
-them is bounded, and a checked credential is remembered for a while: under a keyed hash, never as it is.
+A check costs milliseconds of processor time by design, so it runs in a few threads beside the event loop, what waits
+for them is bounded, and a checked credential is remembered for a while: under a keyed hash, never as it is.
 """
 
 from __future__ import annotations

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import re
 from contextlib import suppress
-from typing import Any
 
 import msgspec
 from aiohttp import web

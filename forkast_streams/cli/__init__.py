@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import typer
 
-from forkast_streams.cli import book, init, orders, stack, up, worker
+from forkast_streams.cli import book, init, orders, replay, stack, up, worker
 from forkast_streams.errors import ForkastError
 
 app = typer.Typer(
@@ -21,11 +22,14 @@ app.command()(init.init)
 app.command()(worker.worker)
 app.command()(book.book)
 app.add_typer(orders.app, name="order")
+app.add_typer(replay.app, name="replay")
 app.add_typer(stack.app, name="stack")
 
 
 def main() -> None:
     """Run the command line; an error made on purpose is one sentence and exit status 1."""
+    # What a Kafka client says while a broker starts is for its developers; errors reach the user as sentences.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         app()
     except ForkastError as exc:

@@ -97,7 +97,7 @@ async def _symbol_id(settings: Settings, symbol: str) -> int:
     if symbol.isdigit():
         return int(symbol)
     async with Postgres(settings.database_url) as postgres:
-        ids = {row["symbol"]: row["id"] for row in await postgres.fetch("symbols")}
+        ids = {row["symbol"]: row["id"] for row in await postgres.query("symbols")}
     if symbol not in ids:
         raise SetupError(f"there is no symbol {symbol}; there are {', '.join(sorted(ids))}, or name one by its id.")
     return int(ids[symbol])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -50,6 +51,7 @@ def worker(
     folder = data_dir or settings.data_dir / f"{role}-{settings.instance}"
     settings = replace(settings, data_dir=folder)
     asyncio.run(require_topics(settings.broker_list))
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
     mode.loop.use("uvloop")
     # Records become many small objects that live shortly; collecting as often as by default costs a third of the speed.
     gc.set_threshold(100_000, 50, 100)

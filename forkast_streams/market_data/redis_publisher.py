@@ -50,7 +50,9 @@ class RedisPublisher(Service):
     @property
     def why_not_ready(self) -> str | None:
         """A sentence while Redis does not have the books as they are."""
-        return "Redis is not reachable" if self._away else None
+        if self._away:
+            return "Redis is not reachable"
+        return f"{len(self._stale)} books are still to be published" if self._stale else None
 
     async def own(self, states: Mapping[int, MarketDataState]) -> None:
         """Take over the books of ``states``: they are published whole, as Redis may be anywhere."""
@@ -87,6 +89,8 @@ class RedisPublisher(Service):
                 await self._notice_losses()
                 for symbol_id in sorted(self._stale):
                     await self._publish_whole(symbol_id)
+                if not self._stale:
+                    await self._redis.set("books:published", 1)
                 self._away = False
             except REDIS_AWAY as exc:
                 self._note_outage(exc)

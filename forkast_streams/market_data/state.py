@@ -190,7 +190,7 @@ class MarketDataState:
                 continue
             if record.offset != self.next_offset:
                 raise CorruptLog(
-                    f"{ORDERS_EXCHANGE}-{self.partition} goes on at offset {record.offset}, expected {self.next_offset}."
+                    f"{ORDERS_EXCHANGE}-{self.partition} goes on at {record.offset}, expected {self.next_offset}."
                 )
             self.next_offset += 1
             event = decode_event(record.value)
@@ -322,6 +322,6 @@ def _is_new(event: WireEvent, last_sequence: int) -> bool:
         return False
     if event.sequence != last_sequence + 1:
         raise CorruptLog(
-            f"symbol {event.symbol_id} goes on with sequence {event.sequence} after {last_sequence}; events are missing."
+            f"symbol {event.symbol_id} goes on with {event.sequence} after {last_sequence}; events are missing."
         )
     return True

@@ -51,8 +51,9 @@ class ReplaySession:
     async def read_symbol(self) -> SymbolState:
         """Read the symbol's events so far, so that the replay starts from the book as it is."""
         state = SymbolState()
+        start = (await self._consumer.beginning_offsets([self._events]))[self._events]
         end = (await self._consumer.end_offsets([self._events]))[self._events]
-        await self._consumer.seek_to_beginning(self._events)
+        self._consumer.seek(self._events, start)
         while await self._consumer.position(self._events) < end:
             for event in await self._fetch():
                 state.depth.apply(event)

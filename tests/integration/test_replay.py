@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 from forkast_streams.cli.replay import app
 from forkast_streams.errors import SetupError
 from forkast_streams.storage.postgres import prepare_database
-from forkast_streams.topics import ORDERS_NEW, ensure_topics
-from tests.integration.exchange import PARTITIONS, Worker, produce
+from forkast_streams.topics import ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics
+from tests.integration.exchange import PARTITIONS, Worker, produce, read_topic, wait_until
 from tests.unit.flows import symbol_command
 from tests.unit.recordings import made_up_day
 
@@ -35,8 +35,14 @@ def exchange(stack_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory
     asyncio.run(produce(stack_env, ORDERS_NEW, definitions))
     worker = Worker("engine", stack_env, tmp_path_factory.mktemp("replay") / "engine")
     worker.start().wait_ready()
+    wait_until(lambda: symbols_with_events(stack_env) >= statuses.keys(), "the definition of the symbols")
     yield stack_env
     worker.end()
+
+
+def symbols_with_events(env: dict[str, str]) -> set[int]:
+    events = asyncio.run(read_topic(env, ORDERS_EXCHANGE))
+    return {int(record.key) for records in events.values() for record in records}
 
 
 def replay(env: dict[str, str], *arguments: object) -> Result:

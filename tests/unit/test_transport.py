@@ -1,4 +1,4 @@
-"""The private names of Faust that the batch transport builds on: an upgrade that moves one must fail here, not at night."""
+"""The private names of Faust that the batch transport builds on: an upgrade that moves one must fail here."""
 
 from __future__ import annotations
 
