@@ -45,6 +45,8 @@ PAGE_ORDERS_MAX = 100
 PAGE_MAX = 1_000_000
 _SYMBOLS_FRESH_S = 5.0
 _SEND_S_MAX = 8.0
+# aiohttp's own pattern leaves braces out, and a malformed id would be an unknown route.
+_ORDER_PATH = "/orders/{id:[^/]+}"
 _CLOSED = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED"})
 
 _encode = msgspec.json.Encoder().encode
@@ -266,9 +268,9 @@ def register(app: ExchangeApp) -> None:
     router = app.web.web_app.router
     router.add_post("/orders", views.place)
     router.add_get("/orders", views.list)
-    router.add_get("/orders/{id}", views.get)
-    router.add_delete("/orders/{id}", views.cancel)
-    router.add_patch("/orders/{id}", views.amend)
+    router.add_get(_ORDER_PATH, views.get)
+    router.add_delete(_ORDER_PATH, views.cancel)
+    router.add_patch(_ORDER_PATH, views.amend)
     router.add_get("/symbols", views.symbols)
 
     async def close(_: web.Application) -> None:
