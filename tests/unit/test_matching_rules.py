@@ -39,6 +39,16 @@ PLACING = [
         "5 bob, 3 ann, 1 cyd | 100.00 |",
     ),
     Rule(
+        "an order at a price between two others trades between them",
+        """
+        | 103.00 | 1 bob
+        | 101.00 | 1 cyd
+        """,
+        ["dan sells 1 @ 102.00", "ann buys 2 @ 103.00"],
+        ["ann buys 1 @ 101.00 from cyd", "ann buys 1 @ 102.00 from dan"],
+        "| 103.00 | 1 bob",
+    ),
+    Rule(
         "an id is used once: whatever it says, a second order with it is a duplicate",
         "5 bob | 100.00 |",
         ["bob buys 5 @ 100.00", "bob sells 1 @ 200.00"],
@@ -173,6 +183,13 @@ CANCELLING = [
         "a cancelled order leaves the others in their places",
         "| 101.00 | 5 bob, 3 cyd, 2 dan",
         ["cyd cancels"],
+        ["cyd cancelled 3 (USER)"],
+        "| 101.00 | 5 bob, 2 dan",
+    ),
+    Rule(
+        "who comes after the last in the queue has gone stands behind those who stayed",
+        "| 101.00 | 5 bob, 3 cyd",
+        ["cyd cancels", "dan sells 2 @ 101.00"],
         ["cyd cancelled 3 (USER)"],
         "| 101.00 | 5 bob, 2 dan",
     ),
