@@ -34,7 +34,7 @@ StateT = TypeVar("StateT", bound=Checkpointed)
 
 _TICK_S = 0.02
 # A drain that takes longer is given up: what it would have saved is processed again.
-_DRAIN_S_MAX = 20.0
+_DRAIN_S_MAX = 8.0
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
-"""Keeps depth and tape of every symbol from ``orders.exchange``, and Redis at them."""
+"""Keeps depth and tape of every symbol of ``orders.exchange`` and publishes them to Redis."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from agents.checkpointed import CheckpointedAgent
@@ -9,27 +10,33 @@ from forkast_streams.market_data.redis_publisher import RedisPublisher
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.producer import EventProducer, SentBatch
 from forkast_streams.roles import ExchangeApp
+from forkast_streams.storage.redis import connect
 from forkast_streams.topics import MARKET_DATA_TABLE, ORDERS_EXCHANGE
 from tables.segments import SegmentTable
 
 
 class MarketDataKeeper:
-    """Fold a batch of a partition and publish what changed."""
+    """Fold one batch of a partition and hand over what changed."""
 
     def __init__(self, publisher: RedisPublisher) -> None:
         self._publisher = publisher
 
     async def process(self, _partition: int, state: MarketDataState, records: tuple[Any, ...]) -> list[SentBatch]:
-        """Fold ``records`` and publish the changes; nothing of it goes to Kafka."""
-        await self._publisher.publish(state.apply(records))
+        """Fold ``records``; Redis need not acknowledge, as what it lacks is written again from the state."""
+        self._publisher.publish(state.apply(records), state.books)
         return []
+
+    async def own(self, states: Mapping[int, MarketDataState]) -> None:
+        """Publish the books of the partitions that this worker has now."""
+        self._publisher.own(state.books for state in states.values())
 
 
 def register(app: ExchangeApp) -> None:
     """Let ``app`` keep market data."""
     producer = EventProducer(app.settings.broker_list, client_id="forkast-keeper")
+    publisher = RedisPublisher(connect(app.settings.redis_url))
     table = app.tables.add(SegmentTable(app, MARKET_DATA_TABLE))
-    publisher = RedisPublisher(app.settings.redis_url, is_caught_up=lambda: agent.is_caught_up())
+    keeper = MarketDataKeeper(publisher)
     agent = CheckpointedAgent(
         app,
         ORDERS_EXCHANGE,
@@ -37,10 +44,9 @@ def register(app: ExchangeApp) -> None:
         producer,
         state_type=MarketDataState,
         new_state=MarketDataState,
-        process=MarketDataKeeper(publisher).process,
-        on_loaded=publisher.own,
+        process=keeper.process,
+        on_loaded=keeper.own,
     )
-    app.ready_checks.append(lambda: publisher.why_not_ready)
-    app.run_service(producer)
-    app.run_service(publisher)
-    app.run_service(agent)
+    app.ready_checks.append(publisher.why_not_ready)
+    for service in (producer, publisher, agent):
+        app.run_service(service)

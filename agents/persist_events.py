@@ -33,7 +33,7 @@ WAITING_EVENTS_MAX = 50_000
 CONNECTIONS = 4
 # A worker that is further behind than this does not call itself ready.
 _LAG_MAX = 20_000
-_DRAIN_S_MAX = 20.0
+_DRAIN_S_MAX = 8.0
 
 
 class PartitionWriter:

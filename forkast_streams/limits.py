@@ -31,8 +31,16 @@ BASE_SLICES_MAX = 30
 FETCH_BYTES_MAX = 64 * 1024
 # Batches that wait in an agent's queue before the fetcher stops.
 BATCHES_QUEUED_MAX = 16
-# Trades and book changes that are kept for readers, a symbol.
-TAPE_TRADES_MAX = 1_000
-CHANGES_KEPT = 10_000
-# Changes that wait for a client of a stream before it has to start again from a snapshot.
-STREAM_CHANGES_QUEUED_MAX = 1_000
+
+# Trades a symbol's tape holds.
+TAPE_TRADES = 1_000
+# Seconds Redis may take to accept a connection, and to answer beyond what a command waits for data there.
+REDIS_TIMEOUT_S = 1.0
+# Seconds a read of a stream waits for data in Redis.
+REDIS_BLOCK_S_MAX = 1.0
+# Symbols whose state in Redis is looked at in one go, twice a second.
+PROBED_SYMBOLS_MAX = 500
+# Levels a side that a client may ask for.
+DEPTH_MAX = 5_000
+# Updates that may wait for a client of a stream before it is cut.
+STREAM_UPDATES_WAITING_MAX = 1_000

@@ -1,97 +1,69 @@
-"""``GET /order-book/{symbolId}`` and ``GET /trades/{symbolId}``, served from Redis by any number of processes."""
+"""``GET /trades/{symbolId}``, and what all market data routes share: their errors."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import msgspec
 from aiohttp import web
 
-from forkast_streams.errors import ApiError
-from forkast_streams.limits import TAPE_TRADES_MAX
-from forkast_streams.market_data.messages import snapshot
-from forkast_streams.market_data.redis_publisher import book_keys, level_of
+from forkast_streams.errors import ApiError, Unavailable
+from forkast_streams.limits import TAPE_TRADES
+from forkast_streams.market_data.redis_reader import MarketDataReader
 from forkast_streams.roles import ExchangeApp
-from forkast_streams.storage.redis import REDIS_AWAY, RedisClient, connect
-from web.errors import json_response
+from forkast_streams.storage.redis import connect
 from web.parameters import integer_parameter, symbol_id_of
 
-DEPTH_MAX = 5_000
-TRADES_DEFAULT = 100
+_TRADES_DEFAULT = 100
+_RETRY_AFTER_S = 1
 
 
-class BookReader:
-    """Reads published books."""
-
-    def __init__(self, redis: RedisClient) -> None:
-        self.redis = redis
-
-    async def book(self, symbol_id: int, depth: int | None = None) -> dict[str, Any]:
-        """The book of a symbol, all of it as of one sequence.
-
-        Raises:
-            ApiError: there is no such symbol, or the books are not there now.
-        """
-        meta_key, buy_key, sell_key, *_ = book_keys(symbol_id)
-        try:
-            async with self.redis.pipeline(transaction=True) as pipeline:
-                pipeline.hgetall(meta_key).hgetall(buy_key).hgetall(sell_key).exists("books:published")
-                meta, buy, sell, published = await pipeline.execute()
-        except REDIS_AWAY as exc:
-            raise unavailable() from exc
-        if not published:
-            raise unavailable()
-        if not meta:
-            raise ApiError(404, "UNKNOWN_SYMBOL", f"there is no symbol {symbol_id}", field="symbolId")
-        return snapshot(
-            symbol_id,
-            int(meta[b"sequence"]),
-            int(meta[b"timestamp"]),
-            [level_of(*level) for level in buy.items()],
-            [level_of(*level) for level in sell.items()],
-            depth=depth,
-        )
-
-    async def trades(self, symbol_id: int, limit: int) -> list[dict[str, Any]]:
-        """The newest trades of a symbol, newest first."""
-        await self.book(symbol_id, 1)
-        try:
-            entries = await self.redis.xrevrange(book_keys(symbol_id)[4], count=limit)
-        except REDIS_AWAY as exc:
-            raise unavailable() from exc
-        return [msgspec.json.decode(fields[b"trade"]) for _, fields in entries]
+def unknown_symbol(symbol_id: int) -> ApiError:
+    """The error for a symbol there is no market data of."""
+    return ApiError(404, "UNKNOWN_SYMBOL", f"there is no symbol {symbol_id}", field="symbolId")
 
 
-class MarketDataViews:
-    """The two routes."""
+@contextmanager
+def redis_answers() -> Iterator[None]:
+    """Turn a Redis that does not answer into 503 with ``Retry-After``."""
+    try:
+        yield
+    except Unavailable as exc:
+        headers = {"Retry-After": str(_RETRY_AFTER_S)}
+        raise ApiError(
+            503, "UNAVAILABLE", "market data is out of reach for a moment; try again", headers=headers
+        ) from exc
 
-    def __init__(self, reader: BookReader) -> None:
+
+class TradesView:
+    """The tape: trades without anybody's order or user ids."""
+
+    def __init__(self, reader: MarketDataReader) -> None:
         self._reader = reader
 
-    async def order_book(self, request: web.Request) -> web.Response:
-        """The order book: price levels with quantity and order count, best first; nobody's ids."""
-        depth = integer_parameter(request, "depth", default=None, least=1, most=DEPTH_MAX)
-        return json_response(await self._reader.book(symbol_id_of(request), depth))
+    async def get(self, request: web.Request) -> web.Response:
+        """Answer with the last ``limit`` trades, newest first.
 
-    async def trades(self, request: web.Request) -> web.Response:
-        """The tape, newest first."""
-        limit = integer_parameter(request, "limit", default=TRADES_DEFAULT, least=1, most=TAPE_TRADES_MAX)
+        Raises:
+            ApiError: 400 malformed, 404 unknown symbol, 503 Redis is out of reach.
+        """
         symbol_id = symbol_id_of(request)
-        trades = await self._reader.trades(symbol_id, limit or TRADES_DEFAULT)
-        return json_response({"symbolId": symbol_id, "trades": trades})
-
-
-def unavailable() -> ApiError:
-    """The answer while the published books are out of reach."""
-    message = "the order books are being published again; try again shortly"
-    return ApiError(503, "MARKET_DATA_UNAVAILABLE", message, headers={"Retry-After": "1"})
+        limit = integer_parameter(request, "limit", default=_TRADES_DEFAULT, most=TAPE_TRADES)
+        with redis_answers():
+            trades = await self._reader.trades(symbol_id, limit)
+        if trades is None:
+            raise unknown_symbol(symbol_id)
+        return web.Response(
+            body=b'{"symbolId":%d,"trades":[%b]}' % (symbol_id, b",".join(trades)), content_type="application/json"
+        )
 
 
 def register(app: ExchangeApp) -> None:
-    """Add the routes."""
-    redis = connect(app.settings.redis_url)
-    views = MarketDataViews(BookReader(redis))
-    router = app.web.web_app.router
-    router.add_get("/order-book/{symbolId}", views.order_book)
-    router.add_get("/trades/{symbolId}", views.trades)
-    app.web.web_app.on_cleanup.append(lambda _: redis.aclose())
+    """Add the route."""
+    reader = MarketDataReader(connect(app.settings.redis_url))
+    app.web.web_app.router.add_get("/trades/{symbolId}", TradesView(reader).get)
+
+    async def close(_: web.Application) -> None:
+        await reader.close()
+
+    app.web.web_app.on_cleanup.append(close)

@@ -143,8 +143,8 @@ class OrderViews:
 
     async def list(self, request: web.Request) -> web.Response:
         """The user's orders, newest first."""
-        page = integer_parameter(request, "page", default=1, least=1, most=PAGE_MAX) or 1
-        limit = integer_parameter(request, "limit", default=10, least=1, most=PAGE_ORDERS_MAX) or 10
+        page = integer_parameter(request, "page", default=1, most=PAGE_MAX)
+        limit = integer_parameter(request, "limit", default=10, most=PAGE_ORDERS_MAX)
         user_id = user_of(request).id
         newer_than_ms = int((time.time() - PENDING_S_MAX) * 1000)
         pending = await self._pending.of_user(user_id, newer_than_ms=newer_than_ms)

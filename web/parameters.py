@@ -23,11 +23,11 @@ def symbol_id_of(request: web.Request) -> int:
     return int(text)
 
 
-def integer_parameter(request: web.Request, name: str, *, default: int | None, least: int, most: int) -> int | None:
-    """A query parameter, or its default when it is not there.
+def integer_parameter(request: web.Request, name: str, *, default: int, most: int) -> int:
+    """A query parameter from 1 to ``most``, or its default when it is not there.
 
     Raises:
-        ApiError: it is there twice, is no integer, or is out of range.
+        ApiError: 400, it is there twice, is no positive integer, or is out of range.
     """
     values = request.query.getall(name, [])
     if not values:
@@ -37,6 +37,6 @@ def integer_parameter(request: web.Request, name: str, *, default: int | None, l
     if not _INTEGER.fullmatch(values[0]):
         raise ApiError(400, "INVALID_TYPE", f"{name} must be a positive integer", field=name)
     number = int(values[0])
-    if not least <= number <= most:
-        raise ApiError(400, "OUT_OF_RANGE", f"{name} must be between {least} and {most}", field=name)
+    if number > most:
+        raise ApiError(400, "OUT_OF_RANGE", f"{name} must be at most {most}", field=name)
     return number

@@ -1,1 +1,1 @@
-"""What the market sees: depth and trades, folded from the events and published to Redis."""
+"""Market data: depth and tape folded from ``orders.exchange``, published to Redis, read from there by the web."""

@@ -1,40 +1,66 @@
--- Publishes one change of one symbol's book, whole or not at all.
--- KEYS: meta, bids, asks, changes, trades
--- ARGV: mode (delta, whole, force), previous, sequence, timestamp, last price, message, changes kept, trades kept,
---       number of bids, then price and value each; asks likewise; trades likewise (sequence and JSON each).
--- Answers: OK; KNOWN (Redis has this already); RESYNC (Redis is not where the change begins); AHEAD (Redis has more).
-local mode, previous, sequence = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local known = tonumber(redis.call('HGET', KEYS[1], 'sequence') or '-1')
-if mode == 'delta' then
-    if known >= sequence then return 'KNOWN' end
-    if known ~= previous then return 'RESYNC' end
-else
-    if known == sequence and mode == 'whole' then return 'KNOWN' end
-    if known > sequence and mode == 'whole' then return 'AHEAD' end
-    redis.call('DEL', KEYS[2], KEYS[3])
-    if known > sequence then redis.call('DEL', KEYS[4], KEYS[5]) end
+-- Brings what Redis holds of one symbol to a newer state, all at once, and never back.
+--
+-- KEYS: meta, buy, sell, changes, trades
+-- ARGV: mode ("change" or "whole"), born, previous, sequence, timestamp, last price,
+--       the changed levels as the rest of a JSON object,
+--       number of buy arguments, number of sell arguments,
+--       then price and level ("quantity orders", empty when gone) for buy and for sell,
+--       then sequence and JSON for each trade, oldest first.
+--
+-- Answers: APPLIED; KNOWN when Redis is there already or further, after a crash of the keeper; FOREIGN when Redis holds
+-- a newer log; RESYNC when the change does not fit what Redis holds, so that the whole book is needed.
+
+local meta_key, buy_key, sell_key, changes_key, trades_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local mode, born, previous, sequence = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local CHANGES_KEPT, TRADES_KEPT = 10000, 1000
+
+local stored = redis.call('HMGET', meta_key, 'born', 'sequence')
+local stored_born, current = tonumber(stored[1] or ''), tonumber(stored[2] or '')
+local is_known = stored_born ~= nil and current ~= nil
+
+if is_known and stored_born > born then
+    return 'FOREIGN'
 end
-local at = 9
-for side = 2, 3 do
-    local count = tonumber(ARGV[at])
-    at = at + 1
-    for _ = 1, count do
+local is_same_log = is_known and stored_born == born
+if mode == 'change' then
+    if not is_same_log or current < previous then
+        return 'RESYNC'
+    elseif current >= sequence then
+        return 'KNOWN'
+    end
+else
+    if is_same_log and current > sequence then
+        return 'KNOWN'
+    end
+    redis.call('DEL', meta_key, buy_key, sell_key, changes_key, trades_key)
+    current = -1
+end
+
+local function write_levels(key, first, count)
+    for at = first, first + count - 1, 2 do
         if ARGV[at + 1] == '' then
-            redis.call('HDEL', KEYS[side], ARGV[at])
+            redis.call('HDEL', key, ARGV[at])
         else
-            redis.call('HSET', KEYS[side], ARGV[at], ARGV[at + 1])
+            redis.call('HSET', key, ARGV[at], ARGV[at + 1])
         end
-        at = at + 2
+    end
+    return first + count
+end
+
+local after_buy = write_levels(buy_key, 10, tonumber(ARGV[8]))
+local first_trade = write_levels(sell_key, after_buy, tonumber(ARGV[9]))
+for at = first_trade, #ARGV, 2 do
+    if tonumber(ARGV[at]) > current then
+        redis.call('XADD', trades_key, 'MAXLEN', '~', TRADES_KEPT, ARGV[at] .. '-0', 'json', ARGV[at + 1])
     end
 end
-local trades = tonumber(ARGV[at])
-at = at + 1
-for _ = 1, trades do
-    -- A trade that is there already is refused for its id; that is as it should be.
-    redis.pcall('XADD', KEYS[5], 'MAXLEN', '~', ARGV[8], ARGV[at] .. '-0', 'trade', ARGV[at + 1])
-    at = at + 2
+redis.call('HSET', meta_key, 'born', ARGV[2], 'sequence', ARGV[4], 'timestamp', ARGV[5], 'lastPrice', ARGV[6])
+if mode == 'change' then
+    -- Levels are absolute, so what Redis holds may lie anywhere behind the change's own previous sequence.
+    local json = '{"type":"change","orderBookSnapShotId":' .. ARGV[4] .. ',"previousSnapShotId":' .. stored[2]
+        .. ',"timestamp":' .. ARGV[5] .. ',' .. ARGV[7]
+    redis.call('XADD', changes_key, 'MAXLEN', '~', CHANGES_KEPT, ARGV[4] .. '-0', 'previous', stored[2], 'json', json)
+else
+    redis.call('XADD', changes_key, ARGV[4] .. '-0', 'reset', '1')
 end
-redis.call('HSET', KEYS[1], 'sequence', ARGV[3], 'timestamp', ARGV[4], 'lastPrice', ARGV[5])
-redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', ARGV[7], ARGV[3] .. '-0', 'change', ARGV[6])
-redis.call('SET', 'books:published', '1')
-return 'OK'
+return 'APPLIED'

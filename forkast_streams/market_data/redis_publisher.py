@@ -1,158 +1,212 @@
-"""Publishes book changes to Redis, each symbol's change whole or not at all.
+"""Keeps Redis at the books of this worker: changes while it answers, whole books when it lost something.
 
-Redis may lose everything at any time: it is told which sequence a change begins at and says so when it is not there,
-and then gets the whole book. An outage costs the agent a bounded wait a batch; what was missed is made up for later.
+What Redis holds can always be written again from the books, so a Redis that is away stops nothing: changes are merged
+while it is, and a symbol of which a write has failed is written whole when it is back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from importlib import resources
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from itertools import islice
 from typing import Any
 
 import msgspec
 from mode import Service
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from forkast_streams.limits import CHANGES_KEPT, TAPE_TRADES_MAX
-from forkast_streams.market_data.messages import change_message
-from forkast_streams.market_data.state import BookChange, LevelView, MarketDataState
-from forkast_streams.storage.redis import REDIS_AWAY, RedisClient, connect
+from forkast_streams.limits import PROBED_SYMBOLS_MAX
+from forkast_streams.market_data.book import BookChange, LevelState, SymbolBook
+from forkast_streams.market_data.keys import SymbolKeys, levels_json
 
 log = logging.getLogger(__name__)
 
-_PUBLISH_S_MAX = 1.0
-_REPAIR_EVERY_S = 1.0
+_SCRIPT = (files(__package__) / "publish.lua").read_text()
+_PROBE_INTERVAL_S = 0.5
+_BACKOFF_FIRST_S = 0.05
+_BACKOFF_MAX_S = 1.0
+# A writer has more patience than a reader: nobody waits for it, and a whole book takes its time.
+_ROUND_TRIP_S_MAX = 5.0
+# What one round trip carries: it must stay well within its time.
+_CHANGES_AT_ONCE = 200
+_WHOLE_LEVELS_AT_ONCE = 20_000
+
+_encode = msgspec.json.Encoder().encode
 
 
 class RedisPublisher(Service):
-    """Keeps Redis at the state of the books this worker owns.
+    """Sends what ``publish`` hands over from a task of its own; nobody waits for Redis.
 
-    Args:
-        redis_url: where.
-        is_caught_up: whether the worker has processed all its input; a Redis that is ahead even then holds another
-            history, and is overwritten.
+    While one round trip is under way changes are merged, so that there is always one at most behind them.
     """
 
-    def __init__(self, redis_url: str, is_caught_up: Callable[[], bool], **kwargs: Any) -> None:
+    def __init__(self, redis: Redis, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._redis: RedisClient = connect(redis_url)
-        self._script = self._redis.register_script(
-            resources.files("forkast_streams.market_data").joinpath("publish.lua").read_text()
-        )
-        self._is_caught_up = is_caught_up
-        self._states: Mapping[int, MarketDataState] = {}
-        self._stale: set[int] = set()
-        self._away = False
-        self._busy = asyncio.Lock()
+        self._redis = redis
+        self._books: dict[int, SymbolBook] = {}
+        self._changes: dict[int, BookChange] = {}
+        self._rewrites: dict[int, None] = {}
+        self._probe_next: list[int] = []
+        self._script_sha = ""
+        self._wake = asyncio.Event()
+        self._sending = asyncio.Lock()
+        self._is_lost = False
 
-    @property
+    def own(self, books: Iterable[Mapping[int, SymbolBook]]) -> None:
+        """Publish ``books`` from now on, and no others; those that Redis is behind of are found by the probe."""
+        self._books = {symbol_id: book for of_partition in books for symbol_id, book in of_partition.items()}
+        self._changes.clear()
+        self._rewrites.clear()
+        self._probe_next = list(self._books)
+        self._wake.set()
+
+    def publish(self, changes: Iterable[BookChange], books: Mapping[int, SymbolBook]) -> None:
+        """Take over ``changes`` of ``books``; they reach Redis when it answers."""
+        for change in changes:
+            symbol_id = change.symbol_id
+            waiting = self._changes.get(symbol_id)
+            if waiting is not None:
+                waiting.merge(change)
+            else:
+                self._books[symbol_id] = books[symbol_id]
+                self._changes[symbol_id] = change
+        self._wake.set()
+
     def why_not_ready(self) -> str | None:
-        """A sentence while Redis does not have the books as they are."""
-        if self._away:
-            return "Redis is not reachable"
-        return f"{len(self._stale)} books are still to be published" if self._stale else None
-
-    async def own(self, states: Mapping[int, MarketDataState]) -> None:
-        """Take over the books of ``states``: they are published whole, as Redis may be anywhere."""
-        self._states = states
-        self._stale = {symbol_id for state in states.values() for symbol_id in state.books}
-
-    async def publish(self, changes: Iterable[BookChange]) -> None:
-        """Publish ``changes``; what cannot be published now is made up for by a repair."""
-        wanted = [change for change in changes if change.symbol_id not in self._stale]
-        if not wanted:
-            return
-        async with self._busy:
-            try:
-                async with asyncio.timeout(_PUBLISH_S_MAX):
-                    async with self._redis.pipeline(transaction=False) as pipeline:
-                        for change in wanted:
-                            await self._add(pipeline, change, "delta")
-                        answers = await pipeline.execute()
-            except REDIS_AWAY as exc:
-                self._note_outage(exc)
-                self._stale.update(change.symbol_id for change in wanted)
-                return
-            self._away = False
-            self._stale.update(
-                change.symbol_id for change, answer in zip(wanted, answers, strict=True) if answer == b"RESYNC"
-            )
+        """A sentence while Redis does not hold the books."""
+        if self._is_lost:
+            return "Redis is out of reach; start it or set REDIS_URL"
+        return f"{len(self._rewrites)} books are not in Redis yet" if self._rewrites else None
 
     @Service.task
-    async def _repair_in_time(self) -> None:
-        """Publish stale books whole, and notice a Redis that lost them."""
+    async def _run(self) -> None:
+        backoff = _BACKOFF_FIRST_S
         while not self.should_stop:
-            await self.sleep(_REPAIR_EVERY_S)
             try:
-                await self._notice_losses()
-                for symbol_id in sorted(self._stale):
-                    await self._publish_whole(symbol_id)
-                if not self._stale:
-                    await self._redis.set("books:published", 1)
-                self._away = False
-            except REDIS_AWAY as exc:
-                self._note_outage(exc)
+                await self._send()
+                self._set_lost(lost=False)
+                backoff = _BACKOFF_FIRST_S
+            except (RedisError, OSError, TimeoutError) as exc:
+                self._script_sha = ""
+                self._set_lost(lost=True, why=exc)
+                await self.sleep(backoff)
+                backoff = min(2 * backoff, _BACKOFF_MAX_S)
+            else:
+                await self._wait_for_work()
 
-    async def _notice_losses(self) -> None:
-        if not self._states or self._stale:
+    async def _wait_for_work(self) -> None:
+        if self._changes or self._rewrites:
             return
-        async with asyncio.timeout(_PUBLISH_S_MAX):
-            if not await self._redis.exists("books:published"):
-                await self.own(self._states)
-
-    async def _publish_whole(self, symbol_id: int) -> None:
-        async with self._busy:
-            book = next((s.books[symbol_id] for s in self._states.values() if symbol_id in s.books), None)
-            whole = book.whole() if book is not None else None
-            if whole is None:
-                return
-            mode = "force" if self._is_caught_up() else "whole"
-            async with asyncio.timeout(_PUBLISH_S_MAX):
-                async with self._redis.pipeline(transaction=False) as pipeline:
-                    await self._add(pipeline, whole, mode)
-                    answers = await pipeline.execute()
-            if answers[0] != b"AHEAD":
-                self._stale.discard(symbol_id)
-
-    async def _add(self, pipeline: Any, change: BookChange, mode: str) -> None:
-        arguments: list[Any] = [
-            mode,
-            change.previous,
-            change.sequence,
-            change.timestamp,
-            change.last_price or "",
-            change_message(change),
-            CHANGES_KEPT,
-            TAPE_TRADES_MAX,
-        ]
-        for levels in (change.buy, change.sell):
-            arguments.append(len(levels))
-            for level in levels:
-                arguments += (level.price, f"{level.quantity} {level.orders}" if level.orders else "")
-        arguments.append(len(change.trades))
-        for trade in change.trades:
-            arguments += (trade.sequence, msgspec.json.encode(trade))
-        await self._script(keys=book_keys(change.symbol_id), args=arguments, client=pipeline)
-
-    def _note_outage(self, exc: BaseException) -> None:
-        if not self._away:
-            log.warning("Redis is away, the books are published when it is back: %r", exc)
-        self._away = True
+        try:
+            async with asyncio.timeout(_PROBE_INTERVAL_S):
+                await self._wake.wait()
+        except TimeoutError:
+            self._probe_next = self._probe_next or list(self._books)
 
     async def on_stop(self) -> None:
-        """Close the connections."""
+        """Send what is left, if Redis answers."""
+        try:
+            while self._changes or self._rewrites:
+                await self._send()
+        except (RedisError, OSError, TimeoutError) as exc:
+            log.warning("the last changes are not in Redis; the next start brings them (%r)", exc)
         await self._redis.aclose()
 
+    async def _send(self) -> None:
+        """One round trip: changes and whole books that are due, and a look at what Redis holds."""
+        async with self._sending, asyncio.timeout(_ROUND_TRIP_S_MAX):
+            await self._send_due()
 
-def book_keys(symbol_id: int) -> list[str]:
-    """The keys of a symbol: meta, bids, asks, changes, trades."""
-    base = f"book:{symbol_id}"
-    return [f"{base}:meta", f"{base}:buy", f"{base}:sell", f"{base}:changes", f"trades:{symbol_id}"]
+    async def _send_due(self) -> None:
+        self._wake.clear()
+        if not self._script_sha:
+            self._script_sha = await self._redis.script_load(_SCRIPT)
+        await self._probe()
+        due = self._take_due()
+        if not due:
+            return
+        # Whatever becomes of the round trip, a symbol is clean only when Redis has answered for it.
+        self._rewrites |= dict.fromkeys(due)
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for symbol_id, (mode, change) in due.items():
+                pipeline.evalsha(self._script_sha, 5, *SymbolKeys.of(symbol_id), *_arguments(mode, change))
+            answers = await pipeline.execute(raise_on_error=False)
+        failure = None
+        for symbol_id, answer in zip(due, answers, strict=True):
+            if isinstance(answer, Exception):
+                failure = answer
+            elif answer != b"RESYNC":
+                self._rewrites.pop(symbol_id, None)
+        if failure is not None:
+            raise failure
+
+    def _take_due(self) -> dict[int, tuple[str, BookChange]]:
+        due: dict[int, tuple[str, BookChange]] = {}
+        levels = 0
+        while self._rewrites and levels < _WHOLE_LEVELS_AT_ONCE:
+            symbol_id, _ = self._rewrites.popitem()
+            self._changes.pop(symbol_id, None)
+            whole = self._books[symbol_id].whole()
+            levels += len(whole.buy) + len(whole.sell) + len(whole.trades)
+            due[symbol_id] = ("whole", whole)
+        for symbol_id in list(islice(self._changes, _CHANGES_AT_ONCE)):
+            if symbol_id not in self._rewrites:
+                due[symbol_id] = ("change", self._changes.pop(symbol_id))
+        return due
+
+    async def _probe(self) -> None:
+        """Find symbols of which Redis has lost something: it was flushed, or came back with an older state."""
+        probed, self._probe_next = self._probe_next[:PROBED_SYMBOLS_MAX], self._probe_next[PROBED_SYMBOLS_MAX:]
+        if not probed:
+            return
+        # A change that waits explains why Redis is behind.
+        behind = {symbol_id: self._expected(symbol_id) for symbol_id in probed}
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for symbol_id in probed:
+                pipeline.hmget(SymbolKeys.of(symbol_id).meta, ["born", "sequence"])
+            answers = await pipeline.execute()
+        for symbol_id, (born, sequence) in zip(probed, answers, strict=True):
+            expected = behind[symbol_id]
+            if symbol_id in self._books and expected[1] and (int(born or -1), int(sequence or -1)) < expected:
+                self._rewrites[symbol_id] = None
+
+    def _expected(self, symbol_id: int) -> tuple[int, int]:
+        """The log and the sequence that Redis should be at."""
+        book, waiting = self._books[symbol_id], self._changes.get(symbol_id)
+        return book.born, book.published if waiting is None else waiting.previous
+
+    def _set_lost(self, *, lost: bool, why: Exception | None = None) -> None:
+        if lost and not self._is_lost:
+            log.warning("Redis cannot be written, books are kept and tried again: %r", why)
+        elif self._is_lost and not lost:
+            log.info("Redis is written again")
+            self._probe_next = list(self._books)
+        self._is_lost = lost
 
 
-def level_of(price: bytes, value: bytes) -> LevelView:
-    """A level as Redis has it."""
-    quantity, _, orders = value.decode().partition(" ")
-    return LevelView(price.decode(), quantity, int(orders))
+def _arguments(mode: str, change: BookChange) -> list[Any]:
+    """The script's arguments."""
+    arguments: list[Any] = [
+        mode,
+        change.born,
+        change.previous,
+        change.sequence,
+        change.timestamp,
+        change.last_price or "",
+        f'"buy":{_changed_json(change.buy)},"sell":{_changed_json(change.sell)}}}' if mode == "change" else "",
+        2 * len(change.buy),
+        2 * len(change.sell),
+    ]
+    for levels in (change.buy, change.sell):
+        for price, (quantity, orders) in levels.items():
+            arguments += (price, f"{quantity} {orders}" if orders else "")
+    for trade in change.trades:
+        arguments += (trade.sequence, _encode(trade))
+    return arguments
+
+
+def _changed_json(levels: dict[str, LevelState]) -> str:
+    return levels_json((price, quantity, orders) for price, (quantity, orders) in levels.items())

@@ -45,7 +45,12 @@ class PartitionHistory:
         self.next_offset, self.sequences = await self._read()
 
     async def _read(self) -> tuple[int, dict[int, int]]:
-        [(next_offset, sequences)] = await self._postgres.fetch(query("read_progress"), self._key)
+        rows = await self._postgres.fetch(query("read_progress"), self._key)
+        if not rows:
+            raise CorruptLog(
+                f'the progress of {self._name} is gone from "SinkProgress"; restore the tables, or empty them all.'
+            )
+        [(next_offset, sequences)] = rows
         return next_offset, {int(symbol_id): sequence for symbol_id, sequence in sequences.items()}
 
     async def write(self, records: Sequence[EventRecord]) -> None:

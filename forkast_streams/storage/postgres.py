@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib import resources
 from typing import Any, TypeVar
 
@@ -199,6 +199,11 @@ def _prepare(database_url: str, demo_users: bool) -> None:
         with closing(_connect_or_create(database_url)) as connection, connection, connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_PREPARE_LOCK,))
             cursor.execute(script)
+    except psycopg2.errors.UndefinedColumn as exc:
+        raise SetupError(
+            f"the database has tables of another version ({_sentence(exc)}); use an empty database, or add what is "
+            "missing as schema.sql has it."
+        ) from exc
     except psycopg2.Error as exc:
         raise SetupError(
             f"the database could not be prepared ({_sentence(exc)}); check DATABASE_URL and that its user may create "
@@ -229,5 +234,7 @@ def _create_missing(database_url: str) -> bool:
             cursor.execute("SELECT FROM pg_database WHERE datname = %s", (name,))
             if cursor.rowcount:
                 return False
-            cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+            # Another `init` at the same time may have been faster.
+            with suppress(psycopg2.errors.DuplicateDatabase, psycopg2.errors.UniqueViolation):
+                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     return True

@@ -9,27 +9,27 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from forkast_streams.limits import REDIS_BLOCK_S_MAX, REDIS_TIMEOUT_S
+
 # What a Redis that is away looks like.
 REDIS_AWAY = (RedisError, OSError, TimeoutError)
 
 # The package's annotations are unions of what its synchronous and asynchronous clients answer.
 RedisClient = Any
 
-_CONNECT_S_MAX = 1.0
-_ANSWER_S_MAX = 2.0
+_CONNECTIONS_MAX = 2_000
 
 
-def connect(url: str, *, blocking: bool = False) -> RedisClient:
-    """A client; it connects with its first command.
-
-    Args:
-        url: ``redis://`` URL.
-        blocking: for commands that wait for data on the server, which must not be cut off.
-    """
+def connect(redis_url: str) -> RedisClient:
+    """A client that fails soon instead of trying again by itself; connections are made when they are needed."""
     return Redis.from_url(
-        url,
-        socket_connect_timeout=_CONNECT_S_MAX,
-        socket_timeout=None if blocking else _ANSWER_S_MAX,
-        retry=Retry(NoBackoff(), 1),
-        health_check_interval=0,
+        redis_url,
+        # Answers keep the shapes of this version, whatever a later client prefers.
+        protocol=2,
+        # Each followed symbol keeps one connection, waiting.
+        max_connections=_CONNECTIONS_MAX,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+        # A read that waits for data on the server must not be cut off.
+        socket_timeout=REDIS_BLOCK_S_MAX + REDIS_TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
     )

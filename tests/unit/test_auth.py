@@ -57,7 +57,7 @@ async def test_checked_credential_is_remembered_but_not_for_long(monkeypatch: py
 
 
 async def test_password_longer_than_bcrypt_reads_is_refused() -> None:
-    """bcrypt would take any password with the same first 72 bytes for the right one."""
+    """Bcrypt would take any password with the same first 72 bytes for the right one."""
     long = "x" * auth.PASSWORD_BYTES_MAX
     authenticator = Authenticator(Users(long).find)
     assert await authenticator.authenticate(EMAIL, long) == User(1, EMAIL)

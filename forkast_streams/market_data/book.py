@@ -1,0 +1,305 @@
+"""Depth and tape of one symbol, folded from its events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any, Self
+
+import msgspec
+from msgspec import Struct
+
+from forkast_streams.engine.commands import BUY, SELL
+from forkast_streams.engine.events import FILLED
+from forkast_streams.engine.symbols import Grid
+from forkast_streams.errors import CorruptLog
+from forkast_streams.limits import QUANTITY_MAX, TAPE_TRADES
+from forkast_streams.wire_events import (
+    AmendEvent,
+    CancelEvent,
+    OrderEvent,
+    SymbolEvent,
+    TradeEvent,
+    WireEvent,
+)
+
+# Quantity as text and number of orders; ("0", 0) says that the level is gone.
+LevelState = tuple[str, int]
+GONE: LevelState = ("0", 0)
+
+
+class Level:
+    """What is open at one price: ``quantity`` in lots, and the number of orders."""
+
+    __slots__ = ("orders", "quantity")
+
+    def __init__(self, quantity: int = 0, orders: int = 0) -> None:
+        self.quantity = quantity
+        self.orders = orders
+
+
+class Trade(Struct, frozen=True, gc=False, rename="camel"):
+    """A trade as the public sees it: nobody's user or order ids. ``timestamp`` in milliseconds."""
+
+    trade_id: str
+    price: str
+    quantity: str
+    taker_side: str
+    timestamp: int
+    sequence: int
+
+
+class BookChange(Struct):
+    """What happened to one symbol between two consistent moments.
+
+    Applied to the book at any sequence from ``previous`` up to below ``sequence`` it gives the book at ``sequence``,
+    because its levels are absolute.
+
+    Attributes:
+        born: timestamp of the symbol's first event; another one means another log, whose sequences start again.
+        buy: changed levels by price.
+        sell: changed levels by price.
+        trades: oldest first.
+    """
+
+    symbol_id: int
+    born: int
+    previous: int
+    sequence: int
+    timestamp: int
+    last_price: str | None
+    buy: dict[str, LevelState]
+    sell: dict[str, LevelState]
+    trades: list[Trade]
+
+    def merge(self, later: BookChange) -> None:
+        """Take in the change that follows this one."""
+        self.sequence, self.timestamp, self.last_price = later.sequence, later.timestamp, later.last_price
+        self.buy |= later.buy
+        self.sell |= later.sell
+        self.trades = (self.trades + later.trades)[-TAPE_TRADES:]
+
+
+class BookSide:
+    """The levels of one side by price text, which is unique as a symbol's prices have one number of decimals."""
+
+    __slots__ = ("changed", "levels")
+
+    def __init__(self) -> None:
+        self.levels: dict[str, Level] = {}
+        self.changed: dict[str, Level] = {}
+
+    def add(self, price: str, quantity: int) -> None:
+        """Add an order of ``quantity`` lots."""
+        level = self.levels.get(price)
+        if level is None:
+            level = self.levels[price] = Level()
+        level.quantity += quantity
+        level.orders += 1
+        self.changed[price] = level
+
+    def take(self, price: str, quantity: int, *, leaves: bool) -> bool:
+        """Take ``quantity`` lots off; the order ``leaves`` the level or stays. False when there is not that much."""
+        level = self.levels.get(price)
+        if level is None:
+            return False
+        level.quantity -= quantity
+        if leaves:
+            level.orders -= 1
+        self.changed[price] = level
+        if level.quantity > 0 and level.orders > 0:
+            return True
+        if level.quantity == 0 and level.orders == 0:
+            del self.levels[price]
+            return True
+        return False
+
+    def states(self, levels: dict[str, Level], lots: Grid) -> dict[str, LevelState]:
+        """``levels`` with their quantities as text."""
+        return {
+            price: (lots.text(level.quantity), level.orders) if level.orders else GONE
+            for price, level in levels.items()
+        }
+
+
+class SymbolBook:
+    """Depth, tape and last price of a symbol at the last consistent moment.
+
+    Attributes:
+        born: timestamp of the first event.
+        sequence: the last event that is folded in; always the last of its command.
+        pending: events of a command that is not complete yet.
+        published: the sequence of the last change that was taken.
+        trade_count: all trades so far; the trade with number n is in ``ring[n % TAPE_TRADES]``.
+    """
+
+    def __init__(self, symbol_id: int, born: int) -> None:
+        self.id = symbol_id
+        self.born = born
+        self.sequence = 0
+        self.timestamp = born
+        self.last_price: str | None = None
+        self.pending: list[WireEvent] = []
+        self.buy = BookSide()
+        self.sell = BookSide()
+        self.ring: list[Trade] = []
+        self.trade_count = 0
+        self._lot_size = "1"
+        self._lots = Grid(Decimal(1), QUANTITY_MAX)
+        self.published = 0
+        self._new_trades: list[Trade] = []
+        self._defined = False
+
+    @property
+    def seen(self) -> int:
+        """The sequence of the last event that arrived."""
+        return self.pending[-1].sequence if self.pending else self.sequence
+
+    def add(self, event: WireEvent) -> bool:
+        """Take the next event; return whether the book is at a new consistent moment.
+
+        Raises:
+            CorruptLog: the events contradict the book.
+        """
+        source = event.source
+        if source.index + 1 < source.count:
+            self.pending.append(event)
+            return False
+        if self.pending:
+            for earlier in self.pending:
+                self._fold(earlier)
+            self.pending.clear()
+        self._fold(event)
+        self.sequence, self.timestamp = event.sequence, event.timestamp
+        return True
+
+    def take_change(self) -> BookChange | None:
+        """What changed since the last call; None when nothing that can be seen did."""
+        buy, sell, trades = self.buy.changed, self.sell.changed, self._new_trades
+        if not (buy or sell or trades or self._defined):
+            return None
+        self.buy.changed, self.sell.changed, self._new_trades, self._defined = {}, {}, [], False
+        previous, self.published = self.published, self.sequence
+        return self._change(previous, buy, sell, trades[-TAPE_TRADES:])
+
+    def whole(self) -> BookChange:
+        """The book and the tape as a change that needs nothing before it."""
+        return self._change(0, self.buy.levels, self.sell.levels, self.tape())
+
+    def tape(self) -> list[Trade]:
+        """The last trades, oldest first."""
+        cut = self.trade_count % TAPE_TRADES if self.trade_count > TAPE_TRADES else 0
+        return self.ring[cut:] + self.ring[:cut]
+
+    def _change(self, previous: int, buy: dict[str, Level], sell: dict[str, Level], trades: list[Trade]) -> BookChange:
+        return BookChange(
+            self.id,
+            self.born,
+            previous,
+            self.sequence,
+            self.timestamp,
+            self.last_price,
+            self.buy.states(buy, self._lots),
+            self.sell.states(sell, self._lots),
+            trades,
+        )
+
+    def _fold(self, event: WireEvent) -> None:
+        if isinstance(event, OrderEvent):
+            if event.data.price is not None:
+                self._side(event.data.side).add(event.data.price, self._lots.units(event.data.quantity))
+        elif isinstance(event, TradeEvent):
+            self._fold_trade(event)
+        elif isinstance(event, CancelEvent):
+            data = event.data
+            if data.price is not None:
+                self._take(event, data.side, data.price, self._lots.units(data.quantity), leaves=True)
+        elif isinstance(event, AmendEvent):
+            self._fold_amend(event)
+        elif isinstance(event, SymbolEvent):
+            self._set_lot_size(event.data.lot_size)
+            self._defined = True
+
+    def _fold_trade(self, event: TradeEvent) -> None:
+        data = event.data
+        quantity = self._lots.units(data.quantity)
+        buyer_is_taker = data.taker_side == BUY
+        buy_price = data.taker_price if buyer_is_taker else data.price
+        sell_price = data.price if buyer_is_taker else data.taker_price
+        if buy_price is not None:
+            self._take(event, BUY, buy_price, quantity, leaves=data.buy_status == FILLED)
+        if sell_price is not None:
+            self._take(event, SELL, sell_price, quantity, leaves=data.sell_status == FILLED)
+        self.last_price = data.price
+        self._record(Trade(data.trade_id, data.price, data.quantity, data.taker_side, event.timestamp, event.sequence))
+
+    def _fold_amend(self, event: AmendEvent) -> None:
+        data, units = event.data, self._lots.units
+        filled = units(data.filled_quantity)
+        self._take(event, data.side, data.previous_price, units(data.previous_quantity) - filled, leaves=True)
+        self._side(data.side).add(data.price, units(data.quantity) - filled)
+
+    def _take(self, event: WireEvent, side: str, price: str, quantity: int, *, leaves: bool) -> None:
+        if not self._side(side).take(price, quantity, leaves=leaves):
+            raise CorruptLog(
+                f"symbol {self.id}: the event with sequence {event.sequence} takes more from {side} {price} than "
+                "is open there; stop and look at what wrote it."
+            )
+
+    def _side(self, side: str) -> BookSide:
+        return self.buy if side == BUY else self.sell
+
+    def _record(self, trade: Trade) -> None:
+        slot = self.trade_count % TAPE_TRADES
+        if slot == len(self.ring):
+            self.ring.append(trade)
+        else:
+            self.ring[slot] = trade
+        self.trade_count += 1
+        self._new_trades.append(trade)
+
+    def _set_lot_size(self, lot_size: str) -> None:
+        # The engine changes it only while the book is empty, so that no level holds other lots than these.
+        if lot_size != self._lot_size:
+            self._lot_size = lot_size
+            self._lots = Grid(Decimal(lot_size), QUANTITY_MAX)
+
+    def head(self) -> list[Any]:
+        """All but levels and tape, and the numbers of these."""
+        return [
+            self.id,
+            self.born,
+            self.sequence,
+            self.timestamp,
+            self.last_price,
+            self._lot_size,
+            self.published,
+            self.trade_count,
+            len(self.buy.levels),
+            len(self.sell.levels),
+            [msgspec.to_builtins(event) for event in self.pending],
+        ]
+
+    @classmethod
+    def restore(
+        cls,
+        head: list[Any],
+        buy: dict[str, Level],
+        sell: dict[str, Level],
+        trades: Iterable[tuple[int, Trade]],
+    ) -> Self:
+        """Rebuild the book; ``trades`` come with their slots.
+
+        Raises:
+            CorruptLog: levels or trades are missing.
+        """
+        self = cls(head[0], head[1])
+        (self.sequence, self.timestamp, self.last_price, lot_size, self.published, self.trade_count) = head[2:8]
+        self._set_lot_size(lot_size)
+        self.pending = msgspec.convert(head[10], list[WireEvent])
+        self.buy.levels, self.sell.levels = buy, sell
+        self.ring = [trade for _, trade in sorted(trades, key=lambda slot_and_trade: slot_and_trade[0])]
+        found = [len(buy), len(sell), len(self.ring)]
+        if found != [head[8], head[9], min(self.trade_count, TAPE_TRADES)]:
+            raise CorruptLog(f"symbol {self.id}: the checkpoint has {found} levels and trades, its head says {head}.")
+        return self

@@ -1,0 +1,204 @@
+"""Hands a symbol's changes to any number of subscribers, with one reader of Redis a symbol."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from forkast_streams.errors import Unavailable
+from forkast_streams.market_data.redis_reader import MarketDataReader, Position, StoredBook, StoredChange
+
+_BACKOFF_FIRST_S = 0.1
+_BACKOFF_MAX_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A change, or a whole book where the changes do not go on; ``frame`` is the server-sent event."""
+
+    sequence: int
+    is_snapshot: bool
+    frame: bytes
+
+    @classmethod
+    def of_change(cls, change: StoredChange) -> Update:
+        """A change as an event."""
+        return cls(change.sequence, is_snapshot=False, frame=_frame(change.sequence, change.json))
+
+    @classmethod
+    def of_book(cls, book: StoredBook) -> Update:
+        """A whole book as an event."""
+        sequence = book.position.sequence
+        json = (
+            f'{{"type":"snapshot","orderBookSnapShotId":{sequence},"symbolId":{book.symbol_id},'
+            f'"timestamp":{book.timestamp},{book.sides_json()}}}'
+        )
+        return cls(sequence, is_snapshot=True, frame=_frame(sequence, json.encode()))
+
+
+class Subscription:
+    """The updates of one symbol for one reader.
+
+    Args:
+        size_max: updates that may wait; a reader that lets more wait is cut.
+        cut: called, once, to cut it.
+    """
+
+    def __init__(self, symbol_id: int, size_max: int, cut: Callable[[], None]) -> None:
+        self.symbol_id = symbol_id
+        self._waiting: list[Update] = []
+        self._size_max = size_max
+        self._cut = cut
+        self._arrived = asyncio.Event()
+        self._is_closed = False
+
+    async def take(self, within_s: float) -> list[Update] | None:
+        """All updates that wait, none if none came within ``within_s``; None when there will be no more."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._arrived.wait()
+        except TimeoutError:
+            return []
+        if self._is_closed:
+            return None
+        self._arrived.clear()
+        taken, self._waiting = self._waiting, []
+        return taken
+
+    def put(self, update: Update) -> None:
+        """Let ``update`` wait; cut the reader when too many do."""
+        if self._is_closed:
+            return
+        if len(self._waiting) >= self._size_max:
+            self.close()
+            self._cut()
+            return
+        self._waiting.append(update)
+        self._arrived.set()
+
+    def close(self) -> None:
+        """End the subscription; what still waits is forgotten."""
+        self._is_closed = True
+        self._waiting.clear()
+        self._arrived.set()
+
+
+class _SymbolHub:
+    """Follows one symbol and broadcasts; goes on with a snapshot where the changes have a hole."""
+
+    def __init__(self, reader: MarketDataReader, symbol_id: int, position: Position) -> None:
+        self.subscriptions: set[Subscription] = set()
+        self._reader = reader
+        self._symbol_id = symbol_id
+        self._position = position
+        self._is_current = True
+        self.task = asyncio.create_task(self._follow(), name=f"changes of symbol {symbol_id}")
+
+    async def _follow(self) -> None:
+        backoff = _BACKOFF_FIRST_S
+        while True:
+            try:
+                await self._advance()
+                backoff = _BACKOFF_FIRST_S
+            except Unavailable:
+                # Redis may come back with another state, or with none at first.
+                self._is_current = False
+                await asyncio.sleep(backoff)
+                backoff = min(2 * backoff, _BACKOFF_MAX_S)
+
+    async def _advance(self) -> None:
+        if not self._is_current:
+            await self._start_anew()
+            return
+        position = self._position
+        changes = await self._reader.wait_for_changes(self._symbol_id, position.sequence)
+        if not changes:
+            # A Redis that lost something, or that has another log by now, would leave us waiting for ever.
+            stored = await self._reader.position(self._symbol_id)
+            self._is_current = stored is not None and stored.continues(position)
+        for change in changes:
+            if not change.continues(self._position.sequence):
+                self._is_current = False
+                return
+            self._position = Position(position.born, change.sequence)
+            self._broadcast(Update.of_change(change))
+
+    async def _start_anew(self) -> None:
+        book = await self._reader.book(self._symbol_id)
+        if book is None:
+            raise Unavailable("the book is not in Redis any more; the keeper brings it back")
+        self._position = book.position
+        self._is_current = True
+        self._broadcast(Update.of_book(book))
+
+    def _broadcast(self, update: Update) -> None:
+        for subscription in self.subscriptions:
+            subscription.put(update)
+
+
+class Hubs:
+    """The hubs of the symbols that somebody follows.
+
+    Args:
+        reader: where changes come from.
+        size_max: updates that may wait for a subscriber.
+    """
+
+    def __init__(self, reader: MarketDataReader, *, size_max: int) -> None:
+        self._reader = reader
+        self._size_max = size_max
+        self._hubs: dict[int, _SymbolHub] = {}
+        self._opening = asyncio.Lock()
+        self._is_closed = False
+
+    @property
+    def followed(self) -> dict[int, int]:
+        """Number of subscribers by symbol."""
+        return {symbol_id: len(hub.subscriptions) for symbol_id, hub in self._hubs.items()}
+
+    async def subscribe(self, symbol_id: int, cut: Callable[[], None]) -> Subscription | None:
+        """Subscribe to a symbol; None when it is unknown.
+
+        A book that is read after this call goes on with the subscription's updates, without a hole.
+
+        Raises:
+            Unavailable: Redis does not answer, or this process stops.
+        """
+        async with self._opening:
+            if self._is_closed:
+                raise Unavailable("this process stops")
+            hub = self._hubs.get(symbol_id)
+            if hub is None:
+                position = await self._reader.position(symbol_id)
+                if position is None:
+                    return None
+                hub = self._hubs[symbol_id] = _SymbolHub(self._reader, symbol_id, position)
+            subscription = Subscription(symbol_id, self._size_max, cut)
+            hub.subscriptions.add(subscription)
+            return subscription
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription; the last one of a symbol ends its reader."""
+        hub = self._hubs.get(subscription.symbol_id)
+        if hub is None:
+            return
+        hub.subscriptions.discard(subscription)
+        if not hub.subscriptions:
+            del self._hubs[subscription.symbol_id]
+            hub.task.cancel()
+
+    async def close(self) -> None:
+        """End all subscriptions and readers."""
+        self._is_closed = True
+        hubs = list(self._hubs.values())
+        self._hubs.clear()
+        for hub in hubs:
+            hub.task.cancel()
+            for subscription in hub.subscriptions:
+                subscription.close()
+        await asyncio.gather(*(hub.task for hub in hubs), return_exceptions=True)
+
+
+def _frame(sequence: int, json: bytes) -> bytes:
+    return b"id: %d\ndata: %b\n\n" % (sequence, json)

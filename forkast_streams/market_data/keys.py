@@ -1,0 +1,33 @@
+"""Where market data is in Redis, and how its levels are written there and in JSON.
+
+A symbol has five keys. ``book:ID:meta`` is a hash with ``born``, ``sequence``, ``timestamp``, ``lastPrice``;
+``book:ID:buy`` and ``book:ID:sell`` are hashes from price to "quantity orders"; ``book:ID:changes`` is a stream of
+changes and ``trades:ID`` one of trades, whose entries have the ids ``SEQUENCE-0``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class SymbolKeys(NamedTuple):
+    """The keys of one symbol, in the order the script takes them."""
+
+    meta: str
+    buy: str
+    sell: str
+    changes: str
+    trades: str
+
+    @classmethod
+    def of(cls, symbol_id: int) -> SymbolKeys:
+        """The keys of ``symbol_id``."""
+        book = f"book:{symbol_id}"
+        return cls(f"{book}:meta", f"{book}:buy", f"{book}:sell", f"{book}:changes", f"trades:{symbol_id}")
+
+
+def levels_json(levels: Iterable[tuple[str, str, int | str]]) -> str:
+    """Price, quantity and number of orders of each level as a JSON array."""
+    parts = [f'{{"price":"{price}","quantity":"{quantity}","orders":{orders}}}' for price, quantity, orders in levels]
+    return f"[{','.join(parts)}]"

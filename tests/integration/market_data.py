@@ -1,0 +1,122 @@
+"""What tests of published market data need: a keeper without Kafka, and a client that follows a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import aiohttp
+from redis.asyncio import Redis
+
+from forkast_streams.market_data.redis_publisher import RedisPublisher
+from forkast_streams.market_data.state import MarketDataState
+from forkast_streams.storage.redis import connect
+from tests.unit.flows import records_of
+from tests.unit.market_events import HOME, PARTITIONS, EnginePartition, EventRecord
+
+
+async def eventually(condition: Callable[[], Awaitable[Any]], what: str, *, within_s: float = 10.0) -> Any:
+    """Poll ``condition`` until it gives something that is true; return that."""
+    deadline = time.monotonic() + within_s
+    while not (result := await condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not happen within {within_s:g} s")
+        await asyncio.sleep(0.02)
+    return result
+
+
+class Keeper:
+    """Engine, fold and publisher in one, fed with commands."""
+
+    def __init__(self, redis_url: str) -> None:
+        self.redis: Redis = connect(redis_url)
+        self.publisher = RedisPublisher(connect(redis_url))
+        self.engine = EnginePartition(HOME, PARTITIONS)
+        self.state = MarketDataState(HOME)
+        self._events = 0
+
+    async def __aenter__(self) -> Keeper:
+        await self.publisher.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.publisher.stop()
+        await self.redis.aclose()
+
+    def feed(self, commands: list[dict[str, Any]]) -> None:
+        """Process ``commands`` and hand over what changed."""
+        outputs = self.engine.process(records_of(commands, first_offset=self.engine.next_offset))
+        records = [EventRecord(at, event.value) for at, event in enumerate(outputs.events, start=self._events)]
+        self._events += len(records)
+        self.publisher.publish(self.state.apply(records), self.state.books)
+
+    async def is_published(self, symbol_id: int) -> None:
+        """Return when Redis has the symbol's book as it is here."""
+        wanted = str(self.state.books[symbol_id].published).encode()
+
+        async def has_it() -> bool:
+            return int(await self.redis.hget(f"book:{symbol_id}:meta", "sequence") or 0) >= int(wanted)
+
+        await eventually(has_it, f"sequence {wanted.decode()} in Redis")
+
+    async def stored_depth(self, symbol_id: int) -> dict[str, dict[str, tuple[str, int]]]:
+        """The depth in Redis, as ``depth_of`` gives it."""
+        depth: dict[str, dict[str, tuple[str, int]]] = {}
+        for side in ("BUY", "SELL"):
+            levels = await self.redis.hgetall(f"book:{symbol_id}:{side.lower()}")
+            parts = {price.decode(): value.decode().split() for price, value in levels.items()}
+            depth[side] = {price: (quantity, int(orders)) for price, (quantity, orders) in parts.items()}
+        return depth
+
+
+class BookFollower:
+    """Holds a book by the rule of the stream: a snapshot whole, then the levels of each change."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.response = response
+        self.kinds: list[str] = []
+        self.sequence = 0
+        self.sides: dict[str, dict[str, dict[str, Any]]] = {"buy": {}, "sell": {}}
+
+    async def next(self) -> dict[str, Any]:
+        """Apply the next event and return it."""
+        event_id = 0
+        while line := await asyncio.wait_for(self.response.content.readline(), 10):
+            if line.startswith(b"id: "):
+                event_id = int(line[4:])
+            if line.startswith(b"data: "):
+                data: dict[str, Any] = json.loads(line[6:])
+                assert data["orderBookSnapShotId"] == event_id
+                self._apply(data)
+                return data
+        raise ConnectionResetError("the stream has ended")
+
+    async def until(self, sequence: int) -> None:
+        """Follow until the book is at ``sequence``."""
+        while self.sequence < sequence:
+            await self.next()
+
+    def book(self) -> dict[str, Any]:
+        """The book as ``GET /order-book/{symbolId}`` shows it."""
+
+        def side(name: str, *, reverse: bool) -> list[dict[str, Any]]:
+            return sorted(self.sides[name].values(), key=lambda level: float(level["price"]), reverse=reverse)
+
+        return {"buy": side("buy", reverse=True), "sell": side("sell", reverse=False)}
+
+    def _apply(self, data: dict[str, Any]) -> None:
+        self.kinds.append(data["type"])
+        if data["type"] == "snapshot":
+            self.sides = {"buy": {}, "sell": {}}
+        else:
+            assert data["previousSnapShotId"] <= self.sequence < data["orderBookSnapShotId"]
+        for side, levels in self.sides.items():
+            for level in data[side]:
+                if level["quantity"] == "0":
+                    levels.pop(level["price"], None)
+                else:
+                    levels[level["price"]] = level
+        self.sequence = data["orderBookSnapShotId"]

@@ -1,0 +1,325 @@
+"""Book, tape and stream over HTTP, from a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
+
+from forkast_streams.devstack.ports import free_ports
+from forkast_streams.devstack.redis import Redis as RedisServer
+from forkast_streams.errors import ApiError
+from forkast_streams.market_data.hub import Hubs
+from forkast_streams.market_data.redis_reader import MarketDataReader
+from forkast_streams.storage.redis import connect
+from tests.integration.market_data import BookFollower, Keeper, eventually
+from tests.unit.flows import order_command, symbol_command
+from tests.unit.market_events import NEIGHBOUR, SYMBOL, two_symbol_flow
+from web.market_data import TradesView
+from web.order_book import OrderBookView
+from web.streams import OrderBookStream
+
+# Below the number of connections that aiohttp's client opens at most.
+CLIENTS_MAX = 50
+STREAM = f"/order-book/{SYMBOL}/stream"
+
+
+@web.middleware
+async def errors_as_json(request: web.Request, handler: Any) -> web.StreamResponse:
+    """What a client sees of an error, as far as these tests look at it."""
+    try:
+        return await handler(request)
+    except ApiError as error:
+        return web.json_response({"code": error.code}, status=error.status, headers=error.headers)
+
+
+@dataclass
+class Exchange:
+    """A keeper and the web part, on one Redis."""
+
+    keeper: Keeper
+    client: TestClient[Any, Any]
+    hubs: Hubs
+
+    async def follow(self, **headers: str) -> BookFollower:
+        """Open a stream."""
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        return BookFollower(await self.client.get(STREAM, headers=headers))
+
+    async def get(self, path: str) -> Any:
+        """The JSON of a path."""
+        async with self.client.get(path) as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
+
+    async def feed(self, commands: list[dict[str, Any]], *, size: int = 10) -> None:
+        """Process ``commands`` in batches; return when Redis has them."""
+        for at in range(0, len(commands), size):
+            self.keeper.feed(commands[at : at + size])
+            await self.keeper.is_published(SYMBOL)
+
+
+@asynccontextmanager
+async def run_exchange(redis_url: str, *, size_max: int = 1_000) -> AsyncIterator[Exchange]:
+    """An exchange without Kafka; the web part closes as it does in a worker."""
+    reader = MarketDataReader(connect(redis_url))
+    hubs = Hubs(reader, size_max=size_max)
+    stream = OrderBookStream(reader, hubs, heartbeat_s=0.2)
+    app = web.Application(middlewares=[errors_as_json])
+    app.router.add_get("/order-book/{symbolId}", OrderBookView(reader).get)
+    app.router.add_get("/order-book/{symbolId}/stream", stream.get)
+    app.router.add_get("/trades/{symbolId}", TradesView(reader).get)
+    app.on_shutdown.append(stream.close)
+    async with Keeper(redis_url) as keeper, TestClient(TestServer(app)) as client:
+        yield Exchange(keeper, client, hubs)
+    await reader.close()
+
+
+@pytest.fixture
+async def exchange(stack_env: dict[str, str]) -> AsyncIterator[Exchange]:
+    """An exchange on an empty Redis."""
+    redis = connect(stack_env["REDIS_URL"])
+    await redis.flushall()
+    await redis.aclose()
+    async with run_exchange(stack_env["REDIS_URL"]) as exchange:
+        yield exchange
+
+
+def sides(book: dict[str, Any]) -> dict[str, Any]:
+    """The two sides of a book."""
+    return {side: book[side] for side in ("buy", "sell")}
+
+
+def rest_at(price: str, number: int) -> dict[str, Any]:
+    """A limit order to buy that finds no counterpart."""
+    return order_command(SYMBOL, id=f"00000000-0000-0000-0001-{number:012x}", price=price)
+
+
+async def test_book_and_tape(exchange: Exchange) -> None:
+    """The book is best first and can be limited; the tape is newest first; neither names an order or a user."""
+    orders = [rest_at("9.50", 1), rest_at("100", 2), rest_at("9.50", 3)]
+    sell = order_command(SYMBOL, side="SELL", quantity=4, price="100")
+    await exchange.feed([symbol_command(SYMBOL), *orders, sell])
+    best = {"price": "100.00", "quantity": "6", "orders": 1}
+    book = await exchange.get(f"/order-book/{SYMBOL}")
+    assert (book["orderBookSnapShotId"], book["symbolId"]) == (6, SYMBOL)
+    assert sides(book) == {"buy": [best, {"price": "9.50", "quantity": "20", "orders": 2}], "sell": []}
+    assert (await exchange.get(f"/order-book/{SYMBOL}?depth=1"))["buy"] == [best]
+    [trade] = (await exchange.get(f"/trades/{SYMBOL}"))["trades"]
+    assert trade.keys() == {"tradeId", "price", "quantity", "takerSide", "timestamp", "sequence"}
+    assert (trade["price"], trade["quantity"], trade["takerSide"], trade["sequence"]) == ("100.00", "4", "SELL", 6)
+
+
+async def test_trades_come_newest_first_and_limited(exchange: Exchange) -> None:
+    """``limit`` gives the newest trades."""
+    await exchange.feed(two_symbol_flow(400))
+    trades = (await exchange.get(f"/trades/{SYMBOL}?limit=5"))["trades"]
+    expected = [trade.sequence for trade in exchange.keeper.state.books[SYMBOL].tape()[:-6:-1]]
+    assert [trade["sequence"] for trade in trades] == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("/order-book/x", 400, "INVALID_ID"),
+        ("/order-book/0", 400, "INVALID_ID"),
+        ("/order-book/-1", 400, "INVALID_ID"),
+        ("/order-book/٣", 400, "INVALID_ID"),
+        ("/order-book/99999999999999999999", 400, "INVALID_ID"),
+        ("/order-book/12345", 404, "UNKNOWN_SYMBOL"),
+        ("/order-book/12345/stream", 404, "UNKNOWN_SYMBOL"),
+        ("/trades/12345", 404, "UNKNOWN_SYMBOL"),
+        (f"/order-book/{SYMBOL}?depth=0", 400, "INVALID_TYPE"),
+        (f"/order-book/{SYMBOL}?depth=5001", 400, "OUT_OF_RANGE"),
+        (f"/trades/{SYMBOL}?limit=abc", 400, "INVALID_TYPE"),
+    ],
+)
+async def test_refused_requests(exchange: Exchange, path: str, status: int, code: str) -> None:
+    """Malformed ids and parameters are 400, unknown symbols 404."""
+    async with exchange.client.get(path) as response:
+        assert (response.status, (await response.json())["code"]) == (status, code)
+
+
+async def test_stream_is_a_snapshot_and_then_changes(exchange: Exchange) -> None:
+    """A client that follows the rule holds the book that GET shows, and got only changes after its snapshot."""
+    flow = two_symbol_flow(2_000)
+    await exchange.feed(flow[:200])
+    follower = await exchange.follow()
+    assert follower.response.headers["Content-Type"] == "text/event-stream"
+    await exchange.feed(flow[200:])
+    book = await exchange.get(f"/order-book/{SYMBOL}")
+    await follower.until(book["orderBookSnapShotId"])
+    assert follower.kinds[0] == "snapshot"
+    assert set(follower.kinds[1:]) == {"change"}
+    assert follower.book() == sides(book)
+
+
+async def test_clients_that_join_while_it_trades_all_hold_the_book(exchange: Exchange) -> None:
+    """Between snapshot and changes nothing is lost, whenever a client joins; all share one reader."""
+    flow = two_symbol_flow(1_500)
+    await exchange.feed(flow[:20])
+    feeding = asyncio.create_task(exchange.feed(flow[20:], size=3))
+    followers = []
+    while not feeding.done() and len(followers) < CLIENTS_MAX:
+        followers.append(await exchange.follow())
+        await followers[-1].next()
+    await feeding
+    assert exchange.hubs.followed == {SYMBOL: len(followers)}
+    assert len(followers) > 5
+    book = await exchange.get(f"/order-book/{SYMBOL}")
+    for follower in followers:
+        await follower.until(book["orderBookSnapShotId"])
+        assert follower.book() == sides(book)
+        assert follower.kinds.count("snapshot") == 1
+
+
+async def test_reader_ends_with_its_last_client(exchange: Exchange) -> None:
+    """Nobody reads Redis for clients that are gone."""
+    await exchange.feed(two_symbol_flow(20))
+    for follower in [await exchange.follow() for _ in range(2)]:
+        await follower.next()
+        follower.response.close()
+
+    async def is_forgotten() -> bool:
+        return exchange.hubs.followed == {}
+
+    await eventually(is_forgotten, "the end of the reader")
+
+
+async def test_resumed_stream_brings_exactly_what_was_missed(exchange: Exchange) -> None:
+    """With ``Last-Event-ID`` a client goes on with changes alone and holds the book in the end."""
+    flow = two_symbol_flow(600)
+    await exchange.feed(flow[:200])
+    follower = await exchange.follow()
+    await follower.next()
+    follower.response.close()
+    await exchange.feed(flow[200:])
+    follower.response = (await exchange.follow(Last_Event_ID=str(follower.sequence))).response
+    book = await exchange.get(f"/order-book/{SYMBOL}")
+    await follower.until(book["orderBookSnapShotId"])
+    assert follower.kinds.count("snapshot") == 1
+    assert follower.book() == sides(book)
+
+
+async def test_resumed_stream_that_missed_nothing_only_goes_on(exchange: Exchange) -> None:
+    """A client that is at the newest book gets no event before something changes."""
+    await exchange.feed([symbol_command(SYMBOL), rest_at("99", 1)])
+    follower = await exchange.follow(Last_Event_ID="2")
+    follower.sequence = 2
+    await exchange.feed([rest_at("98", 2)])
+    assert await follower.next() | {"timestamp": 0} == {
+        "type": "change",
+        "orderBookSnapShotId": 3,
+        "previousSnapShotId": 2,
+        "timestamp": 0,
+        "buy": [{"price": "98.00", "quantity": "10", "orders": 1}],
+        "sell": [],
+    }
+
+
+@pytest.mark.parametrize("last_event_id", ["1", "999999", "x", "-1", "9" * 40, ""])
+async def test_id_that_cannot_be_resumed_gets_a_snapshot(exchange: Exchange, last_event_id: str) -> None:
+    """Too old, in the future or no id at all: the client starts anew."""
+    await exchange.feed(two_symbol_flow(100))
+    # The changes from before the first whole book of this symbol are not kept, and neither are trimmed ones.
+    await exchange.keeper.redis.xtrim(f"book:{SYMBOL}:changes", maxlen=2, approximate=False)
+    follower = await exchange.follow(Last_Event_ID=last_event_id)
+    assert (await follower.next())["type"] == "snapshot"
+    assert follower.book() == sides(await exchange.get(f"/order-book/{SYMBOL}"))
+
+
+async def test_quiet_stream_has_heartbeats(exchange: Exchange) -> None:
+    """Comments keep the connection of a quiet symbol alive."""
+    await exchange.feed([symbol_command(SYMBOL)])
+    follower = await exchange.follow()
+    await follower.next()
+    lines = [await asyncio.wait_for(follower.response.content.readline(), 5) for _ in range(3)]
+    assert b": heartbeat\n" in lines
+
+
+async def test_flushed_redis_gives_clients_a_fresh_snapshot(exchange: Exchange) -> None:
+    """After FLUSHALL the keeper writes the book again, and open streams go on with a snapshot of it."""
+    flow = two_symbol_flow(400)
+    await exchange.feed(flow[:100])
+    follower = await exchange.follow()
+    await follower.next()
+    await exchange.keeper.redis.flushall()
+    await exchange.feed(flow[100:])
+    book = await exchange.get(f"/order-book/{SYMBOL}")
+    await follower.until(book["orderBookSnapShotId"])
+    assert follower.kinds.count("snapshot") == 2
+    assert follower.book() == sides(book)
+
+
+async def test_slow_client_is_cut_and_others_go_on(stack_env: dict[str, str]) -> None:
+    """A client that reads nothing loses its connection; what waits for it is bounded."""
+    async with run_exchange(stack_env["REDIS_URL"], size_max=20) as exchange:
+        await exchange.keeper.redis.flushall()
+        await exchange.feed([symbol_command(SYMBOL)])
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        slow.connect((exchange.client.host, exchange.client.port))
+        slow.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % STREAM.encode())
+        follower = await exchange.follow()
+        await follower.next()
+
+        async def both_follow() -> bool:
+            return exchange.hubs.followed == {SYMBOL: 2}
+
+        await eventually(both_follow, "two clients")
+        number = 0
+        while exchange.hubs.followed != {SYMBOL: 1}:
+            # Changes of a thousand levels each fill the buffers of the system before the queue of the client.
+            await exchange.feed([rest_at(f"{price}", number + price) for price in range(1, 1_001)], size=1_000)
+            number += 1_000
+            await follower.until(exchange.keeper.state.books[SYMBOL].published)
+            assert number < 1_000_000, "the slow client was never cut"
+        assert follower.book() == sides(await exchange.get(f"/order-book/{SYMBOL}"))
+        slow.close()
+
+
+async def test_open_streams_end_when_the_process_stops(exchange: Exchange) -> None:
+    """A stop waits for no client."""
+    await exchange.feed([symbol_command(SYMBOL)])
+    follower = await exchange.follow()
+    await follower.next()
+    async with asyncio.timeout(5):
+        await exchange.client.server.close()
+        with pytest.raises((ConnectionResetError, aiohttp.ClientError)):
+            await follower.next()
+
+
+async def test_redis_away_is_503_and_streams_recover(tmp_path: Path) -> None:
+    """While Redis is away requests get 503 with Retry-After; open streams get a snapshot when it is back."""
+    server = RedisServer(tmp_path, free_ports(1)[0])
+    server.start()
+    flow = two_symbol_flow(200)
+    try:
+        async with run_exchange(f"redis://127.0.0.1:{server.port}") as exchange:
+            await exchange.feed(flow[:50])
+            follower = await exchange.follow()
+            await follower.next()
+            server.stop()
+            for path in (f"/order-book/{SYMBOL}", STREAM, f"/trades/{SYMBOL}", f"/order-book/{NEIGHBOUR}/stream"):
+                async with exchange.client.get(path) as response:
+                    assert response.status == 503
+                    assert response.headers["Retry-After"] == "1"
+            exchange.keeper.feed(flow[50:])
+            server.start()
+            await exchange.keeper.is_published(SYMBOL)
+            book = await exchange.get(f"/order-book/{SYMBOL}")
+            await follower.until(book["orderBookSnapShotId"])
+            # One of what Redis had on its disk, if the reader saw that, and one of what the keeper wrote then.
+            assert follower.kinds.count("snapshot") in (2, 3)
+            assert follower.book() == sides(book)
+    finally:
+        server.stop()

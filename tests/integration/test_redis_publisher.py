@@ -1,0 +1,152 @@
+"""Publishing to a real Redis: it is at the keeper's books whatever it went through, and never goes back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from forkast_streams.devstack.ports import free_ports
+from forkast_streams.devstack.redis import Redis as RedisServer
+from forkast_streams.market_data.redis_publisher import RedisPublisher
+from forkast_streams.storage.redis import connect
+from tests.integration.market_data import Keeper, eventually
+from tests.unit.flows import order_command, symbol_command
+from tests.unit.market_events import NEIGHBOUR, SYMBOL, depth_of, depth_of_engine, two_symbol_flow
+
+
+@pytest.fixture
+async def keeper(stack_env: dict[str, str]) -> AsyncIterator[Keeper]:
+    """A keeper on an empty Redis."""
+    async with Keeper(stack_env["REDIS_URL"]) as keeper:
+        await keeper.redis.flushall()
+        yield keeper
+
+
+async def has_books(keeper: Keeper) -> bool:
+    """Whether Redis has depth and tape of both symbols as the keeper has them."""
+    for symbol_id, book in keeper.state.books.items():
+        tape = [int(entry_id.split(b"-")[0]) for entry_id, _ in await keeper.redis.xrange(f"trades:{symbol_id}")]
+        if tape[-1000:] != [trade.sequence for trade in book.tape()]:
+            return False
+        if await keeper.stored_depth(symbol_id) != depth_of(book):
+            return False
+    return True
+
+
+async def test_redis_has_the_engines_books(keeper: Keeper) -> None:
+    """After a thousand commands in small batches depth and tape in Redis are those of the engine."""
+    commands = two_symbol_flow(1_000)
+    for at in range(0, len(commands), 20):
+        keeper.feed(commands[at : at + 20])
+        await keeper.is_published(SYMBOL)
+    for symbol_id in (SYMBOL, NEIGHBOUR):
+        await keeper.is_published(symbol_id)
+        assert await keeper.stored_depth(symbol_id) == depth_of_engine(keeper.engine, symbol_id)
+    assert await has_books(keeper)
+
+
+async def test_replay_changes_nothing(keeper: Keeper, stack_env: dict[str, str]) -> None:
+    """A second keeper that starts from the beginning, or a zombie, writes nothing over what is there."""
+    commands = two_symbol_flow(200)
+    keeper.feed(commands)
+    await keeper.is_published(SYMBOL)
+    await keeper.is_published(NEIGHBOUR)
+    changes = await keeper.redis.xlen(f"book:{SYMBOL}:changes")
+    async with Keeper(stack_env["REDIS_URL"]) as zombie:
+        for at in range(0, len(commands) - 50, 10):
+            zombie.feed(commands[at : at + 10])
+            zombie.publisher.own([zombie.state.books])
+            await zombie.is_published(SYMBOL)
+        await zombie.publisher.stop()
+        assert zombie.state.books[SYMBOL].published < keeper.state.books[SYMBOL].published
+    assert await keeper.redis.xlen(f"book:{SYMBOL}:changes") == changes
+    assert await has_books(keeper)
+
+
+async def test_change_applies_in_the_middle_of_its_span(keeper: Keeper, stack_env: dict[str, str]) -> None:
+    """A restarted keeper cuts its batches elsewhere; its first change is applied without writing the book anew."""
+    commands = two_symbol_flow(200)
+    keeper.feed(commands[:120])
+    await keeper.is_published(SYMBOL)
+    async with Keeper(stack_env["REDIS_URL"]) as second:
+        second.feed(commands[:100])
+        second.feed(commands[100:])
+        await second.is_published(SYMBOL)
+        assert await has_books(second)
+    entries = await keeper.redis.xrange(f"book:{SYMBOL}:changes")
+    assert sum(b"reset" in fields for _, fields in entries) == 1
+
+
+async def test_new_log_replaces_the_old_one(keeper: Keeper, stack_env: dict[str, str]) -> None:
+    """Books of a Kafka that was thrown away do not stay, although their sequences are higher."""
+    keeper.feed(two_symbol_flow(200))
+    await keeper.is_published(SYMBOL)
+    async with Keeper(stack_env["REDIS_URL"]) as later:
+        # The clock of the log has gone on.
+        later.engine.clock = keeper.engine.clock + 1
+        later.feed([symbol_command(SYMBOL), order_command(SYMBOL)])
+
+        async def is_replaced() -> bool:
+            return await later.stored_depth(SYMBOL) == {"BUY": {"100.00": ("10", 1)}, "SELL": {}}
+
+        await eventually(is_replaced, "the new log's book in Redis")
+
+
+async def test_flushed_redis_is_repaired_without_a_new_event(keeper: Keeper) -> None:
+    """FLUSHALL, and SCRIPT FLUSH with it, are made good while nothing is traded."""
+    keeper.feed(two_symbol_flow(300))
+    await eventually(lambda: has_books(keeper), "books in Redis")
+    await keeper.redis.flushall()
+    await keeper.redis.script_flush()
+    await eventually(lambda: has_books(keeper), "books back in Redis", within_s=2)
+
+
+async def test_lost_tail_is_repaired(keeper: Keeper) -> None:
+    """A Redis that has come back without its last second is behind, and is brought forward."""
+    keeper.feed(two_symbol_flow(300))
+    await eventually(lambda: has_books(keeper), "books in Redis")
+    await keeper.redis.hset(f"book:{SYMBOL}:meta", "sequence", 5)
+    await keeper.redis.delete(f"book:{SYMBOL}:buy")
+    await eventually(lambda: has_books(keeper), "books back in Redis", within_s=2)
+
+
+async def test_redis_away_stops_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    """While Redis is down the keeper goes on and says why it is not ready; after an empty start Redis has all."""
+    server = RedisServer(tmp_path, free_ports(1)[0])
+    commands = two_symbol_flow(600)
+    async with Keeper(f"redis://127.0.0.1:{server.port}") as keeper:
+        keeper.feed(commands[:100])
+
+        async def says_why() -> str | None:
+            return keeper.publisher.why_not_ready()
+
+        assert "Redis is out of reach" in str(await eventually(says_why, "a reason"))
+        server.start()
+        try:
+            await eventually(lambda: has_books(keeper), "books in Redis")
+            server.stop()
+            for at in range(100, 600, 10):
+                keeper.feed(commands[at : at + 10])
+            await eventually(says_why, "a reason")
+            server.start()
+            await eventually(lambda: has_books(keeper), "books in Redis")
+            assert keeper.publisher.why_not_ready() is None
+        finally:
+            await keeper.publisher.stop()
+            server.stop()
+
+
+async def test_publisher_that_stops_sends_what_is_left(stack_env: dict[str, str]) -> None:
+    """The last changes are in Redis when the worker has stopped."""
+    async with Keeper(stack_env["REDIS_URL"]) as keeper:
+        await keeper.redis.flushall()
+        keeper.feed(two_symbol_flow(300))
+        await keeper.publisher.stop()
+        assert await has_books(keeper)
+
+
+def test_publisher_can_be_made_without_redis() -> None:
+    """Nothing is connected before it is needed, so that a worker starts while Redis is away."""
+    assert RedisPublisher(connect("redis://127.0.0.1:1")).why_not_ready() is None
