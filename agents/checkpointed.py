@@ -193,6 +193,9 @@ class CheckpointedAgent(Service, Generic[StateT]):
         changelog = self.table.changelog_topic.get_topic_name()
         mine = sorted(tp.partition for tp in self.app.assignor.assigned_actives() if tp.topic == changelog)
         count = await self.producer.partition_count(self.topic)
+        # What was loaded before is garbage now, and frozen garbage would never be collected.
+        gc.unfreeze()
+        gc.collect()
         gc.disable()
         try:
             for partition in mine:

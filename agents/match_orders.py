@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from agents.checkpointed import CheckpointedAgent
 from forkast_streams.engine_partition import EnginePartition, OutputRecord
+from forkast_streams.errors import CorruptLog
 from forkast_streams.producer import EventProducer, SentBatch
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.topics import ORDER_BOOKS_TABLE, ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW
@@ -39,11 +41,29 @@ def _by_partition(strays: list[tuple[int, OutputRecord]]) -> dict[int, list[Outp
     return grouped
 
 
+def require_same_partitioning(engines: Mapping[int, EnginePartition], partitions: int) -> None:
+    """Refuse to go on when the topic was given more partitions: symbols would have two homes and two books.
+
+    Raises:
+        CorruptLog: a state was made with another number of partitions.
+    """
+    for partition, engine in engines.items():
+        if engine.partitions != partitions:
+            raise CorruptLog(
+                f"{ORDERS_NEW} has {partitions} partitions, the books of partition {partition} were made with "
+                f"{engine.partitions}; partitions cannot be added to a running exchange."
+            )
+
+
 def register(app: ExchangeApp) -> None:
     """Let ``app`` match orders."""
     producer = EventProducer(app.settings.broker_list, client_id="forkast-engine")
     table = app.tables.add(SegmentTable(app, ORDER_BOOKS_TABLE))
     matcher = OrderMatcher(producer)
+
+    async def check_partitioning(engines: Mapping[int, EnginePartition]) -> None:
+        require_same_partitioning(engines, await producer.partition_count(ORDERS_NEW))
+
     agent = CheckpointedAgent(
         app,
         ORDERS_NEW,
@@ -52,6 +72,7 @@ def register(app: ExchangeApp) -> None:
         state_type=EnginePartition,
         new_state=EnginePartition,
         process=matcher.process,
+        on_loaded=check_partitioning,
     )
     app.run_service(producer)
     app.run_service(agent)

@@ -12,7 +12,6 @@ from forkast_streams.auth import Authenticator, User
 from forkast_streams.errors import ApiError
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.storage.postgres import Postgres
-from web import errors
 from web.errors import Handler
 
 OPEN_PATHS = frozenset({"/health", "/ready"})
@@ -79,7 +78,6 @@ def register(app: ExchangeApp) -> None:
 
     authenticator = Authenticator(find_user)
     app.run_service(postgres)
-    errors.install(app.web.web_app)
     app.web.web_app.middlewares.append(BasicAuthentication(authenticator).middleware())
 
     async def close(_: web.Application) -> None:

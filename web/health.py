@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from forkast_streams.roles import ExchangeApp
+from web import errors
 
 
 class Health:
@@ -33,7 +34,8 @@ class Health:
 
 
 def register(app: ExchangeApp) -> None:
-    """Add the two routes."""
+    """Add the two routes, and to all routes of the role the one format of errors."""
+    errors.install(app.web.web_app)
     health = Health(app)
     app.web.web_app.router.add_get("/health", health.health)
     app.web.web_app.router.add_get("/ready", health.ready)

@@ -1,4 +1,4 @@
-"""``GET /trades/{symbolId}``, and what all market data routes share: their errors."""
+"""``GET /trades/{symbolId}``, and what all market data routes share: their reader and their errors."""
 
 from __future__ import annotations
 
@@ -58,12 +58,17 @@ class TradesView:
         )
 
 
-def register(app: ExchangeApp) -> None:
-    """Add the route."""
+def market_data_reader(app: ExchangeApp) -> MarketDataReader:
+    """A reader of what is published, closed with the web server of ``app``."""
     reader = MarketDataReader(connect(app.settings.redis_url))
-    app.web.web_app.router.add_get("/trades/{symbolId}", TradesView(reader).get)
 
     async def close(_: web.Application) -> None:
         await reader.close()
 
     app.web.web_app.on_cleanup.append(close)
+    return reader
+
+
+def register(app: ExchangeApp) -> None:
+    """Add the route."""
+    app.web.web_app.router.add_get("/trades/{symbolId}", TradesView(market_data_reader(app)).get)

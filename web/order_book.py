@@ -7,8 +7,7 @@ from aiohttp import web
 from forkast_streams.limits import DEPTH_MAX
 from forkast_streams.market_data.redis_reader import MarketDataReader
 from forkast_streams.roles import ExchangeApp
-from forkast_streams.storage.redis import connect
-from web.market_data import redis_answers, unknown_symbol
+from web.market_data import market_data_reader, redis_answers, unknown_symbol
 from web.parameters import integer_parameter, symbol_id_of
 
 
@@ -39,10 +38,4 @@ class OrderBookView:
 
 def register(app: ExchangeApp) -> None:
     """Add the route."""
-    reader = MarketDataReader(connect(app.settings.redis_url))
-    app.web.web_app.router.add_get("/order-book/{symbolId}", OrderBookView(reader).get)
-
-    async def close(_: web.Application) -> None:
-        await reader.close()
-
-    app.web.web_app.on_cleanup.append(close)
+    app.web.web_app.router.add_get("/order-book/{symbolId}", OrderBookView(market_data_reader(app)).get)

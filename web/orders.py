@@ -19,7 +19,8 @@ from aiokafka.structs import RecordMetadata
 from forkast_streams.engine.commands import Amend, NewOrder
 from forkast_streams.engine.symbols import Symbol
 from forkast_streams.errors import ApiError, Unavailable
-from forkast_streams.order_entry import (
+from forkast_streams.orders.pending import PENDING_S_MAX, PendingOrders
+from forkast_streams.orders.requests import (
     AmendOrder,
     PlaceOrder,
     amendment,
@@ -29,8 +30,7 @@ from forkast_streams.order_entry import (
     plain,
     symbol_of,
 )
-from forkast_streams.order_views import order_view, pending_order, rows_of_pending
-from forkast_streams.pending_orders import PENDING_S_MAX, PendingOrders
+from forkast_streams.orders.views import order_view, pending_order, rows_of_pending
 from forkast_streams.producer import EventProducer
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.storage.postgres import Postgres

@@ -12,8 +12,7 @@ from forkast_streams.limits import STREAM_UPDATES_WAITING_MAX
 from forkast_streams.market_data.hub import Hubs, Subscription, Update
 from forkast_streams.market_data.redis_reader import MarketDataReader
 from forkast_streams.roles import ExchangeApp
-from forkast_streams.storage.redis import connect
-from web.market_data import redis_answers, unknown_symbol
+from web.market_data import market_data_reader, redis_answers, unknown_symbol
 from web.parameters import symbol_id_of
 
 HEARTBEAT_S = 15.0
@@ -95,13 +94,8 @@ class OrderBookStream:
 
 def register(app: ExchangeApp) -> None:
     """Add the route."""
-    reader = MarketDataReader(connect(app.settings.redis_url))
+    reader = market_data_reader(app)
     stream = OrderBookStream(reader, Hubs(reader, size_max=STREAM_UPDATES_WAITING_MAX))
     web_app = app.web.web_app
     web_app.router.add_get("/order-book/{symbolId}/stream", stream.get)
     web_app.on_shutdown.append(stream.close)
-
-    async def close(_: web.Application) -> None:
-        await reader.close()
-
-    web_app.on_cleanup.append(close)

@@ -17,13 +17,14 @@ DEFINITIONS = [symbol_command(symbol_id, **grids) for symbol_id, grids in GRIDS.
 
 _symbol_ids = st.sampled_from([1] * 7 + [2])
 _user_ids = st.integers(1, 3)
-_is_rare = st.sampled_from([False] * 11 + [True])
+_kinds = st.sampled_from(["new"] * 10 + ["change"] * 7 + ["symbol"])
+_is_rare = st.sampled_from([False] * 15 + [True])
 _good_prices = st.sampled_from(["99.00", "99.5", 100, 100.5, "101"])
 _bad_prices = st.sampled_from([0, -1, "100.005", "1000000000.01", "0.00000000000000000001", 99.25, 10**12])
-_prices = st.one_of(*[_good_prices] * 9, _bad_prices)
+_prices = _is_rare.flatmap(lambda is_rare: _bad_prices if is_rare else _good_prices)
 _good_quantities = st.one_of(st.integers(1, 9), st.sampled_from(["3", 2.0, "4.000"]))
 _bad_quantities = st.sampled_from([0, -3, "0.5", "0.0005", 10**9 + 1, 10**18])
-_quantities = st.one_of(*[_good_quantities] * 9, _bad_quantities)
+_quantities = _is_rare.flatmap(lambda is_rare: _bad_quantities if is_rare else _good_quantities)
 
 
 _new_orders = st.fixed_dictionaries(
@@ -51,12 +52,14 @@ _changes = st.one_of(
 _symbols = st.builds(
     lambda symbol_id, change: symbol_command(symbol_id, **GRIDS[symbol_id] | change),
     _symbol_ids,
-    st.one_of(
-        *[st.just({"status": "TRADING"})] * 2,
-        st.just({"status": "HALTED"}),
-        st.just({"tickSize": "0.5"}),
-        st.just({"tickSize": "0.010", "lotSize": "1.0"}),
-        st.just({"lotSize": "0.1", "commandId": "c5"}),
+    st.sampled_from(
+        [
+            *[{"status": "TRADING"}] * 3,
+            {"status": "HALTED"},
+            {"tickSize": "0.5"},
+            {"tickSize": "0.010", "lotSize": "1.0"},
+            {"lotSize": "0.1", "commandId": "c5"},
+        ]
     ),
 )
 
@@ -66,7 +69,9 @@ def command_streams(draw: st.DrawFn) -> list[Command]:
     """Commands that mostly make sense: new ids for new orders, and changes by the owner of an order placed lately."""
     commands = list(DEFINITIONS)
     placed: list[Command] = []
-    for kind in draw(st.lists(st.sampled_from(["new"] * 9 + ["change"] * 6 + ["symbol"]), min_size=1, max_size=60)):
+    # A list without a fixed length would have a handful of commands most of the time.
+    count = draw(st.integers(1, 60))
+    for kind in draw(st.lists(_kinds, min_size=count, max_size=count)):
         if kind == "symbol":
             commands.append(draw(_symbols))
         elif kind == "change" and placed:

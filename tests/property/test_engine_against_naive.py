@@ -32,7 +32,7 @@ def run_both(commands: list[dict[str, Any]]) -> Counter[str]:
     return kinds
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(command_streams())
 def test_engine_answers_as_the_naive_exchange_does(commands: list[dict[str, Any]]) -> None:
     """The same events with the same data, the same books, and every invariant, after any commands."""

@@ -230,6 +230,13 @@ AMENDING = [
         "| 101.00 | 3 cyd, 6 bob",
     ),
     Rule(
+        "more for an order that is filled in part adds to what is open",
+        "| 101.00 | 5 bob, 3 cyd",
+        ["ann buys 2 @ 101.00", "bob amends to 7"],
+        ["ann buys 2 @ 101.00 from bob", "bob amended to 7 @ 101.00, loses place"],
+        "| 101.00 | 3 cyd, 5 bob",
+    ),
+    Rule(
         "more of the only order at a price changes nothing else",
         "| 101.00 | 5 bob",
         ["bob amends to 6"],

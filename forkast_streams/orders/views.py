@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from forkast_streams.engine.commands import NewOrder
-from forkast_streams.order_entry import plain
+from forkast_streams.orders.requests import plain
 
 _TIMES = ("createdAt", "updatedAt", "executedAt")
 

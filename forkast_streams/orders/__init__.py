@@ -1,0 +1,1 @@
+"""What the OMS makes of requests and shows of orders; no HTTP."""
