@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-# The largest price and quantity an order may carry; together with the smallest step below they keep every
-# product within 28 significant digits, the precision of Python's default decimal context.
+# The largest price and quantity an order may carry and the smallest tick and lot size: together they keep ticks and
+# lots within 64 bits, which is what a checkpoint can hold.
 PRICE_MAX = Decimal(1_000_000_000)
 QUANTITY_MAX = Decimal(1_000_000_000)
-STEP_MIN = Decimal("0.000000000001")
+STEP_MIN = Decimal("0.00000001")
 
 # Order ids are remembered for at least this long, so that a resubmitted order never becomes a second one ...
 SEEN_WINDOW_MS = 24 * 60 * 60 * 1000

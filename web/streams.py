@@ -48,6 +48,9 @@ class OrderBookStream:
 
         with redis_answers():
             subscription = await self._hubs.subscribe(symbol_id, cut)
+            if subscription is None:
+                # Answers None for an unknown symbol, and raises when all books are lost for the moment.
+                await self._reader.book(symbol_id)
         if subscription is None:
             raise unknown_symbol(symbol_id)
         try:

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+# Is there as long as Redis has lost nothing: without it a symbol that is not there may exist all the same.
+PUBLISHED = "books:published"
+
 
 class SymbolKeys(NamedTuple):
     """The keys of one symbol, in the order the script takes them."""

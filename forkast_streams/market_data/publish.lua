@@ -63,4 +63,6 @@ if mode == 'change' then
 else
     redis.call('XADD', changes_key, ARGV[4] .. '-0', 'reset', '1')
 end
+-- Tells an unknown symbol from books that were lost and are not written again yet.
+redis.call('SET', 'books:published', '1')
 return 'APPLIED'

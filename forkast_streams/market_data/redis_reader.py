@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from forkast_streams.errors import Unavailable
 from forkast_streams.limits import REDIS_BLOCK_S_MAX, REDIS_TIMEOUT_S
-from forkast_streams.market_data.keys import SymbolKeys, levels_json
+from forkast_streams.market_data.keys import PUBLISHED, SymbolKeys, levels_json
 
 T = TypeVar("T")
 
@@ -75,7 +75,8 @@ class StoredChange:
 class MarketDataReader:
     """The market data in Redis.
 
-    All methods raise ``Unavailable`` when Redis does not answer in time, and answer None for an unknown symbol.
+    All methods raise ``Unavailable`` when Redis does not answer in time or has lost the books, and answer None for an
+    unknown symbol.
     """
 
     def __init__(self, redis: Redis) -> None:
@@ -99,6 +100,7 @@ class MarketDataReader:
             meta, buy, sell = await _answer(pipeline.execute())
         position = _position(meta)
         if position is None:
+            await self._require_books()
             return None
         return StoredBook(symbol_id, position, int(meta[2]), _levels(buy, best_is_high=True), _levels(sell))
 
@@ -109,7 +111,14 @@ class MarketDataReader:
             pipeline.exists(keys.meta)
             pipeline.xrevrange(keys.trades, count=limit)
             exists, entries = await _answer(pipeline.execute())
-        return [fields[b"json"] for _, fields in entries] if exists else None
+        if not exists:
+            await self._require_books()
+            return None
+        return [fields[b"json"] for _, fields in entries]
+
+    async def _require_books(self) -> None:
+        if not await _answer(self._redis.exists(PUBLISHED)):
+            raise Unavailable("the books are not in Redis yet, or it has lost them")
 
     async def changes_since(self, symbol_id: int, sequence: int) -> list[StoredChange] | None:
         """Exactly what a reader that has the book at ``sequence`` has missed; None when that is not known any more."""

@@ -17,13 +17,13 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from forkast_streams.devstack.ports import free_ports
 from forkast_streams.devstack.redis import Redis as RedisServer
-from forkast_streams.errors import ApiError
 from forkast_streams.market_data.hub import Hubs
 from forkast_streams.market_data.redis_reader import MarketDataReader
 from forkast_streams.storage.redis import connect
 from tests.integration.market_data import BookFollower, Keeper, eventually
 from tests.unit.flows import order_command, symbol_command
 from tests.unit.market_events import NEIGHBOUR, SYMBOL, two_symbol_flow
+from web import errors
 from web.market_data import TradesView
 from web.order_book import OrderBookView
 from web.streams import OrderBookStream
@@ -31,15 +31,6 @@ from web.streams import OrderBookStream
 # Below the number of connections that aiohttp's client opens at most.
 CLIENTS_MAX = 50
 STREAM = f"/order-book/{SYMBOL}/stream"
-
-
-@web.middleware
-async def errors_as_json(request: web.Request, handler: Any) -> web.StreamResponse:
-    """What a client sees of an error, as far as these tests look at it."""
-    try:
-        return await handler(request)
-    except ApiError as error:
-        return web.json_response({"code": error.code}, status=error.status, headers=error.headers)
 
 
 @dataclass
@@ -74,7 +65,8 @@ async def run_exchange(redis_url: str, *, size_max: int = 1_000) -> AsyncIterato
     reader = MarketDataReader(connect(redis_url))
     hubs = Hubs(reader, size_max=size_max)
     stream = OrderBookStream(reader, hubs, heartbeat_s=0.2)
-    app = web.Application(middlewares=[errors_as_json])
+    app = web.Application()
+    errors.install(app)
     app.router.add_get("/order-book/{symbolId}", OrderBookView(reader).get)
     app.router.add_get("/order-book/{symbolId}/stream", stream.get)
     app.router.add_get("/trades/{symbolId}", TradesView(reader).get)
@@ -145,8 +137,17 @@ async def test_trades_come_newest_first_and_limited(exchange: Exchange) -> None:
 )
 async def test_refused_requests(exchange: Exchange, path: str, status: int, code: str) -> None:
     """Malformed ids and parameters are 400, unknown symbols 404."""
+    await exchange.feed(two_symbol_flow(4))
     async with exchange.client.get(path) as response:
-        assert (response.status, (await response.json())["code"]) == (status, code)
+        assert (response.status, (await response.json())["error"]["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("path", [f"/order-book/{SYMBOL}", f"/order-book/{SYMBOL}/stream", f"/trades/{SYMBOL}"])
+async def test_lost_books_are_unavailable_not_unknown(exchange: Exchange, path: str) -> None:
+    """While Redis has nothing, nobody is told that a symbol does not exist: 503, with the time to try again."""
+    async with exchange.client.get(path) as response:
+        assert response.status == 503
+        assert response.headers["Retry-After"]
 
 
 async def test_stream_is_a_snapshot_and_then_changes(exchange: Exchange) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from forkast_streams.checkpoint import Checkpointer
 from forkast_streams.engine_partition import STRAY_HEADER, EnginePartition, Outputs
 from forkast_streams.errors import CorruptLog
 from tests.unit.flows import (
@@ -199,3 +200,13 @@ def test_known_records_are_dropped_and_a_hole_stops_the_engine() -> None:
     assert not state.process(records[:10]).events
     with pytest.raises(CorruptLog, match="expected 10"):
         state.process(records[11:])
+
+
+def test_largest_order_of_the_smallest_lot_can_be_checkpointed() -> None:
+    """Ticks and lots stay within what a checkpoint holds, at the limits of price, quantity and step."""
+    state = EnginePartition(HOME, PARTITIONS)
+    extreme = order_command(price="1000000000", quantity="1000000000")
+    state.process(records_of([symbol_command(1, tickSize="0.00000001", lotSize="0.00000001"), extreme]))
+    assert Checkpointer(HOME, writer=1).cut(state).puts
+    [letter] = run([symbol_command(1, lotSize="0.000000001")]).dead
+    assert dict(letter.headers)["reason"] == b"INVALID_STEP"
