@@ -25,7 +25,7 @@ $(STAMP): requirements.lock pyproject.toml forkast_streams/devstack/kafka_jars.l
 	@echo "Installing the packages of requirements.lock, each checked against its hash"
 	@sed -n '/^uv==/,/[0-9a-f]$$/p' requirements.lock > $(VENV)/uv.lock
 	@{ $(BIN)/python -m pip install --quiet --require-hashes --requirement $(VENV)/uv.lock && \
-		$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock; } || \
+		$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock; } || \
 		{ echo "uv cannot reach the packages; trying pip, which takes longer" && \
 		$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock; }
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .

