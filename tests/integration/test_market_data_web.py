@@ -261,15 +261,42 @@ async def test_flushed_redis_gives_clients_a_fresh_snapshot(exchange: Exchange) 
     assert follower.book() == sides(book)
 
 
+def connect_without_reading(exchange: Exchange) -> socket.socket:
+    """A client of the stream that never reads what it is sent."""
+    slow = socket.socket()
+    slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    slow.connect((exchange.client.host, exchange.client.port))
+    slow.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % STREAM.encode())
+    return slow
+
+
+async def test_stop_does_not_wait_for_a_client_that_does_not_read(stack_env: dict[str, str]) -> None:
+    """Its blocked connection is ended with the process."""
+    async with run_exchange(stack_env["REDIS_URL"], size_max=1_000_000) as exchange:
+        await exchange.keeper.redis.flushall()
+        await exchange.feed([symbol_command(SYMBOL)])
+        slow = connect_without_reading(exchange)
+
+        async def follows() -> bool:
+            return exchange.hubs.followed == {SYMBOL: 1}
+
+        await eventually(follows, "the client")
+        (subscription,) = exchange.hubs._hubs[SYMBOL].subscriptions
+        number = 0
+        while len(subscription._waiting) < 3:
+            await exchange.feed([rest_at(f"{price}", number + price) for price in range(1, 1_001)], size=1_000)
+            number += 1_000
+        async with asyncio.timeout(5):
+            await exchange.client.server.close()
+        slow.close()
+
+
 async def test_slow_client_is_cut_and_others_go_on(stack_env: dict[str, str]) -> None:
     """A client that reads nothing loses its connection; what waits for it is bounded."""
     async with run_exchange(stack_env["REDIS_URL"], size_max=20) as exchange:
         await exchange.keeper.redis.flushall()
         await exchange.feed([symbol_command(SYMBOL)])
-        slow = socket.socket()
-        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
-        slow.connect((exchange.client.host, exchange.client.port))
-        slow.sendall(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % STREAM.encode())
+        slow = connect_without_reading(exchange)
         follower = await exchange.follow()
         await follower.next()
 

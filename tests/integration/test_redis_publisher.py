@@ -47,6 +47,23 @@ async def test_redis_has_the_engines_books(keeper: Keeper) -> None:
     assert await has_books(keeper)
 
 
+async def test_lost_quiet_symbol_is_found_while_another_trades(keeper: Keeper) -> None:
+    """Redis is flushed, one symbol changes without end, the other not at all: it is back all the same."""
+    keeper.feed([symbol_command(SYMBOL), symbol_command(NEIGHBOUR)])
+    await keeper.is_published(SYMBOL)
+    await keeper.is_published(NEIGHBOUR)
+    await keeper.redis.flushall()
+    number = 0
+
+    async def is_back() -> bool:
+        nonlocal number
+        number += 1
+        keeper.feed([order_command(SYMBOL, id=f"00000000-0000-4000-8000-{number:012d}")])
+        return bool(await keeper.redis.exists(f"book:{NEIGHBOUR}:meta"))
+
+    await eventually(is_back, "the quiet symbol's book in Redis")
+
+
 async def test_replay_changes_nothing(keeper: Keeper, stack_env: dict[str, str]) -> None:
     """A second keeper that starts from the beginning, or a zombie, writes nothing over what is there."""
     commands = two_symbol_flow(200)
