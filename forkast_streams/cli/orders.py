@@ -116,11 +116,13 @@ def list_orders(
         async with session(user, password) as client:
             answer = await call(client, "GET", f"{url}/orders?page={page}&limit={limit}")
         table = Table(title=f"Orders of {user}, page {page}")
-        columns = ("createdAt", "id", "symbolId", "side", "type", "price", "quantity", "filledQuantity", "status")
-        for column in columns:
-            table.add_column(column, no_wrap=True)
+        table.add_column("order", no_wrap=True)
+        for column in ("symbol", "side", "price", "filled", "status"):
+            table.add_column(column)
         for order in answer["orders"]:
-            table.add_row(*("" if order[column] is None else str(order[column]) for column in columns))
+            price = order["price"] or "market"
+            filled = f"{order['filledQuantity']} of {order['quantity']}"
+            table.add_row(order["id"], str(order["symbolId"]), order["side"], price, filled, order["status"])
         Console().print(table)
 
     asyncio.run(run())
