@@ -122,16 +122,24 @@ async def produce(env: dict[str, str], topic: str, records: Iterable[tuple[int, 
 
 async def read_topic(env: dict[str, str], topic: str) -> dict[int, list[Any]]:
     """All records of ``topic`` by partition."""
+    return await _read(env, topic, whole=True)
+
+
+async def last_records(env: dict[str, str], topic: str) -> dict[int, Any]:
+    """The last record of each partition of ``topic`` that has one."""
+    return {partition: records[-1] for partition, records in (await _read(env, topic, whole=False)).items() if records}
+
+
+async def _read(env: dict[str, str], topic: str, *, whole: bool) -> dict[int, list[Any]]:
     tps = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
     records: dict[int, list[Any]] = {tp.partition: [] for tp in tps}
     consumer = AIOKafkaConsumer(bootstrap_servers=env["KAFKA_BROKERS"], max_partition_fetch_bytes=4 << 20)
     await consumer.start()
     try:
-        consumer.assign(tps)
         ends = {tp: end for tp, end in (await consumer.end_offsets(tps)).items() if end}
-        if ends:
-            consumer.assign(list(ends))
-            await consumer.seek_to_beginning()
+        consumer.assign(list(ends))
+        for tp, end in ends.items():
+            consumer.seek(tp, 0 if whole else end - 1)
         while ends:
             for tp, fetched in (await consumer.getmany(timeout_ms=200)).items():
                 records[tp.partition] += fetched

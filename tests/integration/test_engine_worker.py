@@ -13,7 +13,7 @@ import pytest
 
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.topics import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics, partition_for
-from tests.integration.exchange import PARTITIONS, Worker, end_offsets, produce, read_topic, wait_until
+from tests.integration.exchange import PARTITIONS, Worker, end_offsets, last_records, produce, read_topic, wait_until
 from tests.unit.flows import mixed_flow, order_command, symbol_command
 
 # Symbols that no other test uses.
@@ -48,16 +48,14 @@ def has_processed_all(env: dict[str, str]) -> bool:
     """Whether each partition's last command has its last event or its dead letter in the log."""
 
     async def look() -> bool:
-        inputs, events, dead = await asyncio.gather(
-            *(read_topic(env, t) for t in (ORDERS_NEW, ORDERS_EXCHANGE, ORDERS_DEAD))
-        )
-        for partition, records in inputs.items():
-            if not records:
-                continue
-            reached = [json.loads(record.value)["source"] for record in events[partition][-1:]]
-            last = max([s["offset"] for s in reached if s["index"] == s["count"] - 1], default=-1)
-            last = max(last, *(int(dict(record.headers)["offset"]) for record in dead[partition][-1:]), -1)
-            if last < records[-1].offset:
+        topics = (ORDERS_NEW, ORDERS_EXCHANGE, ORDERS_DEAD)
+        inputs, events, dead = await asyncio.gather(*(last_records(env, topic) for topic in topics))
+        for partition, record in inputs.items():
+            reached = [int(dict(dead[partition].headers)["offset"])] if partition in dead else []
+            if partition in events:
+                source = json.loads(events[partition].value)["source"]
+                reached += [source["offset"]] if source["index"] == source["count"] - 1 else []
+            if max(reached, default=-1) < record.offset:
                 return False
         return True
 

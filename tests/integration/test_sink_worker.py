@@ -14,13 +14,13 @@ from psycopg2.extensions import make_dsn
 
 from forkast_streams.devstack import Stack
 from forkast_streams.storage.postgres import Postgres, prepare_database
-from forkast_streams.topics import ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics
-from tests.integration.exchange import PARTITIONS, Worker, end_offsets, produce, read_topic, wait_until
+from forkast_streams.topics import ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics, partition_for
+from tests.integration.exchange import PARTITIONS, Worker, end_offsets, last_records, produce, read_topic, wait_until
 from tests.integration.history import replayed, stored
 from tests.unit.flows import mixed_flow
 
 # Symbols that no other test uses.
-FIRST_SYMBOL = 7_000
+SYMBOLS = range(7_000, 7_008)
 
 
 @pytest.fixture
@@ -59,11 +59,10 @@ def sinks(env: dict[str, str], tmp_path: Path) -> Iterator[tuple[Worker, Worker]
 
 def trade(env: dict[str, str], *, seed: int, commands: int = 6_000) -> None:
     """Send a mixed flow for eight symbols to the engine."""
-    symbols = range(FIRST_SYMBOL, FIRST_SYMBOL + 8)
     flow = [
         (symbol_id, json.dumps(command).encode())
-        for symbol_id in symbols
-        for command in mixed_flow(commands // len(symbols), seed=seed + symbol_id, symbol_id=symbol_id)
+        for symbol_id in SYMBOLS
+        for command in mixed_flow(commands // len(SYMBOLS), seed=seed + symbol_id, symbol_id=symbol_id)
     ]
     asyncio.run(produce(env, ORDERS_NEW, flow))
 
@@ -87,13 +86,15 @@ def has_all(env: dict[str, str], *running: Worker) -> bool:
 
 
 def _answers_all(env: dict[str, str]) -> bool:
-    events = asyncio.run(read_topic(env, ORDERS_EXCHANGE))
+    """Whether each partition's last command is answered to its last event."""
+    events = asyncio.run(last_records(env, ORDERS_EXCHANGE))
     commands = asyncio.run(end_offsets(env, ORDERS_NEW))
-    reached = {p: json.loads(records[-1].value)["source"] if records else None for p, records in events.items()}
+    sources = {partition: json.loads(record.value)["source"] for partition, record in events.items()}
     return all(
-        source is None or (source["offset"] == commands[p] - 1 and source["index"] == source["count"] - 1)
-        for p, source in reached.items()
-        if any(int(record.key) in range(FIRST_SYMBOL, FIRST_SYMBOL + 8) for record in events[p])
+        partition in sources
+        and sources[partition]["offset"] == commands[partition] - 1
+        and sources[partition]["index"] == sources[partition]["count"] - 1
+        for partition in {partition_for(symbol_id, PARTITIONS) for symbol_id in SYMBOLS}
     )
 
 
