@@ -22,7 +22,7 @@ from mode import Service
 from forkast_streams.checkpoint import Checkpointed, Checkpointer, Rows, recover
 from forkast_streams.errors import CorruptLog
 from forkast_streams.failfast import fail_fast
-from forkast_streams.limits import CHECKPOINT_INTERVAL_S, CHECKPOINT_RECORDS_MAX
+from forkast_streams.limits import CHECKPOINT_INTERVAL_S, CHECKPOINT_RECORDS_MAX, DRAIN_S_MAX
 from forkast_streams.producer import EventProducer, SentBatch
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.transport import BatchTransport, Idle, batch_topic
@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 StateT = TypeVar("StateT", bound=Checkpointed)
 
 _TICK_S = 0.02
-# A drain that takes longer is given up: what it would have saved is processed again.
-_DRAIN_S_MAX = 8.0
 
 
 @dataclass(slots=True)
@@ -164,7 +162,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         if not self.partitions:
             return
         try:
-            async with asyncio.timeout(_DRAIN_S_MAX):
+            async with asyncio.timeout(DRAIN_S_MAX):
                 await self._idle.wait()
                 for partition, assigned in self.partitions.items():
                     if assigned.is_writing and assigned.writing is not None:
@@ -175,7 +173,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
                     if assigned.writing is not None:
                         await assigned.writing
         except TimeoutError:
-            log.warning("%s: not all partitions could be checkpointed in %d s", self.topic, _DRAIN_S_MAX)
+            log.warning("%s: not all partitions could be checkpointed in %g s", self.topic, DRAIN_S_MAX)
         self.partitions.clear()
 
     async def _load_or_die(self) -> None:

@@ -16,13 +16,14 @@ import aiohttp
 
 from forkast_streams.config import Settings
 from forkast_streams.devstack.ports import free_ports, require_free
+from forkast_streams.limits import STOP_S_MAX
 from forkast_streams.roles import ROLES
 
 _READY_POLL_S = 0.1
-# A worker that stops on SIGTERM makes its last checkpoint; one that takes longer is replayed instead.
-_STOP_S_MAX = 25.0
+# A worker that stops on SIGTERM makes its last checkpoint; it ends by itself within STOP_S_MAX whatever happens.
+_KILL_AFTER_S = STOP_S_MAX + 3.0
 _BACKOFF_FIRST_S = 0.5
-_BACKOFF_MAX_S = 15.0
+_BACKOFF_MAX_S = 5.0
 # A process that ran this long was healthy: the next crash starts with the first back-off again.
 _HEALTHY_S = 30.0
 _PR_SET_PDEATHSIG = 1
@@ -91,7 +92,7 @@ class RoleProcess:
         with suppress(ProcessLookupError):
             self._process.terminate()
             try:
-                await asyncio.wait_for(self._process.wait(), _STOP_S_MAX)
+                await asyncio.wait_for(self._process.wait(), _KILL_AFTER_S)
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
