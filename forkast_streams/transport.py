@@ -51,6 +51,16 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MAX_MS
         return consumer
 
+    async def on_thread_stop(self) -> None:
+        """Leave the group, so that other workers take the partitions over at once and not after the session.
+
+        aiokafka leaves for dynamic members only. A worker that crashes is still let back in without a rebalance.
+        """
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        if coordinator is not None:
+            coordinator._group_instance_id = None
+        await super().on_thread_stop()
+
     def failure(self) -> BaseException | None:
         """What ended the client's coordination with its group; None while that runs.
 
