@@ -262,7 +262,7 @@ def recover(rows: Mapping[bytes, bytes]) -> Recovered:
             for segment in reversed(chain):
                 for key in segment.dead:
                     entries.pop(key, None)
-                entries.update((key, value) for key, value in segment.live)
+                entries.update(segment.live)
             return Recovered(
                 newest,
                 chain[0].chain_start,
