@@ -53,9 +53,7 @@ def choose_ports(data_dir: Path, *, auto: bool | None) -> dict[str, int]:
 
 
 class RoleProcess:
-    """One worker as a child process, with its log in ``data_dir/logs``; the settings' instance tells apart those of a
-    role.
-    """
+    """One worker as a child process, with its log in ``data_dir/logs``, named by its role and instance."""
 
     def __init__(self, role: str, port: int, settings: Settings) -> None:
         self.role = role
