@@ -22,7 +22,7 @@ from forkast_streams.roles import ROLES
 _READY_POLL_S = 0.1
 # A worker that stops on SIGTERM makes its last checkpoint; it ends by itself within STOP_S_MAX whatever happens.
 _KILL_AFTER_S = STOP_S_MAX + 3.0
-_BACKOFF_FIRST_S = 0.5
+_BACKOFF_FIRST_S = 0.2
 _BACKOFF_MAX_S = 5.0
 # A process that ran this long was healthy: the next crash starts with the first back-off again.
 _HEALTHY_S = 30.0

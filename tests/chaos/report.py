@@ -39,7 +39,7 @@ def markdown(results: list[Result], *, seed: int, quick: bool) -> str:
     )
     lines = [
         "# Chaos", "",
-        summary, "", "Seconds until each function worked again after the fault (the worst round), and the limit if any.",
+        summary, "", "Seconds until each function worked again after the fault (worst round), and the limit if any.",
         "", "| # | fault | matching | orders | persisted | book | other | repeats | requests | |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip

@@ -148,7 +148,7 @@ def test_unexpected_error_commits_nothing_and_is_retried_with_a_back_off(
     with _environment(_sabotaged("matching", tmp_path)):
         asyncio.run(supervise())
     assert [sentence.split(". Its log")[0] for sentence in sentences[:3]] == [
-        f"engine ended with status 70; starting it again in {seconds} s" for seconds in ("0.5", "1", "2")
+        f"engine ended with status 70; starting it again in {seconds} s" for seconds in ("0.2", "0.4", "0.8")
     ]
     log = (tmp_path / "data" / "logs" / "engine.log").read_text()
     assert "an unexpected error in the engine" in log
