@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import shutil
 import signal
@@ -36,6 +37,8 @@ def main(
         python -m tests.chaos --only F-8 --seed 7
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # That brokers go is what is tested; a client's complaints about it would bury everything else.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     unknown = set(only or ()) - SCENARIOS.keys()
     if unknown:
         raise typer.BadParameter(f"there is no scenario {', '.join(sorted(unknown))}; there are {', '.join(SCENARIOS)}")
