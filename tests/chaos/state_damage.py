@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import rocksdict
 
 _SEGMENT = b".s."
 
 
-def _stores(folder: Path) -> Iterator[rocksdict.Rdict]:
+def _stores(folder: Path) -> Iterator[Any]:
     for path in sorted(folder.glob("**/tables/*.db")):
         store = rocksdict.Rdict(str(path), rocksdict.Options(raw_mode=True))
         try:
@@ -20,8 +21,8 @@ def _stores(folder: Path) -> Iterator[rocksdict.Rdict]:
             store.close()
 
 
-def _newest(store: rocksdict.Rdict) -> bytes | None:
-    segments = [key for key in store.keys() if _SEGMENT in key]  # noqa: SIM118 - it is no dict
+def _newest(store: Any) -> bytes | None:
+    segments: list[bytes] = [key for key in store.keys() if _SEGMENT in key]  # noqa: SIM118 - it is no dict
     return max(segments, default=None)
 
 

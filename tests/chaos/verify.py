@@ -74,8 +74,8 @@ async def verify(exchange: Exchange, journal: Journal) -> Verdict:
     inputs, events, dead = await asyncio.gather(
         *(read_topic(env, topic) for topic in (ORDERS_NEW, ORDERS_EXCHANGE, ORDERS_DEAD))
     )
-    verdict = Verdict(*(sum(map(len, topic.values())) for topic in (inputs, events)))
-    verdict.dead = sum(map(len, dead.values()))
+    commands, produced, letters = (sum(map(len, topic.values())) for topic in (inputs, events, dead))
+    verdict = Verdict(commands, produced, dead=letters)
     for partition, records in inputs.items():
         unique = _check_repeats(partition, events[partition], verdict)
         _check_replays(partition, records, unique, dead[partition], verdict)
