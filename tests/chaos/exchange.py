@@ -90,13 +90,18 @@ class Member:
 
 
 class Exchange:
-    """Kafka, Postgres, Redis, two engines, sink, keeper and OMS in one folder."""
+    """Kafka, Postgres, Redis, two engines, sink, keeper and OMS in one folder.
+
+    Attributes:
+        repeats: events that were seen to come twice when the log was last looked at.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.stack = Stack(folder / "stack", "auto")
         self.members: dict[str, Member] = {}
         self.env: dict[str, str] = {}
+        self.repeats = 0
         self._settings: Settings | None = None
 
     async def start(self) -> None:

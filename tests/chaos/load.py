@@ -9,8 +9,8 @@ import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -169,7 +169,7 @@ class KafkaLoad:
         while True:
             # A producer that lost its place in an outage is of no use any more.
             with suppress(KafkaError, OSError, TimeoutError):
-                async with asyncio.timeout(None), _producer(self._exchange) as producer:
+                async with _producer(self._exchange) as producer:
                     await self._produce(producer)
             await asyncio.sleep(0.2)
 
@@ -196,14 +196,20 @@ async def send_all(producer: AIOKafkaProducer, records: list[tuple[int, bytes]])
     return await asyncio.gather(*sent)
 
 
-def _producer(exchange: Exchange) -> AIOKafkaProducer:
-    return AIOKafkaProducer(
+@asynccontextmanager
+async def _producer(exchange: Exchange) -> AsyncIterator[AIOKafkaProducer]:
+    producer = AIOKafkaProducer(
         bootstrap_servers=exchange.env["KAFKA_BROKERS"],
         acks="all",
         enable_idempotence=True,
         request_timeout_ms=8_000,
         metadata_max_age_ms=5_000,
     )
+    try:
+        await producer.start()
+        yield producer
+    finally:
+        await producer.stop()
 
 
 async def send(exchange: Exchange, records: list[tuple[int, bytes]]) -> list[Any]:

@@ -142,7 +142,10 @@ async def run(scenario: Scenario, exchange: Exchange, seed: int, *, quick: bool)
     except TimeoutError:
         chaos.violations.append(f"I-20: not drained within {_DRAIN_S_MAX:g} s")
     verdict = await verify(exchange, chaos.http.journal)
-    ends = [sentence.split(" Its log")[0] for member in exchange.members.values() for sentence in member.ends]
+    repeats_before, exchange.repeats = exchange.repeats, verdict.repeats
+    verdict.repeats -= repeats_before
+    said = [sentence for member in exchange.members.values() for sentence in member.ends]
+    ends = [sentence.split(" Its log")[0] for sentence in said if "ended with" in sentence]
     for member in exchange.members.values():
         member.ends.clear()
     result = Result(
