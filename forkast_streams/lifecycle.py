@@ -152,7 +152,8 @@ class Watchdog(Service):
         app = self.app
         if app.rebalancing or not app.tables.actives_ready:
             recovery = app.tables.recovery
-            reached = (app.consumer_generation_id, app.rebalancing_count, sum(recovery.active_offsets.values()))
+            replayed = sum(offset or 0 for offset in recovery.active_offsets.values())
+            reached = (app.consumer_generation_id, app.rebalancing_count, replayed)
             await probe.topics()
             return {"partitions being assigned and recovered": reached}
         positions: dict[TP, int] = app.consumer.positions
