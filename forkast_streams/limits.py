@@ -58,3 +58,12 @@ STREAM_UPDATES_WAITING_MAX = 1_000
 
 # Seconds between two looks for orders that are due to expire in markets where no command comes.
 HEARTBEAT_INTERVAL_S = 0.5
+
+# Seconds from SIGTERM to the end of the process; what cannot be finished by then is done again after the restart.
+STOP_S_MAX = 9.0
+# Seconds in which a stopping worker, or one that loses partitions, finishes and checkpoints what it has in hand.
+DRAIN_S_MAX = 6.0
+# Seconds without any progress, while Kafka answers and work waits, after which a worker ends itself.
+STALL_S_MAX = 30.0
+# Seconds for which the event loop may stand still; loading the largest partition takes a small part of it.
+LOOP_STALL_S_MAX = 30.0

@@ -12,6 +12,7 @@ from aiokafka.structs import RecordMetadata
 from mode import Service
 
 from forkast_streams.engine_partition import Headers, OutputRecord
+from forkast_streams.failfast import fail_fast
 
 # A broker takes records of up to 1 MiB by default; a batch of small records is best a good deal smaller.
 _BATCH_BYTES = 256 * 1024
@@ -54,7 +55,14 @@ class EventProducer(Service):
             connections_max_idle_ms=86_400_000,
         )
         await producer.start()
+        # aiokafka logs an unexpected error in its sender and then refuses everything; only a new producer helps.
         self._producer = producer
+        producer._sender.sender_task.add_done_callback(self._sender_ended)  # noqa: SLF001 - has no public name
+
+    def _sender_ended(self, task: asyncio.Task[None]) -> None:
+        is_stopping = self._producer is None
+        if not is_stopping and not task.cancelled() and (exc := task.exception()) is not None:
+            fail_fast("the Kafka producer's sender", exc)
 
     async def on_stop(self) -> None:
         """Send what is still buffered and disconnect."""
