@@ -125,9 +125,9 @@ class CommandReader:
     def _judge_order(self, command: Command) -> Verdict:
         client_order_id = command.get("clientOrderId", "x")
         is_order = (
-            command.get("type") in self._types
+            _is_one_of(command.get("type"), self._types)
             and command.get("side") in ("BUY", "SELL")
-            and command.get("timeInForce", "GTC") in self._times
+            and _is_one_of(command.get("timeInForce", "GTC"), self._times)
             and (client_order_id is None or _is_token(client_order_id))
             and is_identifier(command.get("userId"))
             and _is_uuid(command.get("id"))
@@ -143,7 +143,7 @@ class CommandReader:
     def _judge_symbol(self, command: Command) -> Verdict:
         name = command.get("symbol")
         is_named = isinstance(name, str) and 0 < len(name) <= _SYMBOL_NAME_MAX
-        is_symbol = is_named and command.get("status") in self._statuses
+        is_symbol = is_named and _is_one_of(command.get("status"), self._statuses)
         if not is_symbol or not (_is_step(command.get("tickSize")) and _is_step(command.get("lotSize"))):
             return Verdict.INVALID
         has_limits = self._lifecycle and any(command.get(name) is not None for name in _OPTIONAL_NUMBERS)
@@ -208,6 +208,10 @@ def _has_positive_limits(command: Command) -> bool:
 def is_identifier(value: Any) -> bool:
     """Whether ``value`` can be the id of a symbol or a user."""
     return type(value) is int and 0 < value <= _INT32_MAX
+
+
+def _is_one_of(value: Any, words: set[str]) -> bool:
+    return isinstance(value, str) and value in words
 
 
 def _is_uuid(value: Any) -> bool:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from forkast_streams.audit.queues import ZERO, LiveOrder, QueueSide
-from forkast_streams.audit.rows import REJECTED_WITH_ROW, OrderRow, RowKeeper, Rows, row_hash
+from forkast_streams.audit.rows import REJECTED_WITH_ROW, OrderRow, RowKeeper, Rows
 
 Data = dict[str, Any]
 Violate = Callable[[str, str], None]
@@ -106,7 +106,7 @@ class SymbolFold:
 
     def _trade(self, data: Data) -> None:
         self.trades += 1
-        self.rows.trades.add(row_hash(self.rows.trade_text(data, self.sequence)))
+        self.rows.traded(data, self.sequence)
         taker_side = data["takerSide"]
         buyer, seller = self._find(data["buyOrderId"]), self._find(data["sellOrderId"])
         price, quantity = self._price(data["price"]), self._quantity(data["quantity"]) or ZERO
@@ -127,6 +127,8 @@ class SymbolFold:
     def _check_price(self, data: Data, taker: LiveOrder, maker: LiveOrder, price: Decimal | None) -> None:
         if taker.side != data["takerSide"] or maker.side != _OTHER[taker.side] or taker is maker:
             self._violate("I-7", f"{taker.id} and {maker.id} are not on the sides that the trade says.")
+        if taker not in self._active:
+            self._violate("I-7", f"taker {taker.id} did not come, change or trigger in this command.")
         if price != maker.price or price is None:
             self._violate("I-7", f"the trade's price {price} is not that of its maker, {maker.price}.")
         elif taker.price is not None and (price > taker.price if taker.side == "BUY" else price < taker.price):
@@ -250,7 +252,7 @@ class SymbolFold:
 
     def _reject(self, data: Data) -> None:
         if data["command"] in REJECTED_WITH_ROW and data["code"] != "DUPLICATE_ORDER" and "side" in data:
-            self.rows.orders.add(row_hash(self.rows.rejected_text(data, self.sequence, self.timestamp)))
+            self.rows.rejected(data, self.sequence, self.timestamp)
 
     def _define(self, data: Data) -> None:
         self._tick, self._lot = Decimal(data["tickSize"]), Decimal(data["lotSize"])
@@ -292,7 +294,7 @@ class SymbolFold:
     def _end(self, order: LiveOrder) -> None:
         self.sides[order.side].remove(order)
         del self.live[order.id]
-        self.rows.orders.add(row_hash(self.rows.order_text(order)))
+        self.rows.ended(order)
 
     def _number(self, text: str) -> Decimal:
         number = self._numbers.get(text)

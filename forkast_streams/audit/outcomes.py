@@ -46,7 +46,7 @@ class Input:
     @property
     def needs_nothing(self) -> bool:
         """Whether it is settled before any event is there."""
-        return self.is_dropped or self.verdict is Verdict.INVALID
+        return self.is_dropped or self.verdict is Verdict.INVALID or self.expected == []
 
     def check_copy(self, letter: Record, violate: Violate) -> None:
         """Check that a dead letter is the input with its own bytes."""

@@ -90,12 +90,18 @@ class PartitionAudit:
         while self._letters_due and self._letters_due[0].record.offset < required:
             self._violate_missing_letter(self._letters_due.popleft())
 
-    def expect_no_more(self) -> None:
-        """Call when all inputs were there before the last events and letters: what is left has no input."""
+    def expect_no_more(self, input_end: int) -> None:
+        """Report events and letters that are left though every input before ``input_end`` was there before them."""
         if (event := self.events.peek()) is not None:
             self._violate("I-2", "the event's input does not exist.", ORDERS_EXCHANGE, event)
         if (letter := self.letters.peek()) is not None:
-            self._violate("I-2", "the dead letter's input does not exist.", ORDERS_DEAD, letter)
+            offset = check_letter(letter, self.partition, self._violate)
+            if offset is None or offset >= input_end:
+                self._violate("I-2", "the dead letter's input does not exist.", ORDERS_DEAD, letter)
+
+    def is_home_of(self, symbol_id: int) -> bool:
+        """Whether the symbol's records are on this partition."""
+        return partition_for(symbol_id, self._partitions) == self.partition
 
     def close(self) -> None:
         """Give temporary files back."""

@@ -23,7 +23,7 @@ class Reference:
 
     def __init__(self, window: OrderIdWindow | None = None) -> None:
         self._exchange = NaiveExchange()
-        self.window = window or OrderIdWindow()
+        self.window = OrderIdWindow() if window is None else window
         self._exchange.used_ids = cast("set[str]", self.window)
         self.symbols: set[int] = set()
 

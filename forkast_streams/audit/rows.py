@@ -7,7 +7,7 @@ trailing zeros, times in milliseconds, and ``~`` for NULL.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any
@@ -111,15 +111,38 @@ class RowKeeper:
 
     Args:
         later: the columns of ``LATER_ORDER_COLUMNS`` that the table has.
+
+    Attributes:
+        orders: of orders that have ended or were refused.
+        trades: of all trades.
+        on_row: called with the table and the text of each row that is counted.
     """
 
-    __slots__ = ("_later", "_symbol", "orders", "trades")
+    __slots__ = ("_later", "_symbol", "on_row", "orders", "trades")
 
     def __init__(self, symbol_id: int, later: Sequence[str]) -> None:
         self._symbol = str(symbol_id)
         self._later = later
         self.orders = Sum()
         self.trades = Sum()
+        self.on_row: Callable[[str, str], None] | None = None
+
+    def ended(self, order: LiveOrder) -> None:
+        """Count the row of an order that has ended."""
+        self._count("Order", self.orders, self.order_text(order))
+
+    def rejected(self, data: dict[str, Any], sequence: int, timestamp: int) -> None:
+        """Count the row of an order that was refused."""
+        self._count("Order", self.orders, self._rejected_text(data, sequence, timestamp))
+
+    def traded(self, data: dict[str, Any], sequence: int) -> None:
+        """Count the row of a trade."""
+        self._count("Trade", self.trades, self._trade_text(data, sequence))
+
+    def _count(self, table: str, rows: Sum, text: str) -> None:
+        rows.add(row_hash(text))
+        if self.on_row is not None:
+            self.on_row(table, text)
 
     def order_text(self, order: LiveOrder) -> str:
         """The row of an order as it is."""
@@ -145,8 +168,7 @@ class RowKeeper:
             return NULL
         return decimal_text(text) if LATER_ORDER_COLUMNS[name] == "decimal" else text
 
-    def rejected_text(self, data: dict[str, Any], sequence: int, timestamp: int) -> str:
-        """The row of an order that was refused."""
+    def _rejected_text(self, data: dict[str, Any], sequence: int, timestamp: int) -> str:
         sent = {name: data.get(name) for name in ("stopPrice", "displayQuantity", "quoteQuantity")}
         texts = [
             data["id"], self._symbol, str(data["userId"]), data["type"], data["side"],
@@ -170,8 +192,7 @@ class RowKeeper:
             return NULL
         return decimal_text(as_sent(quantity) or "0")
 
-    def trade_text(self, data: dict[str, Any], sequence: int) -> str:
-        """The row of a trade."""
+    def _trade_text(self, data: dict[str, Any], sequence: int) -> str:
         return "|".join((
             data["tradeId"], self._symbol, decimal_text(data["price"]), decimal_text(data["quantity"]),
             data["buyOrderId"], data["sellOrderId"], str(data["timestamp"]), str(sequence), data["takerSide"],
