@@ -238,7 +238,8 @@ async def serve(follower: Follower, host: str, port: int) -> None:
         await _run_passes(follower)
     finally:
         await runner.cleanup()
-        follower.close()
+        # Its connections have an event loop of their own, which does not run inside of this one.
+        await asyncio.to_thread(follower.close)
 
 
 async def _run_passes(follower: Follower) -> None:

@@ -60,10 +60,8 @@ class KafkaLog:
         """The records from ``start`` to before ``end``; only one range of a topic can be read at a time."""
         if start >= end:
             return
-        consumer = self._run(self._consumer(topic))
         tp = TopicPartition(topic, partition)
-        consumer.assign([tp])
-        consumer.seek(tp, start)
+        consumer = self._run(self._consumer_at(tp, start))
         waited_s = 0
         while start < end:
             fetched = self._run(consumer.getmany(tp, timeout_ms=1_000)).get(tp, [])
@@ -99,6 +97,12 @@ class KafkaLog:
                 await consumer.stop()
                 raise
             self._consumers[topic] = consumer
+        return consumer
+
+    async def _consumer_at(self, tp: TopicPartition, offset: int) -> AIOKafkaConsumer:
+        consumer = await self._consumer(tp.topic)
+        consumer.assign([tp])
+        consumer.seek(tp, offset)
         return consumer
 
     async def _partition_count(self) -> int:

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,8 @@ def _start(plan: Plan, counts: Any) -> None:
         evidence = DumpEvidence(plan.folder, with_sums=False)
     else:
         evidence = LiveEvidence(KafkaLog(plan.brokers or []), plan.cut, None)
+    # A process of a pool ends without running what is registered with atexit.
+    Finalize(None, evidence.close, exitpriority=10)
     _started.update(plan=plan, counts=counts, evidence=evidence)
 
 

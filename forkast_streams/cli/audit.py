@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -60,9 +61,9 @@ def audit(
     Example:
         forkast audit --json report.json
     """
+    if source is not None and (follow or dump is not None):
+        raise typer.BadParameter("a dump can neither be followed nor dumped again", param_hint="--from")
     try:
-        if source is not None and (follow or dump is not None):
-            raise typer.BadParameter("a dump can neither be followed nor dumped again", param_hint="--from")
         settings = Settings.from_env()
         exchange = Exchange(
             settings.broker_list,
@@ -81,6 +82,10 @@ def audit(
         typer.echo(str(exc), err=True)
         raise typer.Exit(COULD_NOT_RUN) from None
     except KeyboardInterrupt:
+        raise typer.Exit(COULD_NOT_RUN) from None
+    except Exception:
+        # Python's own status for this is 1, which would say that the exchange is broken.
+        traceback.print_exc()
         raise typer.Exit(COULD_NOT_RUN) from None
     if not is_clean:
         raise typer.Exit(BROKEN)
