@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from forkast_streams.cli import book, init, orders, replay, stack, up, worker
+from forkast_streams.cli import audit, book, init, orders, replay, stack, up, worker
 from forkast_streams.errors import ForkastError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app.command()(up.up)
 app.command()(init.init)
 app.command()(worker.worker)
 app.command()(book.book)
+app.command()(audit.audit)
 app.add_typer(orders.app, name="order")
 app.add_typer(replay.app, name="replay")
 app.add_typer(stack.app, name="stack")
