@@ -1,0 +1,144 @@
+"""The web server below the routes: bounded connections, and our answers where aiohttp answers by itself.
+
+What cannot be parsed never reaches a middleware: aiohttp would answer it with its version and a piece of the input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import RequestHandler
+
+from forkast_streams.errors import ApiError
+from forkast_streams.limits import (
+    CONNECTION_IDLE_S_MAX,
+    CONNECTIONS_MAX,
+    HEADER_BYTES_MAX,
+    HEADERS_MAX,
+    REFUSED_BODY_READ_S_MAX,
+    RESPONSE_WRITE_S_MAX,
+)
+from forkast_streams.roles import ExchangeApp
+from web.errors import SECURITY_HEADERS, error_response, http_error
+
+log = logging.getLogger(__name__)
+
+_TOO_LARGE = "Too many"
+
+
+class BoundaryProtocol(RequestHandler):
+    """One connection."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a connection; the one that has been idle longest may have to go for it."""
+        super().connection_made(transport)
+        if isinstance(self._manager, BoundaryServer):
+            self._manager.make_room()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self._waiter is not None
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's words, which quote the input
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP, and what failed outside the middlewares, without a word of the input."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun, so the error can not be told")
+        if status < 500:
+            log.info("a request from %s could not be parsed: %s", request.remote, type(exc).__name__)
+            error = _unparsable(exc)
+        else:
+            log.error("a request from %s failed", request.remote, exc_info=exc)
+            error = ApiError(500, "INTERNAL_ERROR", "the request failed for a reason of ours; it is logged")
+        response = error_response(error)
+        # No middleware and no signal sees this answer.
+        response.headers.update(SECURITY_HEADERS)
+        response.force_close()
+        return response
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer to a client that reads it."""
+        if isinstance(resp, web.HTTPException) and resp.status >= 400:
+            resp = error_response(http_error(resp))
+        try:
+            async with asyncio.timeout(RESPONSE_WRITE_S_MAX):
+                return await super().finish_response(request, resp, start_time)
+        except TimeoutError:
+            if self.transport is not None:
+                self.transport.abort()
+            return resp, True
+
+
+class BoundaryServer(web.Server):
+    """All connections of a web server.
+
+    Attributes:
+        connections_max: beyond them idle ones are closed.
+    """
+
+    connections_max = CONNECTIONS_MAX
+
+    def __call__(self) -> RequestHandler:
+        """A new connection's protocol."""
+        return BoundaryProtocol(self, loop=self._loop, **self._kwargs)
+
+    def make_room(self) -> None:
+        """Close the connection that has been idle longest when there are too many."""
+        if len(self._connections) <= self.connections_max:
+            return
+        for protocol, transport in self._connections.items():
+            if isinstance(protocol, BoundaryProtocol) and protocol.is_idle:
+                transport.abort()
+                return
+
+
+class BoundaryRunner(web.AppRunner):
+    """Runs an application on such a server."""
+
+    def __init__(self, app: web.Application, **kwargs: Any) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            keepalive_timeout=CONNECTION_IDLE_S_MAX,
+            lingering_time=REFUSED_BODY_READ_S_MAX,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            max_headers=HEADERS_MAX,
+            # No route takes a compressed body, and one that is thrown away must not be unpacked for that.
+            auto_decompress=False,
+            **kwargs,
+        )
+
+    async def _make_server(self) -> web.Server:
+        plain = await super()._make_server()
+        server = BoundaryServer(
+            plain.request_handler, request_factory=plain.request_factory, loop=plain._loop, **plain._kwargs
+        )
+        # The other half is for the servers and for files.
+        server.connections_max = min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        return server
+
+
+def install(app: ExchangeApp) -> None:
+    """Serve ``app`` so. Faust's web driver has no seam below the application but the runner it keeps."""
+    app.web._runner = BoundaryRunner(app.web.web_app)
+
+
+def _unparsable(exc: BaseException | None) -> ApiError:
+    if isinstance(exc, LineTooLong) or str(exc).lstrip().startswith(_TOO_LARGE):
+        message = f"the request line and each header must have at most {HEADER_BYTES_MAX} bytes"
+        return ApiError(431, "HEADERS_TOO_LARGE", f"{message}, and there must be at most {HEADERS_MAX} headers")
+    return ApiError(400, "MALFORMED_REQUEST", "this is no HTTP/1.1 request")
