@@ -60,6 +60,8 @@ HEADERS_MAX = 100
 SIGNED_BODY_BYTES_MAX = 1024 * 1024
 # Connections a web server keeps; beyond them the one that has been idle longest makes room.
 CONNECTIONS_MAX = 10_000
+# Connections that wait to be accepted.
+CONNECTIONS_WAITING_MAX = 2_048
 
 # Seconds a web route waits for one statement, a free connection included. The client gave up first, then the server.
 WEB_STATEMENT_S_MAX = 3.0

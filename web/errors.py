@@ -54,8 +54,12 @@ def http_error(exc: web.HTTPException) -> ApiError:
     return ApiError(exc.status, code, exc.reason or code, headers=headers)
 
 
-class _BodyTimeout(TimeoutError):
-    """A body has not arrived in time. A time-out by kind, because that is what aiohttp takes from a body."""
+class BrokenBodyError(TimeoutError):
+    """A body can not be read any further. A time-out by kind, because that is what aiohttp takes from a body."""
+
+
+class _BodyTimeoutError(BrokenBodyError):
+    """A body has not arrived in time."""
 
 
 @web.middleware
@@ -63,7 +67,7 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
     """Answer every error in one format and in time; what is unexpected is logged and tells the client nothing."""
     body, timer = request.content, None
     if not body.is_eof():
-        timer = asyncio.get_running_loop().call_later(BODY_READ_S_MAX, body.set_exception, _BodyTimeout())
+        timer = asyncio.get_running_loop().call_later(BODY_READ_S_MAX, body.set_exception, _BodyTimeoutError())
     try:
         async with asyncio.timeout(REQUEST_S_MAX) as deadline:
             request[_DEADLINE] = deadline
@@ -87,14 +91,14 @@ def _answer(request: web.Request, exc: Exception, *, timed_out: bool) -> web.Str
         error = exc
     elif isinstance(exc, Unavailable):
         error = ApiError(503, "UNAVAILABLE", str(exc), headers={"Retry-After": "1"})
-    elif isinstance(exc, _BodyTimeout):
+    elif isinstance(exc, _BodyTimeoutError):
         error = ApiError(408, "BODY_TIMEOUT", f"the body must arrive within {BODY_READ_S_MAX:g} s")
         must_close = True
+    elif isinstance(exc, (BrokenBodyError, web.RequestPayloadError, HttpProcessingError)):
+        error, must_close = ApiError(400, "MALFORMED_REQUEST", "the body is not sent as its headers say"), True
     elif timed_out and isinstance(exc, TimeoutError):
         message = "the request took too long; what became of it is unknown: look before sending it again"
         error = ApiError(503, "UNAVAILABLE", message, headers={"Retry-After": "2"})
-    elif isinstance(exc, (web.RequestPayloadError, HttpProcessingError)):
-        error, must_close = ApiError(400, "MALFORMED_REQUEST", "the body is not sent as its headers say"), True
     elif not isinstance(exc, ConnectionError) or request.transport is not None:
         # A client that went in the middle of its request is nothing to report.
         log.error("unexpected error in %s %r", request.method, request.path, exc_info=exc)

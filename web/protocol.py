@@ -12,23 +12,25 @@ from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from forkast_streams.errors import ApiError
 from forkast_streams.limits import (
     CONNECTION_IDLE_S_MAX,
     CONNECTIONS_MAX,
+    CONNECTIONS_WAITING_MAX,
     HEADER_BYTES_MAX,
     HEADERS_MAX,
     REFUSED_BODY_READ_S_MAX,
     RESPONSE_WRITE_S_MAX,
 )
 from forkast_streams.roles import ExchangeApp
-from web.errors import SECURITY_HEADERS, error_response, http_error
+from web.errors import SECURITY_HEADERS, BrokenBodyError, error_response, http_error
 
 log = logging.getLogger(__name__)
 
-_TOO_LARGE = "Too many"
+# How aiohttp says that there are too many headers; the kind of its error does not tell.
+_TOO_MANY = "Too many"
 
 
 class BoundaryProtocol(RequestHandler):
@@ -39,6 +41,13 @@ class BoundaryProtocol(RequestHandler):
         super().connection_made(transport)
         if isinstance(self._manager, BoundaryServer):
             self._manager.make_room()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; when they are no HTTP, whoever waits for the rest of a body is told."""
+        super().data_received(data)
+        request = self._current_request
+        if request is not None and self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            request.content.set_exception(BrokenBodyError())
 
     @property
     def is_idle(self) -> bool:
@@ -122,6 +131,11 @@ class BoundaryRunner(web.AppRunner):
             **kwargs,
         )
 
+    def _reg_site(self, site: web.BaseSite) -> None:
+        # Called before the site listens. A client that finds the usual 128 places taken tries again after a second.
+        site._backlog = CONNECTIONS_WAITING_MAX
+        super()._reg_site(site)
+
     async def _make_server(self) -> web.Server:
         plain = await super()._make_server()
         server = BoundaryServer(
@@ -138,7 +152,7 @@ def install(app: ExchangeApp) -> None:
 
 
 def _unparsable(exc: BaseException | None) -> ApiError:
-    if isinstance(exc, LineTooLong) or str(exc).lstrip().startswith(_TOO_LARGE):
+    if isinstance(exc, LineTooLong) or _TOO_MANY in str(exc):
         message = f"the request line and each header must have at most {HEADER_BYTES_MAX} bytes"
         return ApiError(431, "HEADERS_TOO_LARGE", f"{message}, and there must be at most {HEADERS_MAX} headers")
     return ApiError(400, "MALFORMED_REQUEST", "this is no HTTP/1.1 request")
