@@ -65,6 +65,8 @@ class Authentication:
         self._replays = replays
         self._limits = limits
         self._log = _RefusalLog()
+        # Apart, so that requests without credentials, which cost nothing, leave room for those that guess.
+        self._log_of_missing = _RefusalLog()
 
     def middleware(self) -> Middleware:
         """The middleware."""
@@ -98,7 +100,9 @@ class Authentication:
         credentials = _credentials(request.headers.get("Authorization", ""))
         if credentials is None:
             # Nothing that could be tried, so nothing that could be guessed: it counts only as a request.
-            self._log.write("authentication failed", request, address, "", "no credentials that could be read")
+            self._log_of_missing.write(
+                "authentication failed", request, address, "", "no credentials that could be read"
+            )
             raise _unauthorized()
         email, password = credentials
         user = self._authenticator.known(email, password)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -25,6 +26,7 @@ from forkast_streams.limits import (
     RESPONSE_WRITE_S_MAX,
 )
 from forkast_streams.roles import ExchangeApp
+from forkast_streams.start_checks import require_safe_transport
 from web.errors import SECURITY_HEADERS, BrokenBodyError, error_response, http_error
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,8 @@ _TOO_MANY = "Too many"
 
 class BoundaryProtocol(RequestHandler):
     """One connection."""
+
+    _unread: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection; the one that has been idle longest may have to go for it."""
@@ -79,16 +83,36 @@ class BoundaryProtocol(RequestHandler):
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send an answer to a client that reads it."""
+        """Send an answer, one of aiohttp's own errors as ours."""
         if isinstance(resp, web.HTTPException) and resp.status >= 400:
             resp = error_response(http_error(resp))
-        try:
-            async with asyncio.timeout(RESPONSE_WRITE_S_MAX):
-                return await super().finish_response(request, resp, start_time)
-        except TimeoutError:
-            if self.transport is not None:
-                self.transport.abort()
-            return resp, True
+        return await super().finish_response(request, resp, start_time)
+
+    def pause_writing(self) -> None:
+        """Wait for a client that does not read, but not for long; streams look after themselves."""
+        super().pause_writing()
+        # A handler that still runs is a stream; an answer is written when its handler is done.
+        if self._current_request is None:
+            self._unread = self._loop.call_later(RESPONSE_WRITE_S_MAX, self._give_up)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        self._forget_unread()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone."""
+        super().connection_lost(exc)
+        self._forget_unread()
+
+    def _forget_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _give_up(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
 
 
 class BoundaryServer(web.Server):
@@ -117,9 +141,10 @@ class BoundaryServer(web.Server):
 class BoundaryRunner(web.AppRunner):
     """Runs an application on such a server."""
 
-    def __init__(self, app: web.Application, **kwargs: Any) -> None:
+    def __init__(self, app: ExchangeApp, **kwargs: Any) -> None:
+        self._exchange = app
         super().__init__(
-            app,
+            app.web.web_app,
             access_log=None,
             keepalive_timeout=CONNECTION_IDLE_S_MAX,
             lingering_time=REFUSED_BODY_READ_S_MAX,
@@ -134,6 +159,9 @@ class BoundaryRunner(web.AppRunner):
     def _reg_site(self, site: web.BaseSite) -> None:
         # Called before the site listens. A client that finds the usual 128 places taken tries again after a second.
         site._backlog = CONNECTIONS_WAITING_MAX
+        if isinstance(site, web.TCPSite) and "web.auth" in self._exchange.role.modules:
+            # Faust's own command line can name another address than the settings.
+            require_safe_transport(replace(self._exchange.settings, host=site._host or ""))
         super()._reg_site(site)
 
     async def _make_server(self) -> web.Server:
@@ -148,7 +176,7 @@ class BoundaryRunner(web.AppRunner):
 
 def install(app: ExchangeApp) -> None:
     """Serve ``app`` so. Faust's web driver has no seam below the application but the runner it keeps."""
-    app.web._runner = BoundaryRunner(app.web.web_app)
+    app.web._runner = BoundaryRunner(app)
 
 
 def _unparsable(exc: BaseException | None) -> ApiError:

@@ -8,6 +8,8 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psycopg2
@@ -54,15 +56,19 @@ def with_key(oms: Worker, key: str, method: str, path: str, body: bytes | None =
     return call(oms, method, path, body, user=None, headers={"X-API-Key": key})[:2]
 
 
-def signed(
-    oms: Worker, key: dict[str, Any], method: str, path: str, body: bytes = b"", *, at_ms: int | None = None
-) -> dict[str, str]:
-    """The headers of a signed request, made as docs/api.md says."""
-    timestamp = str(at_ms or int(time.time() * 1_000))
-    signing_key = hmac.new(key["secret"].encode(), b"forkast request signing v1", hashlib.sha256).digest()
-    text = b"\n".join([timestamp.encode(), method.encode(), path.encode(), body])
-    signature = hmac.new(signing_key, text, hashlib.sha256).hexdigest()
-    return {"X-API-Key": key["id"], "X-Timestamp": timestamp, "X-Signature": signature}
+def documented_signing() -> Any:
+    """The function that docs/api.md shows."""
+    docs = Path(__file__).parents[2] / "docs" / "api.md"
+    names: dict[str, Any] = {}
+    exec(docs.read_text().partition("```python\n")[2].partition("```")[0], names)
+    return names["signed"]
+
+
+def signed(key: dict[str, Any], method: str, path: str, body: bytes = b"", *, shift_ms: int = 0) -> dict[str, str]:
+    """The headers of a signed request, made by a clock that is wrong by ``shift_ms``."""
+    sign = documented_signing()
+    sign.__globals__["time"] = SimpleNamespace(time_ns=lambda: time.time_ns() + shift_ms * 1_000_000)
+    return dict(sign(key["id"], key["secret"], method, path, body))
 
 
 def test_key_trades_for_its_owner(oms: Worker) -> None:
@@ -98,7 +104,7 @@ def test_secret_is_told_once_and_stored_nowhere(oms: Worker, env: dict[str, str]
     """Neither the list nor the table nor Redis nor the log has it, or the key that signs."""
     key = make(oms, "trade")
     with_key(oms, f"{key['id']}.{key['secret']}", "GET", "/orders")
-    call(oms, "GET", "/orders", user=None, headers=signed(oms, key, "GET", "/orders"))
+    call(oms, "GET", "/orders", user=None, headers=signed(key, "GET", "/orders"))
     status, answer, _ = call(oms, "GET", "/api-keys", user="carol")
     [listed] = [row for row in answer["apiKeys"] if row["id"] == key["id"]]
     assert (status, listed) == (200, {name: value for name, value in key.items() if name != "secret"})
@@ -180,10 +186,10 @@ def test_number_of_keys_is_bounded(oms: Worker) -> None:
 def test_signed_request_is_served_once(workers: list[Worker]) -> None:
     """A repeated order is refused in every process; a read may be repeated."""
     key, body = make(workers[0], "trade"), changed()
-    headers = signed(workers[0], key, "POST", "/orders", body)
+    headers = signed(key, "POST", "/orders", body)
     answers = [call(worker, "POST", "/orders", body, user=None, headers=headers)[0] for worker in workers * 2]
     assert answers == [201, 401, 401, 401]
-    headers = signed(workers[0], key, "GET", "/orders?limit=5")
+    headers = signed(key, "GET", "/orders?limit=5")
     assert [call(worker, "GET", "/orders?limit=5", user=None, headers=headers)[0] for worker in workers] == [200, 200]
 
 
@@ -191,12 +197,12 @@ def test_signature_covers_the_whole_request(oms: Worker) -> None:
     """Another body, path, query, method or time than was signed is refused."""
     key, body = make(oms, "trade"), changed()
     order_id = place(oms, user="carol")
-    headers = signed(oms, key, "POST", "/orders", body)
+    headers = signed(key, "POST", "/orders", body)
     assert call(oms, "POST", "/orders", changed(quantity=11), user=None, headers=headers)[0] == 401
     assert call(oms, "POST", "/orders?x=1", body, user=None, headers=headers)[0] == 401
     later = {"X-Timestamp": str(int(headers["X-Timestamp"]) + 1)}
     assert call(oms, "POST", "/orders", body, user=None, headers=headers | later)[0] == 401
-    headers = signed(oms, key, "GET", f"/orders/{order_id}")
+    headers = signed(key, "GET", f"/orders/{order_id}")
     assert call(oms, "DELETE", f"/orders/{order_id}", user=None, headers=headers)[0] == 401
     assert call(oms, "GET", f"/orders/{order_id}", user=None, headers={"X-API-Key": key["id"]})[0] == 401
     assert call(oms, "GET", f"/orders/{order_id}", user=None, headers=headers)[0] == 200
@@ -206,7 +212,7 @@ def test_signature_covers_the_whole_request(oms: Worker) -> None:
 def test_signed_request_counts_for_seconds(oms: Worker, shift_ms: int, expected: int) -> None:
     """Five back, one ahead."""
     key, body = make(oms, "trade", user="david"), changed()
-    headers = signed(oms, key, "POST", "/orders", body, at_ms=int(time.time() * 1_000) + shift_ms)
+    headers = signed(key, "POST", "/orders", body, shift_ms=shift_ms)
     assert call(oms, "POST", "/orders", body, user=None, headers=headers)[0] == expected
 
 
@@ -219,7 +225,7 @@ def test_keys_work_while_servers_hang(oms: Worker, stack: Stack) -> None:
         start = time.monotonic()
         for _ in range(20):
             assert with_key(oms, token, "POST", "/orders", body)[0] == 201
-        headers = signed(oms, key, "POST", "/orders", body)
+        headers = signed(key, "POST", "/orders", body)
         assert call(oms, "POST", "/orders", body, user=None, headers=headers)[0] == 201
         assert call(oms, "POST", "/orders", body, user=None, headers=headers)[0] == 401
         assert time.monotonic() - start < 5.0

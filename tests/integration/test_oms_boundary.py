@@ -6,10 +6,12 @@ import base64
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,9 @@ EVERY_ANSWER_HAS = {
 
 @pytest.fixture(scope="module")
 def oms(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:  # noqa: F811
-    """A running OMS with the default limits."""
-    worker = Worker("oms", env, tmp_path_factory.mktemp("boundary") / "oms")
+    """A running OMS that takes any number of wrong passwords."""
+    unlimited = {"FORKAST_RATE_LOGIN_FAILURES": "0", "FORKAST_RATE_LOGIN_FAILURES_USER": "0"}
+    worker = Worker("oms", env | unlimited, tmp_path_factory.mktemp("boundary") / "oms")
     worker.start().wait_ready()
     yield worker
     worker.end()
@@ -258,14 +261,47 @@ def test_bad_credentials_get_one_answer(oms: Worker, token: bytes) -> None:
     assert body == call(oms, "GET", "/orders", user=None)[1]
 
 
+def test_time_does_not_tell_which_emails_have_an_account(oms: Worker) -> None:
+    """Medians of a wrong password and of an unknown user are the same within a tenth, in one of five measurements."""
+    call(oms, "GET", "/symbols", user="alice")
+    differences = []
+    for _ in range(5):
+        seconds: dict[str, list[float]] = {"alice": [], "nobody": []}
+        for number in range(50):
+            for user, taken in seconds.items():
+                status, _, passed = timed(oms, "GET", "/symbols", user=user, password=f"wrong {number}")
+                assert status == 401
+                taken.append(passed)
+        known, unknown = (statistics.median(taken) for taken in seconds.values())
+        differences.append(abs(known - unknown) / max(known, unknown))
+        if differences[-1] < 0.1:
+            return
+    raise AssertionError(f"they differ: {differences}")
+
+
+def test_flood_of_wrong_passwords_leaves_others_alone(oms: Worker) -> None:
+    """While 40 clients guess as fast as they can, a known user is served, and a new one gets in."""
+    with ThreadPoolExecutor(40) as pool:
+        guesses = [pool.submit(timed, oms, "GET", "/symbols", user="alice", password=f"g{n}") for n in range(400)]
+        known = sorted(timed(oms, "GET", "/symbols", user="bob")[2] for _ in range(30))
+        assert timed(oms, "GET", "/symbols", user="jack")[0] == 200
+        assert {guess.result()[0] for guess in guesses} == {401}
+    assert known[15] < 0.25
+
+
 def test_failed_logins_are_in_the_log_and_passwords_are_not(oms: Worker) -> None:
     """With user, address and route, on one line, however the name looks."""
     name = f"{CANARY}\r\nERROR forged\u2028@example.com"
     token = base64.b64encode(f"{name}:{CANARY}-secret".encode())
-    raw(oms, b"GET /orders?a=b HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Basic " + token + b"\r\n\r\n")
-    lines = [line for line in oms.log.read_text().splitlines() if CANARY in line]
-    assert len(lines) == 1
-    assert f"user={json.dumps(name)} address=127.0.0.1 route=GET /orders reason=" in lines[0]
+    head = b"GET /orders?a=b HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Basic "
+
+    def lines() -> list[str]:
+        return [line for line in oms.log.read_text().splitlines() if CANARY in line]
+
+    # A flood just before fills what may be logged at once.
+    wait_until(lambda: parsed(raw(oms, head + token + b"\r\n\r\n"))[0] == 401 and bool(lines()), "a line of the log")
+    for line in lines():
+        assert f"user={json.dumps(name)} address=127.0.0.1 route=GET /orders reason=" in line
     assert f"{CANARY}-secret" not in oms.log.read_text()
     assert token.decode() not in oms.log.read_text()
     assert ALICE.decode() not in oms.log.read_text()
@@ -296,6 +332,24 @@ def test_idle_and_dripping_connections_are_closed_and_a_fresh_client_is_served(o
     finally:
         for connection in [*idle, dripping]:
             connection.close()
+
+
+def test_client_that_does_not_read_its_answers_is_cut(oms: Worker) -> None:
+    """What it asked for does not stay in memory."""
+    with socket.socket() as greedy:
+        greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        greedy.settimeout(1.0)
+        greedy.connect(("127.0.0.1", oms.port))
+        request = b"GET /symbols HTTP/1.1\r\n" + AUTHORIZED + b"\r\n"
+        start = time.monotonic()
+        with pytest.raises(OSError) as caught:  # noqa: PT012 - it goes on until it is cut
+            while time.monotonic() - start < 30.0:
+                try:
+                    greedy.sendall(request * 32)
+                except TimeoutError:
+                    continue
+        assert isinstance(caught.value, (ConnectionResetError, BrokenPipeError))
+        assert time.monotonic() - start < 25.0
 
 
 def run_worker(env: dict[str, str], folder: Path, *args: str) -> subprocess.CompletedProcess[str]:  # noqa: F811
