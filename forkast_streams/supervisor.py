@@ -74,6 +74,8 @@ class RoleProcess:
             "FORKAST_DATA_DIR": str(self._settings.data_dir),
             "FORKAST_HOST": self._settings.host,
             "FORKAST_INSTANCE": self._settings.instance,
+            "FORKAST_DEMO_USERS": str(int(self._settings.demo_users)),
+            "FORKAST_SIGNING_SECRET": self._settings.signing_secret,
         }
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
