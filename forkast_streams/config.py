@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from forkast_streams.kafka_security import Brokers, KafkaSecurity
+from forkast_streams.record_signatures import Signer
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,10 @@ class Settings:
         host: address the web server of a role listens on (``FORKAST_HOST``).
         instance: name of this process within its role, unique per role (``FORKAST_INSTANCE``); it makes
             the Kafka group membership static, so that a restarted worker is back without a rebalance.
+        kafka_security: protocol and credentials of the connections to the brokers (``KAFKA_SECURITY_PROTOCOL`` ...).
+        signer: signs what this process writes to ``orders.new`` (``FORKAST_PRODUCER_KEY``); None: nothing is signed.
+        producer_keys: file with the producers' keys, for the engine (``FORKAST_PRODUCER_KEYS``); None: signatures
+            are not looked at.
     """
 
     kafka_brokers: str = "localhost:9092"
@@ -30,10 +37,17 @@ class Settings:
     data_dir: Path = Path("data")
     host: str = "127.0.0.1"
     instance: str = "1"
+    kafka_security: KafkaSecurity = field(default_factory=KafkaSecurity)
+    signer: Signer | None = field(default=None, repr=False)
+    producer_keys: Path | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
-        """Read the settings from ``env`` (default: the process environment)."""
+        """Read the settings from ``env`` (default: the process environment).
+
+        Raises:
+            SetupError: a variable has a value that cannot be meant.
+        """
         env = os.environ if env is None else env
         return cls(
             kafka_brokers=env.get("KAFKA_BROKERS", cls.kafka_brokers),
@@ -42,9 +56,13 @@ class Settings:
             data_dir=Path(env.get("FORKAST_DATA_DIR", "data")),
             host=env.get("FORKAST_HOST", cls.host),
             instance=env.get("FORKAST_INSTANCE", cls.instance),
+            kafka_security=KafkaSecurity.from_env(env),
+            signer=Signer.from_env(env),
+            producer_keys=Path(env["FORKAST_PRODUCER_KEYS"]) if env.get("FORKAST_PRODUCER_KEYS") else None,
         )
 
     @property
-    def broker_list(self) -> list[str]:
-        """The brokers as aiokafka takes them."""
-        return [broker.strip() for broker in self.kafka_brokers.split(",") if broker.strip()]
+    def broker_list(self) -> Brokers:
+        """The brokers as the project's Kafka clients take them: with how to connect, and the key to sign with."""
+        addresses = [broker.strip() for broker in self.kafka_brokers.split(",") if broker.strip()]
+        return Brokers(addresses, self.kafka_security, self.signer)

@@ -44,3 +44,9 @@ PROBED_SYMBOLS_MAX = 500
 DEPTH_MAX = 5_000
 # Updates that may wait for a client of a stream before it is cut.
 STREAM_UPDATES_WAITING_MAX = 1_000
+
+# Milliseconds of the log's time that a signed record may be older than the log's taking it: a record that was taken
+# off the wire can be written again for so long. Longer than a producer's retries of what it still reports as done.
+SIGNATURE_AGE_MS_MAX = 60_000
+# Milliseconds that a producer's clock may be ahead of the log's.
+SIGNATURE_AHEAD_MS_MAX = 10_000

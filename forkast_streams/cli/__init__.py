@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from forkast_streams.cli import book, init, orders, replay, stack, up, worker
+from forkast_streams.cli import book, init, keys, orders, replay, stack, up, worker
 from forkast_streams.errors import ForkastError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command()(init.init)
 app.command()(worker.worker)
 app.command()(book.book)
 app.add_typer(orders.app, name="order")
+app.add_typer(keys.app, name="keys")
 app.add_typer(replay.app, name="replay")
 app.add_typer(stack.app, name="stack")
 
