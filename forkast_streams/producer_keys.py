@@ -183,21 +183,30 @@ class KeyFileWatch:
 
     A file that cannot be read, or that takes back what it said of times an engine has reached, changes nothing: the
     engine goes on with what it knows, and `why_not_ready` says so.
+
+    Args:
+        path: of the file.
+        can_sign: whether this engine signs what it forwards.
+        monotonic: a clock in seconds.
+
+    Attributes:
+        newest: what the file said when it could last be read.
     """
 
-    def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, *, can_sign: bool, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._path = path
+        self._can_sign = can_sign
         self._monotonic = monotonic
         self._mark = self._read_mark()
         self._looked_at = monotonic()
-        self._newest = read_key_file(path)
+        self.newest = read_key_file(path)
         self._problem: str | None = None
         self._refused: dict[int, str] = {}
 
     def keys_for(self, partition: int, current: KeyRing | None, clock: int) -> KeyRing:
         """The keys that ``partition``, which has reached ``clock`` with ``current``, goes on with."""
         self._look()
-        newest = self._newest
+        newest = self.newest
         if current is newest or current is None or current.digest(clock) == newest.digest(clock):
             self._refused.pop(partition, None)
             return newest
@@ -210,6 +219,8 @@ class KeyFileWatch:
 
     def why_not_ready(self) -> str | None:
         """What is wrong with the file, or None."""
+        if not self._can_sign and any(span.until is None for span in self.newest.content.required):
+            return "signatures are required and this engine has no key for what it forwards (FORKAST_PRODUCER_KEY)"
         return self._problem or next(iter(self._refused.values()), None)
 
     def _look(self) -> None:
@@ -221,14 +232,14 @@ class KeyFileWatch:
         if mark == self._mark:
             return
         try:
-            self._newest = read_key_file(self._path)
+            self.newest = read_key_file(self._path)
         except SetupError as exc:
             if self._problem != str(exc):
                 self._problem = str(exc)
                 log.warning("%s Until it is mended the engine goes on with the keys it has.", exc)
             return
         self._mark, self._problem = mark, None
-        log.info("read the producers' keys again: %d keys", len(self._newest.content.keys))
+        log.info("read the producers' keys again: %d keys", len(self.newest.content.keys))
 
     def _read_mark(self) -> tuple[int, int, int] | None:
         try:

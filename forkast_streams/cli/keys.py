@@ -178,4 +178,4 @@ def _now_ms() -> int:
 
 
 def _moment(timestamp: int) -> str:
-    return datetime.fromtimestamp(timestamp / 1_000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return datetime.fromtimestamp(timestamp / 1_000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

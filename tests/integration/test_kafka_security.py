@@ -64,8 +64,8 @@ async def use_all_clients(env: dict[str, str]) -> None:
     await require_topics(brokers)
     async with EventProducer(brokers) as producer:
         await producer.send(ORDERS_NEW, key=b"1", value=b"{}", partition=0)
-    async with open_session(brokers, 1) as session:
-        assert session.partition in range(10)
+    async with open_session(brokers, 1):
+        pass
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
