@@ -44,6 +44,9 @@ def signed(key_id: str, value: bytes = VALUE, *, at: int = NOW, headers: Iterabl
     return (*headers, signer.header(ORDERS_NEW, b"1", value, headers))
 
 
+FORWARDED = signed("oms-1", headers=[(STRAY_HEADER, b"3:7")])
+
+
 def judge(
     headers: Iterable[tuple[str, bytes]],
     *,
@@ -59,7 +62,6 @@ def judge(
     try:
         verify(headers, key, value, at, keys, topic=topic, user_id=user_id, defines_symbol=defines_symbol)
     except InvalidRecord as exc:
-        assert "\n" not in str(exc)
         return exc.code
     return None
 
@@ -110,8 +112,8 @@ def test_the_message_is_what_the_documentation_says() -> None:
         ({"headers": (), "keys": OPTIONAL}, None),
         ({"headers": signed("oms-1"), "keys": OPTIONAL, "value": b"{}"}, "BAD_SIGNATURE"),
         ({"headers": signed("partner-1"), "keys": OPTIONAL, "user_id": 3}, "USER_NOT_ALLOWED"),
-        ({"headers": signed("oms-1", headers=[(STRAY_HEADER, b"3:7")])}, None),
-        ({"headers": ((STRAY_HEADER, b"3:8"), *signed("oms-1", headers=[(STRAY_HEADER, b"3:7")])[1:])}, "BAD_SIGNATURE"),
+        ({"headers": FORWARDED}, None),
+        ({"headers": ((STRAY_HEADER, b"3:8"), FORWARDED[1])}, "BAD_SIGNATURE"),
         ({"headers": ((STRAY_HEADER, b"3:7"), *signed("oms-1"))}, "BAD_SIGNATURE"),
         ({"headers": signed("partner-1", headers=[(STRAY_HEADER, b"3:7")])}, "USER_NOT_ALLOWED"),
         ({"headers": signed("oms-1", at=1, headers=[(STRAY_HEADER, b"3:7")])}, None),
