@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from forkast_streams.errors import SetupError
+from forkast_streams.kafka_security import Brokers, KafkaSecurity
+from forkast_streams.record_signatures import Signer
 
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 _SECRET_CHARS_MIN = 32
@@ -66,6 +68,10 @@ class Settings:
             the signing keys in the database. Without it there are no signed requests.
         signature_window_ms: how old a signed request may be, at most 60,000 (``FORKAST_SIGNATURE_WINDOW_MS``).
         rates: the rate limits.
+        kafka_security: protocol and credentials of the connections to the brokers (``KAFKA_SECURITY_PROTOCOL`` ...).
+        signer: signs what this process writes to ``orders.new`` (``FORKAST_PRODUCER_KEY``); None: nothing is signed.
+        producer_keys: file with the producers' keys, for the engine (``FORKAST_PRODUCER_KEYS``); None: signatures
+            are not looked at.
     """
 
     kafka_brokers: str = "localhost:9092"
@@ -79,6 +85,9 @@ class Settings:
     signing_secret: str = field(default="", repr=False)
     signature_window_ms: int = 5_000
     rates: RateSettings = RateSettings()
+    kafka_security: KafkaSecurity = field(default_factory=KafkaSecurity)
+    signer: Signer | None = field(default=None, repr=False)
+    producer_keys: Path | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
@@ -100,12 +109,16 @@ class Settings:
             signing_secret=_secret(env, "FORKAST_SIGNING_SECRET"),
             signature_window_ms=_signature_window(env),
             rates=RateSettings.from_env(env),
+            kafka_security=KafkaSecurity.from_env(env),
+            signer=Signer.from_env(env),
+            producer_keys=Path(env["FORKAST_PRODUCER_KEYS"]) if env.get("FORKAST_PRODUCER_KEYS") else None,
         )
 
     @property
-    def broker_list(self) -> list[str]:
-        """The brokers as aiokafka takes them."""
-        return [broker.strip() for broker in self.kafka_brokers.split(",") if broker.strip()]
+    def broker_list(self) -> Brokers:
+        """The brokers as the project's Kafka clients take them: with how to connect, and the key to sign with."""
+        addresses = [broker.strip() for broker in self.kafka_brokers.split(",") if broker.strip()]
+        return Brokers(addresses, self.kafka_security, self.signer)
 
 
 def _switch(env: Mapping[str, str], name: str) -> bool:

@@ -92,3 +92,9 @@ WEB_STATEMENT_S_MAX = 3.0
 STALE_S_MAX = 600.0
 # Active API keys of a user.
 API_KEYS_MAX = 20
+
+# Milliseconds of the log's time that a signed record may be older than the log's taking it: a record that was taken
+# off the wire can be written again for so long. Longer than a producer's retries of what it still reports as done.
+SIGNATURE_AGE_MS_MAX = 60_000
+# Milliseconds that a producer's clock may be ahead of the log's.
+SIGNATURE_AHEAD_MS_MAX = 10_000

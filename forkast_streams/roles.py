@@ -132,6 +132,7 @@ def _faust_settings(role: Role, settings: Settings) -> dict[str, Any]:
     """Faust's settings; those that are not its defaults each close a hole or a delay that was seen."""
     return {
         "broker": [f"kafka://{broker}" for broker in settings.broker_list],
+        "broker_credentials": settings.kafka_security.faust_credentials(),
         "datadir": Path(settings.data_dir),
         "store": "rocksdb://",
         "version": 1,

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from forkast_streams.cli import audit, book, init, orders, replay, stack, up, worker
+from forkast_streams.cli import audit, book, init, keys, orders, replay, stack, up, worker
 from forkast_streams.errors import ForkastError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command()(worker.worker)
 app.command()(book.book)
 app.command()(audit.audit)
 app.add_typer(orders.app, name="order")
+app.add_typer(keys.app, name="keys")
 app.add_typer(replay.app, name="replay")
 app.add_typer(stack.app, name="stack")
 

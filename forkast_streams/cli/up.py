@@ -16,6 +16,7 @@ from forkast_streams.cli.init import prepare
 from forkast_streams.cli.stack import Ports
 from forkast_streams.config import Settings
 from forkast_streams.devstack import Stack
+from forkast_streams.kafka_security import VARIABLES as KAFKA_SECURITY_VARIABLES
 from forkast_streams.start_checks import local_signing_secret, require_no_demo_users, require_safe_transport
 from forkast_streams.supervisor import RoleProcess, Supervisor, choose_ports
 from forkast_streams.topics import PARTITIONS_DEFAULT
@@ -42,6 +43,9 @@ def up(
     # Until the supervisor handles signals, SIGTERM has to unwind as Ctrl-C does, or servers would be left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     require_safe_transport(Settings.from_env(os.environ | {"FORKAST_HOST": host}))
+    # The embedded Kafka speaks plain text on the loopback interface, whatever is set for another one.
+    for name in KAFKA_SECURITY_VARIABLES:
+        os.environ.pop(name, None)
     role_ports = choose_ports(data_dir, auto=None if ports is None else ports is Ports.auto)
     stack = Stack(data_dir, ports.value if ports else None)
     try:
