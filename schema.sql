@@ -2,7 +2,8 @@
 -- earlier version up to this one; do the latter before the new version's sink starts.
 --
 -- Tables, enums and columns keep the names of forkast-exchange. The log (`orders.exchange`) is the truth and these
--- tables are its history, written by the sink alone, except for "User" and "ApiKey", which no event describes.
+-- tables are its history, written by the sink alone, except for "User", "ApiKey" and "ClientOrderId", which no event
+-- describes.
 
 DO $$
 BEGIN
@@ -42,6 +43,19 @@ CREATE TABLE IF NOT EXISTS "ApiKey" (
 );
 
 CREATE INDEX IF NOT EXISTS "ApiKey_userId_idx" ON "ApiKey" ("userId") WHERE "revokedAt" IS NULL;
+
+-- Written by the OMS alone: which order a user's client order id stands for, for 24 hours.
+CREATE TABLE IF NOT EXISTS "ClientOrderId" (
+    "userId" integer NOT NULL,
+    "clientOrderId" text NOT NULL,
+    "orderId" uuid NOT NULL,
+    "symbolId" integer NOT NULL,
+    digest bytea NOT NULL, -- of the request: another one with the same id is refused
+    "createdAt" timestamp(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    PRIMARY KEY ("userId", "clientOrderId")
+);
+
+CREATE INDEX IF NOT EXISTS "ClientOrderId_createdAt_idx" ON "ClientOrderId" ("createdAt");
 
 CREATE TABLE IF NOT EXISTS "Symbol" (
     id serial PRIMARY KEY,
@@ -146,6 +160,8 @@ END
 $$;
 
 CREATE INDEX IF NOT EXISTS "Order_userId_createdAt_idx" ON "Order" ("userId", "createdAt" DESC, id DESC);
+CREATE INDEX IF NOT EXISTS "Order_userId_clientOrderId_idx" ON "Order" ("userId", "clientOrderId")
+    WHERE "clientOrderId" IS NOT NULL;
 
 -- No foreign keys to "Order": the sink writes a trade only together with its two orders, or when it has found them,
 -- and a key would look each of them up again.

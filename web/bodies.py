@@ -24,3 +24,16 @@ async def read_body(request: web.Request, bytes_max: int) -> bytes:
         raise ApiError(413, "BODY_TOO_LARGE", f"the body must have at most {bytes_max} bytes")
     request[_BODY] = body
     return body
+
+
+async def read_json_body(request: web.Request, bytes_max: int) -> bytes:
+    """The whole body of a request that must carry JSON; it is not decoded.
+
+    Raises:
+        ApiError: 415, it is said to be something else, or compressed; 413, it has more than ``bytes_max``.
+    """
+    if request.content_type != "application/json":
+        raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be sent as Content-Type: application/json")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body must not be compressed")
+    return await read_body(request, bytes_max)

@@ -41,10 +41,24 @@ def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | Non
 
 def error_response(error: ApiError) -> web.Response:
     """The answer to a refused request."""
+    return json_response({"error": error_view(error)}, status=error.status, headers=error.headers)
+
+
+def error_view(error: ApiError) -> dict[str, Any]:
+    """The JSON of an error."""
     body: dict[str, Any] = {"code": error.code, "message": str(error)}
     if error.field is not None:
         body["field"] = error.field
-    return json_response({"error": body}, status=error.status, headers=error.headers)
+    return body
+
+
+def to_api_error(exc: Exception) -> ApiError:
+    """What a client is told of an exception."""
+    if isinstance(exc, ApiError):
+        return exc
+    if isinstance(exc, Unavailable):
+        return ApiError(503, "UNAVAILABLE", str(exc), headers={"Retry-After": "1"})
+    return ApiError(500, "INTERNAL_ERROR", "the request failed for a reason of ours; it is logged")
 
 
 def http_error(exc: web.HTTPException) -> ApiError:
@@ -86,12 +100,8 @@ async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamRe
 
 def _answer(request: web.Request, exc: Exception, *, timed_out: bool) -> web.StreamResponse:
     """The answer to a request that ended in ``exc``."""
-    error, must_close = ApiError(500, "INTERNAL_ERROR", "the request failed for a reason of ours; it is logged"), False
-    if isinstance(exc, ApiError):
-        error = exc
-    elif isinstance(exc, Unavailable):
-        error = ApiError(503, "UNAVAILABLE", str(exc), headers={"Retry-After": "1"})
-    elif isinstance(exc, _BodyTimeoutError):
+    error, must_close = to_api_error(exc), False
+    if isinstance(exc, _BodyTimeoutError):
         error = ApiError(408, "BODY_TIMEOUT", f"the body must arrive within {BODY_READ_S_MAX:g} s")
         must_close = True
     elif isinstance(exc, (BrokenBodyError, web.RequestPayloadError, HttpProcessingError)):
@@ -99,7 +109,7 @@ def _answer(request: web.Request, exc: Exception, *, timed_out: bool) -> web.Str
     elif timed_out and isinstance(exc, TimeoutError):
         message = "the request took too long; what became of it is unknown: look before sending it again"
         error = ApiError(503, "UNAVAILABLE", message, headers={"Retry-After": "2"})
-    elif not isinstance(exc, ConnectionError) or request.transport is not None:
+    elif error.status == 500 and (not isinstance(exc, ConnectionError) or request.transport is not None):
         # A client that went in the middle of its request is nothing to report.
         log.error("unexpected error in %s %r", request.method, request.path, exc_info=exc)
     response = error_response(error)

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from forkast_streams.cli import audit, book, init, keys, orders, replay, stack, up, worker
+from forkast_streams.cli import audit, book, init, keys, orders, replay, stack, symbols, up, worker
 from forkast_streams.errors import ForkastError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.add_typer(orders.app, name="order")
 app.add_typer(keys.app, name="keys")
 app.add_typer(replay.app, name="replay")
 app.add_typer(stack.app, name="stack")
+app.add_typer(symbols.app, name="symbols")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -54,11 +54,16 @@ class PendingOrders:
 
     async def add(self, order: Order) -> None:
         """Remember ``order``; a Redis that is away neither matters nor takes time."""
-        self._own[order["id"]] = order
-        self._own_of_user[order["userId"]][order["id"]] = order
-        while len(self._own) > _OWN_MAX:
-            self._forget_oldest()
-        await self._writer.write(order)
+        await self.add_all([order])
+
+    async def add_all(self, orders: Sequence[Order]) -> None:
+        """Remember ``orders``, as ``add``."""
+        for order in orders:
+            self._own[order["id"]] = order
+            self._own_of_user[order["userId"]][order["id"]] = order
+            while len(self._own) > _OWN_MAX:
+                self._forget_oldest()
+        await self._writer.write(orders)
 
     async def get(self, order_id: str, user_id: int) -> Order | None:
         """A pending order of a user."""
@@ -125,9 +130,9 @@ class _Writer:
         self._task: asyncio.Task[None] | None = None
         self._is_quick = True
 
-    async def write(self, order: Order) -> None:
-        """Have ``order`` written; wait for it while Redis is quick."""
-        self._waiting.append(order)
+    async def write(self, orders: Sequence[Order]) -> None:
+        """Have ``orders`` written; wait for it while Redis is quick."""
+        self._waiting.extend(orders)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write_all())
         if not self._is_quick:
