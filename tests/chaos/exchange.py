@@ -159,3 +159,5 @@ class Exchange:
         if number in (signal.SIGKILL, signal.SIGQUIT):
             while self.server(name).process() is not None:  # noqa: ASYNC110 - another process ends
                 await asyncio.sleep(0.02)
+            # Once more: the first look may have seen a zombie, this one reaps it.
+            self.server(name).process()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import json
 import random
@@ -126,8 +127,9 @@ class HttpLoad:
 
 def client(name: str) -> aiohttp.ClientSession:
     """A session with a demo user's credentials; an answer may take a while, but not for ever."""
-    auth = aiohttp.BasicAuth(f"{name}@example.com", f"{name}@example.com")
-    return aiohttp.ClientSession(auth=auth, timeout=aiohttp.ClientTimeout(total=_REQUEST_S_MAX))
+    credentials = base64.b64encode(f"{name}@example.com:{name}@example.com".encode()).decode()
+    headers = {"Authorization": f"Basic {credentials}"}
+    return aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=_REQUEST_S_MAX))
 
 
 async def call(session: aiohttp.ClientSession, method: str, url: str, body: Any) -> tuple[int, dict[str, Any]]:
