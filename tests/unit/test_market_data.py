@@ -186,3 +186,15 @@ def test_log_that_contradicts_itself_is_refused(spoil: Any, message: str) -> Non
     records = engine_with(orders(SELL_10, BUY_4))[1]
     with pytest.raises(CorruptLog, match=message):
         MarketDataState(HOME).apply(spoil(records))
+
+
+def test_an_event_that_comes_again_otherwise_stops_the_keeper() -> None:
+    """Dropping it would hide that the log tells two stories; a true repeat before it is dropped."""
+    records = engine_with(orders(SELL_10, BUY_4))[1]
+    state = MarketDataState(HOME)
+    state.apply(records)
+    again = [EventRecord(len(records) + at, record.value) for at, record in enumerate(records)]
+    assert state.apply(again) == []
+    other = changed_event(EventRecord(2 * len(records), records[1].value), timestamp=1)
+    with pytest.raises(CorruptLog, match="two different events with sequence 2"):
+        state.apply([other])
