@@ -9,6 +9,13 @@ from decimal import Decimal
 PRICE_MAX = Decimal(1_000_000_000)
 QUANTITY_MAX = Decimal(1_000_000_000)
 STEP_MIN = Decimal("0.00000001")
+# The largest amount of money a market order may name, and its decimals: what an exact calculation still takes easily.
+QUOTE_QUANTITY_MAX = Decimal(1_000_000_000_000_000)
+QUOTE_DECIMALS_MAX = 18
+# Slices in which an iceberg order may come: each costs an event, and one taker can meet them all.
+ICEBERG_SLICES_MAX = 100
+# Milliseconds a dead-man's switch can be set ahead.
+CANCEL_AFTER_MS_MAX = 24 * 60 * 60 * 1000
 
 # Order ids are remembered for at least this long, so that a resubmitted order never becomes a second one ...
 SEEN_WINDOW_MS = 24 * 60 * 60 * 1000
@@ -27,6 +34,10 @@ JOURNAL_ROWS_MAX = 64
 BASE_SLICE_MIN = 5_000
 BASE_SLICES_MAX = 30
 
+# Bytes of events that a reader keeps of a partition to compare with what an engine that starts again repeats: some
+# 20,000 events, and no engine repeats more than it has sent since its last checkpoint.
+REPEATS_BYTES_MAX = 8 * 1024 * 1024
+
 # Bytes one fetch takes from a partition: one batch is handled without a pause, so this bounds the pause.
 FETCH_BYTES_MAX = 64 * 1024
 # Batches that wait in an agent's queue before the fetcher stops.
@@ -44,6 +55,9 @@ PROBED_SYMBOLS_MAX = 500
 DEPTH_MAX = 5_000
 # Updates that may wait for a client of a stream before it is cut.
 STREAM_UPDATES_WAITING_MAX = 1_000
+
+# Seconds between two looks for orders that are due to expire in markets where no command comes.
+HEARTBEAT_INTERVAL_S = 0.5
 
 # Milliseconds of the log's time that a signed record may be older than the log's taking it: a record that was taken
 # off the wire can be written again for so long. Longer than a producer's retries of what it still reports as done.
