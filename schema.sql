@@ -2,7 +2,7 @@
 -- earlier version up to this one; do the latter before the new version's sink starts.
 --
 -- Tables, enums and columns keep the names of forkast-exchange. The log (`orders.exchange`) is the truth and these
--- tables are its history, written by the sink alone, except for "User", which no event describes.
+-- tables are its history, written by the sink alone, except for "User" and "ApiKey", which no event describes.
 
 DO $$
 BEGIN
@@ -28,6 +28,20 @@ CREATE TABLE IF NOT EXISTS "User" (
 );
 
 CREATE UNIQUE INDEX IF NOT EXISTS "User_email_key" ON "User" (email);
+
+-- Written by the OMS alone. A revoked key stays, so that what it did can be told from what another did.
+CREATE TABLE IF NOT EXISTS "ApiKey" (
+    id text PRIMARY KEY,
+    "userId" integer NOT NULL REFERENCES "User" (id) ON DELETE CASCADE,
+    name text NOT NULL,
+    scopes text[] NOT NULL CHECK (cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'trade']),
+    "secretHash" bytea NOT NULL CHECK (octet_length("secretHash") = 32), -- SHA-256 of 256 random bits
+    "signingKey" bytea CHECK (octet_length("signingKey") = 32), -- sealed; NULL: signs no requests
+    "createdAt" timestamp(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    "revokedAt" timestamp(3)
+);
+
+CREATE INDEX IF NOT EXISTS "ApiKey_userId_idx" ON "ApiKey" ("userId") WHERE "revokedAt" IS NULL;
 
 CREATE TABLE IF NOT EXISTS "Symbol" (
     id serial PRIMARY KEY,

@@ -64,3 +64,28 @@ HEARTBEAT_INTERVAL_S = 0.5
 SIGNATURE_AGE_MS_MAX = 60_000
 # Milliseconds that a producer's clock may be ahead of the log's.
 SIGNATURE_AHEAD_MS_MAX = 10_000
+
+# Seconds until an answer begins, whatever is away, and seconds a request's body may take to arrive.
+REQUEST_S_MAX = 9.5
+BODY_READ_S_MAX = 8.0
+# Seconds a connection may be without a whole request, and seconds a client may take to read what is sent to it.
+CONNECTION_IDLE_S_MAX = 12.0
+RESPONSE_WRITE_S_MAX = 10.0
+# Seconds the rest of a refused request's body is read and thrown away, so that the client gets to see the refusal.
+REFUSED_BODY_READ_S_MAX = 2.0
+# Bytes of the request line and of one header with its name, and number of headers.
+HEADER_BYTES_MAX = 8_190
+HEADERS_MAX = 100
+# Bytes of a signed request's body: it has to be read before it is known who sent it.
+SIGNED_BODY_BYTES_MAX = 1024 * 1024
+# Connections a web server keeps; beyond them the one that has been idle longest makes room.
+CONNECTIONS_MAX = 10_000
+# Connections that wait to be accepted.
+CONNECTIONS_WAITING_MAX = 2_048
+
+# Seconds a web route waits for one statement, a free connection included. The client gave up first, then the server.
+WEB_STATEMENT_S_MAX = 3.0
+# Seconds what was known of users and keys serves while Postgres is away.
+STALE_S_MAX = 600.0
+# Active API keys of a user.
+API_KEYS_MAX = 20

@@ -71,6 +71,8 @@ class RoleProcess:
             "DATABASE_URL": self._settings.database_url,
             "FORKAST_DATA_DIR": str(self._settings.data_dir),
             "FORKAST_HOST": self._settings.host,
+            "FORKAST_DEMO_USERS": str(int(self._settings.demo_users)),
+            "FORKAST_SIGNING_SECRET": self._settings.signing_secret,
         }
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(

@@ -17,8 +17,8 @@ from aiokafka.errors import KafkaError
 from aiokafka.structs import RecordMetadata
 
 from forkast_streams.engine.commands import Amend, NewOrder
-from forkast_streams.engine.symbols import Symbol
 from forkast_streams.errors import ApiError, Unavailable
+from forkast_streams.limits import WEB_STATEMENT_S_MAX
 from forkast_streams.orders.pending import PENDING_S_MAX, PendingOrders
 from forkast_streams.orders.requests import (
     AmendOrder,
@@ -28,8 +28,8 @@ from forkast_streams.orders.requests import (
     new_order,
     parse_order_id,
     plain,
-    symbol_of,
 )
+from forkast_streams.orders.symbols import Symbols
 from forkast_streams.orders.views import order_view, pending_order, rows_of_pending
 from forkast_streams.producer import EventProducer
 from forkast_streams.roles import ExchangeApp
@@ -37,55 +37,19 @@ from forkast_streams.storage.postgres import Postgres
 from forkast_streams.storage.redis import connect
 from forkast_streams.topics import ORDERS_NEW, partition_for
 from web.auth import user_of
+from web.bodies import read_body
 from web.errors import json_response
 from web.parameters import integer_parameter
 
 BODY_BYTES_MAX = 16 * 1024
 PAGE_ORDERS_MAX = 100
 PAGE_MAX = 1_000_000
-_SYMBOLS_FRESH_S = 5.0
 _SEND_S_MAX = 8.0
 # aiohttp's own pattern leaves braces out, and a malformed id would be an unknown route.
 _ORDER_PATH = "/orders/{id:[^/]+}"
 _CLOSED = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED"})
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Symbols:
-    """The symbols of the database, read again every few seconds; the last known ones serve while it is away."""
-
-    def __init__(self, postgres: Postgres) -> None:
-        self._postgres = postgres
-        self._rows: list[dict[str, Any]] = []
-        self._symbols: dict[int, Symbol] = {}
-        self._fresh_until = 0.0
-
-    async def get(self, symbol_id: int) -> Symbol:
-        """A symbol's trading rules.
-
-        Raises:
-            ApiError: 400, there is no such symbol.
-        """
-        await self.rows()
-        symbol = self._symbols.get(symbol_id)
-        if symbol is None:
-            raise ApiError(400, "UNKNOWN_SYMBOL", "there is no symbol with this symbolId", field="symbolId")
-        return symbol
-
-    async def rows(self) -> list[dict[str, Any]]:
-        """All symbols as the database has them."""
-        if time.monotonic() >= self._fresh_until:
-            try:
-                rows = await self._postgres.query("symbols")
-            except Unavailable:
-                if not self._rows:
-                    raise
-            else:
-                if rows != self._rows:
-                    self._rows, self._symbols = rows, {row["id"]: symbol_of(row) for row in rows}
-            self._fresh_until = time.monotonic() + _SYMBOLS_FRESH_S
-        return self._rows
 
 
 class CommandLog:
@@ -147,7 +111,7 @@ class OrderViews:
         limit = integer_parameter(request, "limit", default=10, most=PAGE_ORDERS_MAX)
         user_id = user_of(request).id
         newer_than_ms = int((time.time() - PENDING_S_MAX) * 1000)
-        pending = await self._pending.of_user(user_id, newer_than_ms=newer_than_ms)
+        pending = await self._pending.of_user(user_id, newer_than_ms=newer_than_ms, most=page * limit)
         rows = await self._postgres.query(
             "orders_of_user",
             user_id=user_id,
@@ -213,12 +177,7 @@ async def _json_body(request: web.Request) -> bytes:
         raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be sent as Content-Type: application/json")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body must not be compressed")
-    body = await request.content.read(BODY_BYTES_MAX + 1)
-    while len(body) <= BODY_BYTES_MAX and not request.content.at_eof():
-        body += await request.content.read(BODY_BYTES_MAX + 1 - len(body))
-    if len(body) > BODY_BYTES_MAX:
-        raise ApiError(413, "BODY_TOO_LARGE", f"the body must have at most {BODY_BYTES_MAX} bytes")
-    return body
+    return await read_body(request, BODY_BYTES_MAX)
 
 
 def _new_order_command(order: NewOrder) -> dict[str, Any]:
@@ -260,9 +219,10 @@ def _requested(order_id: str, command_id: str, status: str) -> web.Response:
 def register(app: ExchangeApp) -> None:
     """Add the routes and what they need."""
     producer = EventProducer(app.settings.broker_list, client_id="forkast-oms")
-    postgres = Postgres(app.settings.database_url)
+    postgres = Postgres(app.settings.database_url, timeout_s=WEB_STATEMENT_S_MAX)
     redis = connect(app.settings.redis_url)
-    views = OrderViews(CommandLog(producer), postgres, Symbols(postgres), PendingOrders(redis))
+    pending = PendingOrders(redis)
+    views = OrderViews(CommandLog(producer), postgres, Symbols(postgres), pending)
     app.run_service(producer)
     app.run_service(postgres)
     router = app.web.web_app.router
@@ -274,6 +234,7 @@ def register(app: ExchangeApp) -> None:
     router.add_get("/symbols", views.symbols)
 
     async def close(_: web.Application) -> None:
+        await pending.close()
         await redis.aclose()
 
     app.web.web_app.on_cleanup.append(close)

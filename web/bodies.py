@@ -1,0 +1,26 @@
+"""Bodies of requests, read once however many look at them."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from forkast_streams.errors import ApiError
+
+_BODY = web.RequestKey("body", bytes)
+
+
+async def read_body(request: web.Request, bytes_max: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        ApiError: 413, it has more than ``bytes_max``.
+    """
+    body = request.get(_BODY)
+    if body is None:
+        body = await request.content.read(bytes_max + 1)
+        while len(body) <= bytes_max and not request.content.at_eof():
+            body += await request.content.read(bytes_max + 1 - len(body))
+    if len(body) > bytes_max:
+        raise ApiError(413, "BODY_TOO_LARGE", f"the body must have at most {bytes_max} bytes")
+    request[_BODY] = body
+    return body
