@@ -14,7 +14,9 @@ import re
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct
 
 from forkast_streams.auth import READ, TRADE, User
 from forkast_streams.errors import ApiError
@@ -31,6 +33,13 @@ REMEMBERED_S_MAX = 50.0
 _REFRESH_S = 20.0
 _ID = re.compile(r"[0-9a-f]{24}", re.ASCII)
 _ID_BYTES, _SECRET_BYTES = 12, 32
+
+
+class MakeKey(Struct, forbid_unknown_fields=True):
+    """Body of ``POST /api-keys``."""
+
+    name: Annotated[str, Meta(extra_json_schema={"pattern": "^[^\\x00-\\x1f\\x7f]{1,64}$"})]
+    scopes: Annotated[list[Literal["read", "trade"]], Meta(extra_json_schema={"minItems": 1})]
 
 
 @dataclass(frozen=True, slots=True)

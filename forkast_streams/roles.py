@@ -49,8 +49,14 @@ ROLES = {
     role.name: role
     for role in (
         Role("engine", 3000, ("agents.match_orders", "web.health")),
-        Role("oms", 3001, ("web.auth", "web.api_keys", "web.orders", "web.health"), consumes=False),
-        Role("keeper", 3002, ("agents.keep_market_data", "web.auth", *_MARKET_DATA_VIEWS, "web.health")),
+        Role(
+            "oms", 3001, ("web.auth", "web.api_keys", "web.orders", "web.health", "web.api_description"), consumes=False
+        ),
+        Role(
+            "keeper",
+            3002,
+            ("agents.keep_market_data", "web.auth", *_MARKET_DATA_VIEWS, "web.health", "web.api_description"),
+        ),
         Role("sink", 3003, ("agents.persist_events", "web.health")),
     )
 }

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from aiohttp import web
-from msgspec import Struct
 
-from forkast_streams.api_keys import ApiKeys
+from forkast_streams.api_keys import ApiKeys, MakeKey
 from forkast_streams.errors import ApiError
 from forkast_streams.roles import ExchangeApp
 from web.auth import KEYS_PATH, api_keys_of, user_of
@@ -19,13 +18,6 @@ from web.errors import json_response
 
 _BODY_BYTES_MAX = 1_024
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
-
-
-class MakeKey(Struct, forbid_unknown_fields=True):
-    """Body of ``POST /api-keys``."""
-
-    name: str
-    scopes: list[Literal["read", "trade"]]
 
 
 _decoder = msgspec.json.Decoder(MakeKey)

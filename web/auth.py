@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from forkast_streams.api_description.process import DESCRIPTION_PATHS
 from forkast_streams.api_keys import ApiKey, ApiKeys
 from forkast_streams.auth import MANAGE_KEYS, READ, TRADE, Authenticator, User
 from forkast_streams.errors import ApiError
@@ -73,9 +74,13 @@ class Authentication:
 
         @web.middleware
         async def authenticate(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if request.path not in OPEN_PATHS:
-                address = self._limits.address_of(request)
-                self._limits.charge_address(request, address)
+            if request.path in OPEN_PATHS:
+                return await handler(request)
+            address = self._limits.address_of(request)
+            self._limits.charge_address(request, address)
+            # By the route that was found, not by the path: no two readings of a path can differ then.
+            resource = request.match_info.route.resource
+            if resource is None or resource.canonical not in DESCRIPTION_PATHS:
                 user = await self._user(request, address)
                 self._limits.charge_user(request, user.id)
                 self._require_scope(request, user, address)
