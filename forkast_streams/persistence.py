@@ -230,7 +230,10 @@ class _SymbolFold:
             case AmendEvent():
                 amended = event.data
                 state = self._state(amended.id, amended.filled_quantity, amended.status, event.timestamp)
-                state.price, state.quantity, state.stop_price = amended.price, amended.quantity, amended.stop_price
+                state.price, state.quantity = amended.price, amended.quantity
+                # An order that was triggered keeps the stop price that it had, in this batch as in any other.
+                if amended.stop_price is not None:
+                    state.stop_price = amended.stop_price
             case TriggerEvent():
                 # A stop order waits untouched until it is triggered.
                 self._state(event.data.id, "0", "PENDING", event.timestamp).triggered_at = event.timestamp

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal
 from enum import Enum, auto
 from typing import Any
@@ -67,100 +68,122 @@ _INT32_MAX = 2**31 - 1
 _SMALLEST_STEP = Decimal("0.00000001")
 _SYMBOL_NAME_MAX = 32
 
+_TIME_MAX = 2**53
+_TIMEOUT_MS_MAX = 86_400_000
+
+_TYPES = ("LIMIT", "MARKET", "STOP", "STOP_LIMIT")
+_TIMES_IN_FORCE = ("GTC", "IOC", "FOK", "GTD")
+_PREVENTIONS = ("EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH", "NONE")
+_STATUSES = ("TRADING", "HALTED", "CANCEL_ONLY")
 _TEXTS = ("id", "orderId", "type", "side", "timeInForce", "symbol", "status", "selfTradePrevention")
-_OPTIONAL_NUMBERS = ("minQuantity", "maxQuantity", "minNotional", "priceCollar", "maxOpenOrders")
-_NEW_IN_LIFECYCLE = {"REPLACE", "CANCEL_ALL", "CANCEL_AFTER", "HEARTBEAT"}
+_ORDER_NUMBERS = ("price", "quantity", "quoteQuantity", "stopPrice", "displayQuantity")
+_RULES = ("minQuantity", "maxQuantity", "minNotional", "priceCollar")
 
 
-class CommandReader:
-    """Judges records by today's wire, or by the one with stops, icebergs and the other lifecycles of orders.
+def read_input(value: bytes | None) -> tuple[Verdict, Command]:
+    """The command of a value, empty when it cannot be read, and whether the exchange must take it."""
+    if value is None:
+        return Verdict.INVALID, {}
+    try:
+        command = _read(value)
+    except RecursionError:
+        return Verdict.OPEN, {}
+    except (msgspec.MsgspecError, ValueError, ArithmeticError):
+        return Verdict.INVALID, {}
+    return _judge(command), command
 
-    Args:
-        lifecycle: whether the exchange that wrote the log knows the latter.
-    """
 
-    def __init__(self, *, lifecycle: bool) -> None:
-        self._lifecycle = lifecycle
-        more = lifecycle
-        self._types = {"LIMIT", "MARKET"} | ({"STOP", "STOP_LIMIT"} if more else set())
-        self._times = {"GTC", "IOC"} | ({"FOK", "GTD"} if more else set())
-        self._statuses = {"TRADING", "HALTED"} | ({"CANCEL_ONLY"} if more else set())
+def _judge(command: Command) -> Verdict:
+    command_id, kind = command.get("commandId"), command.get("command")
+    judge = _JUDGES.get(kind) if kind is None or isinstance(kind, str) else None
+    is_named = is_identifier(command.get("symbolId")) and (command_id is None or _is_token(command_id))
+    if judge is None or not is_named:
+        return Verdict.INVALID
+    verdict = judge(command)
+    return verdict if verdict is Verdict.INVALID or _is_plain(command) else Verdict.OPEN
 
-    def read(self, value: bytes | None) -> tuple[Verdict, Command]:
-        """The command of a value, empty when it cannot be read, and whether the exchange must take it."""
-        if value is None:
-            return Verdict.INVALID, {}
-        try:
-            command = _read(value)
-        except RecursionError:
-            return Verdict.OPEN, {}
-        except (msgspec.MsgspecError, ValueError, ArithmeticError):
-            return Verdict.INVALID, {}
-        return self._judge(command), command
 
-    def _judge(self, command: Command) -> Verdict:
-        command_id = command.get("commandId")
-        if not is_identifier(command.get("symbolId")) or not (command_id is None or _is_token(command_id)):
-            return Verdict.INVALID
-        kind = command.get("command")
-        if kind is None:
-            verdict = self._judge_order(command)
-        elif kind == "SYMBOL":
-            verdict = self._judge_symbol(command)
-        elif kind in ("CANCEL", "AMEND"):
-            verdict = _judge_change(command)
-        elif self._lifecycle and isinstance(kind, str) and kind in _NEW_IN_LIFECYCLE:
-            verdict = self._judge_new_kind(kind, command)
-        else:
-            return Verdict.INVALID
-        return verdict if verdict is Verdict.INVALID or self._is_plain(command) else Verdict.OPEN
+def _is_plain(command: Command) -> bool:
+    """Whether no field, needed or not, has a type of another kind."""
+    client_order_id, timeout = command.get("clientOrderId"), command.get("timeout")
+    expires_at, most = command.get("expiresAt"), command.get("maxOpenOrders")
+    return (
+        all(isinstance(command[name], str) for name in _TEXTS if name in command)
+        and (client_order_id is None or isinstance(client_order_id, str))
+        and type(command.get("userId", 0)) is int
+        and isinstance(command.get("postOnly", False), bool)
+        and all(number is None or type(number) is int for number in (timeout, expires_at, most))
+    )
 
-    def _is_plain(self, command: Command) -> bool:
-        """Whether no field, needed or not, has a type of another kind."""
-        texts = all(isinstance(command[name], str) for name in _TEXTS if name in command)
-        client_order_id, user_id = command.get("clientOrderId"), command.get("userId", 0)
-        texts = texts and type(user_id) is int and (client_order_id is None or isinstance(client_order_id, str))
-        return texts and (not self._lifecycle or _is_plain_in_lifecycle(command))
 
-    def _judge_order(self, command: Command) -> Verdict:
-        client_order_id = command.get("clientOrderId", "x")
-        is_order = (
-            _is_one_of(command.get("type"), self._types)
-            and command.get("side") in ("BUY", "SELL")
-            and _is_one_of(command.get("timeInForce", "GTC"), self._times)
-            and (client_order_id is None or _is_token(client_order_id))
-            and is_identifier(command.get("userId"))
-            and _is_uuid(command.get("id"))
-            and (command.get("price") is None or _is_number(command["price"]))
-        )
-        if not is_order:
-            return Verdict.INVALID
-        if not _is_number(command.get("quantity")):
-            is_missing = self._lifecycle and command.get("quantity") is None
-            return Verdict.OPEN if is_missing else Verdict.INVALID
-        return Verdict.VALID
+def _judge_order(command: Command) -> Verdict:
+    client_order_id, expires_at = command.get("clientOrderId"), command.get("expiresAt")
+    is_order = (
+        command.get("type") in _TYPES
+        and command.get("side") in ("BUY", "SELL")
+        and command.get("timeInForce", "GTC") in _TIMES_IN_FORCE
+        and command.get("selfTradePrevention", "NONE") in _PREVENTIONS
+        and (client_order_id is None or _is_token(client_order_id))
+        and (expires_at is None or (type(expires_at) is int and 0 <= expires_at <= _TIME_MAX))
+        and is_identifier(command.get("userId"))
+        and _is_uuid(command.get("id"))
+        and _are_numbers(command, _ORDER_NUMBERS)
+    )
+    return Verdict.VALID if is_order else Verdict.INVALID
 
-    def _judge_symbol(self, command: Command) -> Verdict:
-        name = command.get("symbol")
-        is_named = isinstance(name, str) and 0 < len(name) <= _SYMBOL_NAME_MAX
-        is_symbol = is_named and _is_one_of(command.get("status"), self._statuses)
-        if not is_symbol or not (_is_step(command.get("tickSize")) and _is_step(command.get("lotSize"))):
-            return Verdict.INVALID
-        has_limits = self._lifecycle and any(command.get(name) is not None for name in _OPTIONAL_NUMBERS)
-        return Verdict.OPEN if has_limits and not _has_positive_limits(command) else Verdict.VALID
 
-    def _judge_new_kind(self, kind: str, command: Command) -> Verdict:
-        if kind == "HEARTBEAT":
-            return Verdict.VALID
-        if not is_identifier(command.get("userId")):
-            return Verdict.INVALID
-        if kind == "REPLACE":
-            verdict = self._judge_order(command)
-            return verdict if _is_uuid(command.get("orderId")) else Verdict.INVALID
-        if kind == "CANCEL_AFTER":
-            timeout = command.get("timeout")
-            return Verdict.VALID if type(timeout) is int and 0 <= timeout <= _INT32_MAX else Verdict.OPEN
-        return Verdict.VALID
+def _judge_replacement(command: Command) -> Verdict:
+    replaced = command.get("orderId")
+    if not _is_uuid(replaced) or str(replaced).lower() == str(command.get("id")).lower():
+        return Verdict.INVALID
+    return _judge_order(command)
+
+
+def _judge_change(command: Command) -> Verdict:
+    if not (_is_uuid(command.get("orderId")) and is_identifier(command.get("userId"))):
+        return Verdict.INVALID
+    numbers = ("price", "quantity", "stopPrice") if command["command"] == "AMEND" else ()
+    return Verdict.VALID if _are_numbers(command, numbers) else Verdict.INVALID
+
+
+def _judge_all(command: Command) -> Verdict:
+    is_timed = True
+    if command["command"] == "CANCEL_AFTER":
+        timeout = command.get("timeout")
+        is_timed = type(timeout) is int and 0 <= timeout <= _TIMEOUT_MS_MAX
+    return Verdict.VALID if is_timed and is_identifier(command.get("userId")) else Verdict.INVALID
+
+
+def _judge_heartbeat(_: Command) -> Verdict:
+    return Verdict.VALID
+
+
+def _judge_symbol(command: Command) -> Verdict:
+    name = command.get("symbol")
+    is_named = isinstance(name, str) and 0 < len(name) <= _SYMBOL_NAME_MAX
+    is_symbol = is_named and command.get("status") in _STATUSES
+    if not is_symbol or not (_is_step(command.get("tickSize")) and _is_step(command.get("lotSize"))):
+        return Verdict.INVALID
+    if not _are_numbers(command, _RULES):
+        return Verdict.INVALID
+    # How large and how fine a rule may be docs/wire.md does not say.
+    collar, most = command.get("priceCollar"), command.get("maxOpenOrders")
+    is_usual = (
+        all(_is_step(command[name]) for name in _RULES if command.get(name) is not None)
+        and (collar is None or Decimal(collar) < 1)
+        and (most is None or is_identifier(most))
+    )
+    return Verdict.VALID if is_usual else Verdict.OPEN
+
+
+_JUDGES: dict[str | None, Callable[[Command], Verdict]] = {
+    None: _judge_order, "REPLACE": _judge_replacement, "CANCEL": _judge_change, "AMEND": _judge_change,
+    "CANCEL_ALL": _judge_all, "CANCEL_AFTER": _judge_all, "HEARTBEAT": _judge_heartbeat, "SYMBOL": _judge_symbol,
+}  # fmt: skip
+
+
+def _are_numbers(command: Command, names: tuple[str, ...]) -> bool:
+    return all(_is_number(command[name]) for name in names if command.get(name) is not None)
 
 
 def _read(value: bytes) -> Command:
@@ -176,42 +199,9 @@ def _read(value: bytes) -> Command:
     return {name: found for attribute, name in _NAMES if (found := getattr(fields, attribute)) is not UNSET}
 
 
-def _judge_change(command: Command) -> Verdict:
-    if not (_is_uuid(command.get("orderId")) and is_identifier(command.get("userId"))):
-        return Verdict.INVALID
-    values = [command.get("price"), command.get("quantity")] if command["command"] == "AMEND" else []
-    return Verdict.VALID if all(value is None or _is_number(value) for value in values) else Verdict.INVALID
-
-
-def _is_plain_in_lifecycle(command: Command) -> bool:
-    numbers = all(_is_number(command[name]) for name in ("quoteQuantity", "stopPrice", "displayQuantity", *_LIMITS)
-                  if command.get(name) is not None)  # fmt: skip
-    expires_at = command.get("expiresAt")
-    return (
-        numbers
-        and (expires_at is None or (type(expires_at) is int and 0 < expires_at <= 2**53))
-        and isinstance(command.get("postOnly", False), bool)
-        and command.get("selfTradePrevention", "NONE") in ("EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH", "NONE")
-    )
-
-
-_LIMITS = ("minQuantity", "maxQuantity", "minNotional", "priceCollar")
-
-
-def _has_positive_limits(command: Command) -> bool:
-    limits = [command[name] for name in _LIMITS if command.get(name) is not None]
-    most = command.get("maxOpenOrders")
-    is_count = most is None or (type(most) is int and 0 < most <= _INT32_MAX)
-    return is_count and all(_is_number(limit) and 0 < Decimal(limit) <= 10**9 for limit in limits)
-
-
 def is_identifier(value: Any) -> bool:
     """Whether ``value`` can be the id of a symbol or a user."""
     return type(value) is int and 0 < value <= _INT32_MAX
-
-
-def _is_one_of(value: Any, words: set[str]) -> bool:
-    return isinstance(value, str) and value in words
 
 
 def _is_uuid(value: Any) -> bool:

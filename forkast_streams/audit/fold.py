@@ -25,7 +25,6 @@ class SymbolFold:
         symbol_id: the symbol.
         violate: called with an invariant and a sentence.
         later_columns: see `RowKeeper`.
-        prevents_self_trade: whether orders of one user must not trade with each other unless they say so.
 
     Attributes:
         live: orders that have not ended, by id.
@@ -34,12 +33,9 @@ class SymbolFold:
         at_rest: whether the last event was the last of its command.
     """
 
-    def __init__(
-        self, symbol_id: int, violate: Violate, later_columns: Sequence[str] = (), *, prevents_self_trade: bool
-    ) -> None:
+    def __init__(self, symbol_id: int, violate: Violate, later_columns: Sequence[str] = ()) -> None:
         self.id = symbol_id
         self._violate = violate
-        self._prevents_self_trade = prevents_self_trade
         self.live: dict[str, LiveOrder] = {}
         self.sides = {"BUY": QueueSide(is_bid=True), "SELL": QueueSide(is_bid=False)}
         self.rows = RowKeeper(symbol_id, later_columns)
@@ -51,7 +47,10 @@ class SymbolFold:
         self.trades = 0
         self.commands = 0
         self._tick = self._lot = Decimal(1)
+        # The last trade's price, and the highest and lowest since before the command.
         self._last_price: Decimal | None = None
+        self._highest: Decimal | None = None
+        self._lowest: Decimal | None = None
         self._active: list[LiveOrder] = []
         self._numbers: dict[str, Decimal] = {}
         self._handlers: dict[str, Callable[[Data], None]] = {
@@ -111,6 +110,9 @@ class SymbolFold:
         buyer, seller = self._find(data["buyOrderId"]), self._find(data["sellOrderId"])
         price, quantity = self._price(data["price"]), self._quantity(data["quantity"]) or ZERO
         self._last_price = price
+        if price is not None:
+            self._highest = price if self._highest is None else max(self._highest, price)
+            self._lowest = price if self._lowest is None else min(self._lowest, price)
         if buyer is None or seller is None:
             for order, side in ((buyer, "buy"), (seller, "sell")):
                 if order is not None:
@@ -138,8 +140,7 @@ class SymbolFold:
             self._violate("I-7", f"takerPrice is {taker_price}, the taker's limit {taker.price}.")
         if (taker_price is not None) != taker.is_queued:
             self._violate("I-12", "takerPrice must be there just when the taker's quantity is in its level.")
-        is_one_user = taker.user_id == maker.user_id
-        if self._prevents_self_trade and is_one_user and taker.prevention != "NONE":
+        if taker.user_id == maker.user_id and taker.prevention != "NONE":
             self._violate("I-7", f"user {taker.user_id} traded with itself.")
 
     def _check_priority(self, maker: LiveOrder) -> None:
@@ -170,12 +171,16 @@ class SymbolFold:
             return
         self._check_user(order, data["userId"])
         stop, last = self._number(data["stopPrice"]), self._number(data["lastPrice"])
-        is_due = last >= stop if order.side == "BUY" else last <= stop
+        # Any trade of the command may be the one that triggers it; more may have followed before its turn came.
+        reached = self._highest if order.side == "BUY" else self._lowest
+        is_due = reached is not None and (reached >= stop if order.side == "BUY" else reached <= stop)
         if not order.is_waiting or not is_due or last != self._last_price:
             self._violate("I-8", f"stop {order.id} was triggered at {last}, the last trade was at {self._last_price}.")
         if data["quantity"] is not None and self._number(data["quantity"]) != order.open:
             self._violate("I-6", f"stop {order.id} has {order.open} open, its TRIGGER says {data['quantity']}.")
         order.is_waiting = False
+        order.row.triggered_at = self.timestamp
+        self._touch(order, "PENDING")
         self._active.append(order)
 
     def _show(self, data: Data) -> None:
@@ -275,6 +280,7 @@ class SymbolFold:
             elif not order.is_queued:
                 self._violate("I-9", f"order {order.id} is live and in no queue after its command.")
         self._active.clear()
+        self._highest = self._lowest = self._last_price
 
     def _find(self, order_id: str) -> LiveOrder | None:
         order = self.live.get(order_id)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from forkast_streams.audit.commands import Command, CommandReader, Verdict
+from forkast_streams.audit.commands import Command, Verdict, read_input
 from forkast_streams.audit.digests import DigestFile, DigestSeries
 from forkast_streams.audit.evidence import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW
 from forkast_streams.audit.findings import Findings
 from forkast_streams.audit.fold import SymbolFold
 from forkast_streams.audit.outcomes import Answer, Input, check_answer, check_letter
 from forkast_streams.audit.records import Feed, Record
-from forkast_streams.audit.reference import Reference, knows_lifecycle, prevents_self_trade
+from forkast_streams.audit.reference import Reference
 from forkast_streams.audit.strays import StrayLedger
 from forkast_streams.audit.watch import BookWatch, TableWatch
 from forkast_streams.topics import partition_for
@@ -57,7 +57,6 @@ class PartitionAudit:
         self._later_columns = later_columns
         self._on_input = on_input
         self._reference = reference or Reference()
-        self._reader = CommandReader(lifecycle=knows_lifecycle())
         self._file = DigestFile()
         self._digests: dict[int, DigestSeries] = {}
         self._letter_digests = DigestSeries(self._file)
@@ -119,7 +118,7 @@ class PartitionAudit:
             self._violate("I-18", message, ORDERS_NEW, record)
         self._next_input = record.offset + 1
         self._clock = max(self._clock, record.timestamp)
-        verdict, command = self._reader.read(record.value)
+        verdict, command = read_input(record.value)
         current = Input(record, verdict, command, self._clock)
         if verdict is not Verdict.INVALID:
             self._route(current)
@@ -233,9 +232,7 @@ class PartitionAudit:
     def _fold(self, symbol_id: int) -> SymbolFold:
         fold = self.folds.get(symbol_id)
         if fold is None:
-            fold = self.folds[symbol_id] = SymbolFold(
-                symbol_id, self._violate_at_event, self._later_columns, prevents_self_trade=prevents_self_trade()
-            )
+            fold = self.folds[symbol_id] = SymbolFold(symbol_id, self._violate_at_event, self._later_columns)
         return fold
 
     def _violate_at_event(self, invariant: str, message: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from functools import lru_cache
 from typing import Any, cast
 
 from forkast_streams.audit.commands import Command
@@ -58,31 +57,3 @@ class NoReference(Reference):
         elif command.get("command") in (None, "REPLACE"):
             self.window.add(command["id"].lower())
         return None
-
-
-_SYMBOL = {"command": "SYMBOL", "symbolId": 1, "symbol": "X", "tickSize": 1, "lotSize": 1, "status": "TRADING"}
-
-
-@lru_cache(maxsize=1)
-def knows_lifecycle() -> bool:
-    """Whether the reference, and so the exchange, takes the commands that came with stops and icebergs."""
-    exchange = NaiveExchange()
-    exchange.process(_SYMBOL, 1)
-    try:
-        events = exchange.process({"command": "CANCEL_ALL", "symbolId": 1, "userId": 1}, 2)
-    except (KeyError, ValueError):
-        return False
-    return [kind for kind, _ in events] == ["CANCEL_ALL"]
-
-
-@lru_cache(maxsize=1)
-def prevents_self_trade() -> bool:
-    """Whether an order may trade with one of the same user when nothing else is said."""
-    exchange = NaiveExchange()
-    exchange.process(_SYMBOL, 1)
-    kinds: list[str] = []
-    for number, side in enumerate(("BUY", "SELL"), start=1):
-        order = {"id": f"00000000-0000-0000-0000-{number:012x}", "userId": 1, "symbolId": 1, "type": "LIMIT"}
-        events = exchange.process(order | {"side": side, "quantity": 1, "price": 1}, number)
-        kinds += [kind for kind, _ in events]
-    return "TRADE" not in kinds

@@ -29,19 +29,18 @@ ORDER_COLUMNS = {
 # Columns of later versions: compared when the table has them. Where a value is the default NULL will do as well.
 LATER_ORDER_COLUMNS = {
     "stopPrice": "decimal", "expiresAt": "time", "postOnly": "flag", "displayQuantity": "decimal",
-    "selfTradePrevention": "text", "quoteQuantity": "decimal", "replaces": "text",
+    "selfTradePrevention": "text", "quoteQuantity": "decimal", "triggeredAt": "time", "replaces": "text",
 }  # fmt: skip
 DEFAULTS = {"postOnly": "false", "selfTradePrevention": "EXPIRE_TAKER"}
 TRADE_COLUMNS = {
     "id": "text", "symbolId": "text", "price": "decimal", "quantity": "decimal", "buyOrderId": "text",
     "sellOrderId": "text", "timestamp": "time", "sequence": "text", "takerSide": "text",
 }  # fmt: skip
-# TRIGGER and SHOW change no column that is known here, so how a table counts them is left open.
-UNCOUNTED = "*"
-_UNCOUNTED_TYPES = ("STOP", "STOP_LIMIT")
 
 # A rejected order stands in the table as it was sent, unless a number in it is out of all proportion.
 _SENT_DIGITS_MAX = 60
+# The end of the year 9999 in milliseconds, the last moment that a column can tell.
+_TIME_MAX = 253_402_300_799_999
 
 # Commands whose REJECT makes a row of the order.
 REJECTED_WITH_ROW = ("NEW", "REPLACE")
@@ -94,7 +93,7 @@ class Rows(Struct):
 class OrderRow:
     """What the table knows of an order besides its state; times in milliseconds."""
 
-    __slots__ = ("data", "executed_at", "quantity", "reason", "sequence", "status", "updated_at")
+    __slots__ = ("data", "executed_at", "quantity", "reason", "sequence", "status", "triggered_at", "updated_at")
 
     def __init__(self, data: dict[str, Any], sequence: int, timestamp: int) -> None:
         self.data = data
@@ -102,6 +101,7 @@ class OrderRow:
         self.status: str = "PENDING"
         self.reason: str | None = None
         self.executed_at: int | None = None
+        self.triggered_at: int | None = None
         self.sequence = sequence
         self.updated_at = timestamp
 
@@ -148,49 +148,29 @@ class RowKeeper:
         """The row of an order as it is."""
         row: OrderRow = order.row
         data = row.data
-        is_counted = order.type not in _UNCOUNTED_TYPES and data.get("displayQuantity") is None
         price = None if order.price is None else str(order.price)
         texts = [
             order.id, self._symbol, str(order.user_id), order.type, order.side, _decimal(price),
             _decimal(row.quantity), decimal_text(str(order.filled)), row.status, order.time_in_force,
             data.get("clientOrderId") or NULL, row.reason or NULL, str(data["createdAt"]), _number(row.executed_at),
-            str(row.updated_at) if is_counted else UNCOUNTED, str(row.sequence) if is_counted else UNCOUNTED,
+            str(row.updated_at), str(row.sequence),
         ]  # fmt: skip
-        texts += [self._later_text(order, name) for name in self._later]
+        changed = {"stopPrice": order.stop_price, "triggeredAt": row.triggered_at}
+        texts += [_later_text(name, changed[name] if name in changed else data.get(name)) for name in self._later]
         return "|".join(texts)
-
-    def _later_text(self, order: LiveOrder, name: str) -> str:
-        value = order.stop_price if name == "stopPrice" else order.row.data.get(name)
-        if value is None:
-            return NULL
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        if text == DEFAULTS.get(name):
-            return NULL
-        return decimal_text(text) if LATER_ORDER_COLUMNS[name] == "decimal" else text
 
     def _rejected_text(self, data: dict[str, Any], sequence: int, timestamp: int) -> str:
-        sent = {name: data.get(name) for name in ("stopPrice", "displayQuantity", "quoteQuantity")}
+        quantity = data["quantity"]
         texts = [
             data["id"], self._symbol, str(data["userId"]), data["type"], data["side"],
-            _decimal(as_sent(data.get("price"))), self._rejected_quantity(data), "0", "REJECTED", data["timeInForce"],
-            data.get("clientOrderId") or NULL, data["code"], str(timestamp), NULL,
+            _decimal(as_sent(data.get("price"))), NULL if quantity is None else decimal_text(as_sent(quantity) or "0"),
+            "0", "REJECTED", data["timeInForce"], data.get("clientOrderId") or NULL, data["code"], str(timestamp), NULL,
+            str(timestamp), str(sequence),
         ]  # fmt: skip
-        is_counted = data["type"] not in _UNCOUNTED_TYPES and data.get("displayQuantity") is None
-        texts += [str(timestamp), str(sequence)] if is_counted else [UNCOUNTED] * 2
         for name in self._later:
-            value = as_sent(sent[name]) if name in sent else data.get(name)
-            text = NULL if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-            if text != NULL and name in sent:
-                text = decimal_text(text)
-            texts.append(NULL if text == DEFAULTS.get(name) else text)
+            value = data.get(name)
+            texts.append(_later_text(name, as_sent(value) if LATER_ORDER_COLUMNS[name] == "decimal" else value))
         return "|".join(texts)
-
-    @staticmethod
-    def _rejected_quantity(data: dict[str, Any]) -> str:
-        quantity = data.get("quantity")
-        if quantity is None and data.get("quoteQuantity") is not None:
-            return NULL
-        return decimal_text(as_sent(quantity) or "0")
 
     def _trade_text(self, data: dict[str, Any], sequence: int) -> str:
         return "|".join((
@@ -206,6 +186,18 @@ class RowKeeper:
                 order.row_hash = row_hash(self.order_text(order))
             orders.add(order.row_hash)
         return Rows(orders, Sum(self.trades.count, self.trades.total), sequence)
+
+
+def _later_text(name: str, value: Any) -> str:
+    if value is None:
+        return NULL
+    kind = LATER_ORDER_COLUMNS[name]
+    if kind == "decimal":
+        return decimal_text(str(value))
+    if kind == "time":
+        return str(max(0, min(value, _TIME_MAX)))
+    text = str(value).lower() if kind == "flag" else str(value)
+    return NULL if text == DEFAULTS.get(name) else text
 
 
 def _decimal(text: str | None) -> str:

@@ -110,7 +110,7 @@ def _expected(evidence: Evidence, table: str, symbol_id: int) -> Iterator[tuple[
     cut = evidence.cut
     assert cut.tables is not None
     partition = partition_for(symbol_id, cut.partitions)
-    fold = SymbolFold(symbol_id, lambda *_: None, cut.tables.later_columns, prevents_self_trade=False)
+    fold = SymbolFold(symbol_id, lambda *_: None, cut.tables.later_columns)
     made: list[tuple[str, str]] = []
     fold.rows.on_row = lambda of, text: made.append((of, text))
     accepted: set[str] = set()

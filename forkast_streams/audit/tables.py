@@ -17,14 +17,12 @@ from forkast_streams.audit.rows import (
     NULL,
     ORDER_COLUMNS,
     TRADE_COLUMNS,
-    UNCOUNTED,
     Sum,
 )
 from forkast_streams.errors import SetupError
 
 _CONNECT_TIMEOUT_S = 5
 _FETCH_ROWS = 5_000
-_COUNTED = ("updatedAt", "sequence")
 
 
 class TablesSnapshot:
@@ -40,16 +38,16 @@ class TablesSnapshot:
                 database_url, connect_timeout=_CONNECT_TIMEOUT_S, application_name="forkast-audit", options="-c jit=off"
             )
             self._connection.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
-            self._types = dict(self._fetch(_COLUMNS, ("Order",)))
+            columns = {name for (name,) in self._fetch(_COLUMNS, ("Order",))}
         except psycopg2.Error as exc:
             raise SetupError(
                 f"Postgres cannot be read ({' '.join(str(exc).split())}); check DATABASE_URL, or leave the tables out "
                 "with --no-tables."
             ) from exc
-        if "id" not in self._types:
+        if "id" not in columns:
             self.close()
             raise SetupError('the database has no table "Order"; run `forkast init`, or use --no-tables.')
-        self.later_columns = [name for name in LATER_ORDER_COLUMNS if name in self._types]
+        self.later_columns = [name for name in LATER_ORDER_COLUMNS if name in columns]
 
     def close(self) -> None:
         """End the transaction."""
@@ -98,21 +96,8 @@ class TablesSnapshot:
         """An expression for each column that gives the text of `rows`."""
         if table == "Trade":
             return [_text(name, kind) for name, kind in TRADE_COLUMNS.items()]
-        stop_or_iceberg = "type IN ('STOP', 'STOP_LIMIT')"
-        if "displayQuantity" in self.later_columns:
-            stop_or_iceberg += ' OR "displayQuantity" IS NOT NULL'
-        texts: list[sql.Composable] = []
-        for name, kind in ORDER_COLUMNS.items():
-            text = _text(name, kind)
-            if name in _COUNTED:
-                case = sql.SQL("CASE WHEN " + stop_or_iceberg + " THEN {} ELSE {} END")
-                text = case.format(sql.Literal(UNCOUNTED), text)
-            texts.append(text)
-        for name in self.later_columns:
-            kind = LATER_ORDER_COLUMNS[name]
-            is_number = kind == "time" and self._types[name] in ("bigint", "numeric", "integer")
-            texts.append(_text(name, "text" if is_number else kind))
-        return texts
+        texts = [_text(name, kind) for name, kind in ORDER_COLUMNS.items()]
+        return texts + [_text(name, LATER_ORDER_COLUMNS[name]) for name in self.later_columns]
 
     def _fetch(self, statement: Any, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
         with self._connection.cursor() as cursor:
@@ -122,7 +107,7 @@ class TablesSnapshot:
 
 
 _COLUMNS = """
-SELECT column_name, data_type FROM information_schema.columns
+SELECT column_name FROM information_schema.columns
 WHERE table_schema = current_schema() AND table_name = %s
 """
 

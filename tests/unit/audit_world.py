@@ -1,4 +1,4 @@
-"""A whole exchange as lists: inputs through the real engine, rows by a plain replay, books by the keeper's fold."""
+"""A whole exchange as lists: inputs through the real engine, rows by the sink's fold, books by the keeper's."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from forkast_streams.audit.evidence import (
     ORDERS_DEAD,
@@ -22,11 +24,11 @@ from forkast_streams.audit.evidence import (
 )
 from forkast_streams.audit.findings import Findings
 from forkast_streams.audit.records import Record
-from forkast_streams.audit.rows import Sum, row_hash
+from forkast_streams.audit.rows import DEFAULTS, LATER_ORDER_COLUMNS, ORDER_COLUMNS, TRADE_COLUMNS, Sum, row_hash
 from forkast_streams.audit.run import audit_evidence
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.market_data.state import MarketDataState
-from tests.integration.history import replayed
+from forkast_streams.persistence import OrderRow, TradeRow, fold
 from tests.unit.flows import PARTITIONS, START_MS, home_of
 
 Event = dict[str, Any]
@@ -81,12 +83,16 @@ class World:
 
     def derive(self) -> World:
         """Make tables and books of the events as they are now."""
-        values = [r.value for n in range(PARTITIONS) for r in self.events[n] if r.value is not None]
-        orders, trades, sequences = replayed(values)
-        self.rows["Order"] = [_order_texts(*key, row) for key, row in orders.items()]
-        self.rows["Trade"] = [_trade_texts(key, row) for key, row in trades.items()]
+        self.rows = {"Order": [], "Trade": []}
+        sequences: dict[int, int] = {}
+        for records in self.events.values():
+            rows = fold(self._numbered(records), 0, {}).rows
+            assert not rows.changes, "an order that changes was placed in the same log"
+            self.rows["Order"] += [_texts(row, [*ORDER_COLUMNS, *LATER_ORDER_COLUMNS]) for row in rows.orders]
+            self.rows["Trade"] += [_texts(row, list(TRADE_COLUMNS)) for row in rows.trades]
+            sequences |= {row.symbol_id: row.sequence for row in rows.sequences}
         places = {partition: len(records) for partition, records in self.events.items()}
-        self.tables = TablesCut([], dict(places), dict(places), sequences, {}, {})
+        self.tables = TablesCut(list(LATER_ORDER_COLUMNS), dict(places), dict(places), sequences, {}, {})
         self.books = []
         for partition, records in self.events.items():
             state = MarketDataState(partition)
@@ -178,28 +184,21 @@ def _sums(rows: list[Row]) -> dict[int, Sum]:
     return sums
 
 
-def _order_texts(symbol_id: int, order_id: str, row: tuple[Any, ...]) -> Row:
-    (
-        user_id, kind, side, price, quantity, filled, status, reason, time_in_force, client_order_id, sequence,
-        created_at, updated_at, executed_at,
-    ) = row  # fmt: skip
-    return [
-        order_id, str(symbol_id), str(user_id), kind, side, _decimal(price), _decimal(quantity), _decimal(filled),
-        status, time_in_force, client_order_id or "~", reason or "~", str(created_at),
-        "~" if executed_at is None else str(executed_at), str(updated_at), str(sequence),
-    ]  # fmt: skip
+def _texts(row: OrderRow | TradeRow, columns: list[str]) -> Row:
+    """A row that the sink writes, as the texts of its columns."""
+    values = {field.encode_name: getattr(row, field.name) for field in msgspec.structs.fields(row)}
+    kinds = ORDER_COLUMNS | LATER_ORDER_COLUMNS | TRADE_COLUMNS
+    return [_text(values[name], kinds[name], DEFAULTS.get(name)) for name in columns]
 
 
-def _trade_texts(trade_id: str, row: tuple[Any, ...]) -> Row:
-    symbol_id, price, quantity, buy_order_id, sell_order_id, timestamp, sequence, taker_side = row
-    return [
-        trade_id, str(symbol_id), _decimal(price), _decimal(quantity), buy_order_id, sell_order_id, str(timestamp),
-        str(sequence), taker_side,
-    ]  # fmt: skip
-
-
-def _decimal(number: Decimal | None) -> str:
-    if number is None:
+def _text(value: Any, kind: str, default: str | None) -> str:
+    if value is None:
         return "~"
+    text = _decimal(Decimal(value)) if kind == "decimal" else str(value)
+    text = text.lower() if kind == "flag" else text
+    return "~" if text == default else text
+
+
+def _decimal(number: Decimal) -> str:
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -18,9 +18,13 @@ def _id(name: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, name))
 
 
+def _user(side: str) -> int:
+    return 1 if side == "BUY" else 2
+
+
 def order(name: str, side: str, quantity: str | None, price: str | None, **more: Any) -> Event:
-    """A new order of user 1 that is not filled."""
-    data = {"id": _id(name), "userId": 1, "symbolId": 1, "type": "LIMIT", "side": side, "price": price}
+    """A new order of user 1, or of user 2 to sell, that is not filled."""
+    data = {"id": _id(name), "userId": _user(side), "symbolId": 1, "type": "LIMIT", "side": side, "price": price}
     rest = {"quantity": quantity, "filledQuantity": "0", "status": "PENDING", "timeInForce": "GTC", "createdAt": 1}
     return "ORDER", data | rest | more
 
@@ -32,7 +36,7 @@ def trade(
     filled = {}
     for side, state in (("buy", buy), ("sell", sell)):
         filled[f"{side}FilledQuantity"], filled[f"{side}Status"] = state.split()
-    ids = {"buyOrderId": _id(buyer), "sellOrderId": _id(seller), "buyUserId": 1, "sellUserId": 1}
+    ids = {"buyOrderId": _id(buyer), "sellOrderId": _id(seller), "buyUserId": 1, "sellUserId": 2}
     prices = {"price": price, "quantity": quantity, "takerSide": taker_side, "takerPrice": None}
     return "TRADE", {"tradeId": "t", "timestamp": 1} | ids | prices | filled | more
 
@@ -40,26 +44,27 @@ def trade(
 def show(name: str, side: str, price: str, quantity: str, *, refill: bool) -> Event:
     """What of an order now stands in its level."""
     return "SHOW", {
-        "id": _id(name), "userId": 1, "side": side, "price": price, "quantity": quantity, "refill": refill
+        "id": _id(name), "userId": _user(side), "side": side, "price": price, "quantity": quantity, "refill": refill
     }  # fmt: skip
 
 
 def trigger(name: str, side: str, kind: str, price: str | None, stop: str, quantity: str, last: str) -> Event:
     """A stop becomes active."""
-    data = {"id": _id(name), "userId": 1, "side": side, "type": kind, "price": price, "stopPrice": stop}
+    data = {"id": _id(name), "userId": _user(side), "side": side, "type": kind, "price": price, "stopPrice": stop}
     return "TRIGGER", data | {"quantity": quantity, "lastPrice": last}
 
 
 def cancel(name: str, side: str, price: str | None, quantity: str | None, reason: str = "USER", **more: Any) -> Event:
     """The end of an order of which nothing is filled."""
-    data = {"id": _id(name), "userId": 1, "side": side, "price": price, "quantity": quantity, "filledQuantity": "0"}
+    state = {"price": price, "quantity": quantity, "filledQuantity": "0"}
+    data = {"id": _id(name), "userId": _user(side), "side": side} | state
     return "CANCEL", data | {"status": "CANCELLED", "reason": reason} | more
 
 
-def broken(*commands: Command, prevents_self_trade: bool = False) -> tuple[set[str], SymbolFold]:
+def broken(*commands: Command) -> tuple[set[str], SymbolFold]:
     """The invariants that the commands' events break, and the fold behind them."""
     found: set[str] = set()
-    fold = SymbolFold(1, lambda invariant, _: found.add(invariant), prevents_self_trade=prevents_self_trade)
+    fold = SymbolFold(1, lambda invariant, _: found.add(invariant))
     sequence = 0
     for command in commands:
         for at, (kind, data) in enumerate(command):
@@ -98,7 +103,7 @@ def test_an_iceberg_shows_one_slice_after_the_other() -> None:
     [
         (0, 1, {"quantity": "40"}, "I-6"),
         (0, 1, {"price": "101"}, "I-12"),
-        (0, 1, {"userId": 2}, "I-17"),
+        (0, 1, {"userId": 9}, "I-17"),
         (2, 1, {"quantity": "5"}, "I-6"),
         (2, 2, {"id": _id("other")}, "I-12"),
         (2, 3, {"sellOrderId": _id("ice")}, "I-8"),
@@ -121,7 +126,7 @@ def test_an_iceberg_that_is_not_shown_is_caught() -> None:
 def test_cancelled_and_amended_icebergs_take_what_they_show() -> None:
     """A shownQuantity stands beside the open quantity when it is another."""
     amended = {
-        "id": _id("ice"), "userId": 1, "side": "SELL", "price": "100", "quantity": "8", "filledQuantity": "0",
+        "id": _id("ice"), "userId": 2, "side": "SELL", "price": "100", "quantity": "8", "filledQuantity": "0",
         "status": "PENDING", "keptPriority": True, "previousPrice": "100", "previousQuantity": "10",
         "shownQuantity": "4", "previousShownQuantity": "4",
     }  # fmt: skip
@@ -212,15 +217,13 @@ def test_an_order_by_amount_trades_what_it_affords() -> None:
     assert broken([order("ask", "SELL", "5", "101")], [market, filled])[0] == set()
 
 
-def test_trade_with_oneself_is_caught_where_it_is_prevented() -> None:
-    """Unless the taker allows it, or the exchange knows no prevention."""
-    ask = [order("ask", "SELL", "5", "101")]
-    traded = trade("BUY", "bid", "ask", "5", "101", "5 FILLED", "5 FILLED", takerPrice="101")
-    prevented = [order("bid", "BUY", "5", "101"), traded]
-    allowed = [order("bid", "BUY", "5", "101", selfTradePrevention="NONE"), traded]
-    assert broken(ask, prevented)[0] == set()
-    assert broken(ask, prevented, prevents_self_trade=True)[0] == {"I-7"}
-    assert broken(ask, allowed, prevents_self_trade=True)[0] == set()
+def test_trade_with_oneself_is_caught() -> None:
+    """Unless the taker allows it."""
+    ask = [order("ask", "SELL", "5", "101", userId=1)]
+    own = {"takerPrice": "101", "sellUserId": 1}
+    traded = trade("BUY", "bid", "ask", "5", "101", "5 FILLED", "5 FILLED", **own)
+    assert broken(ask, [order("bid", "BUY", "5", "101"), traded])[0] == {"I-7"}
+    assert broken(ask, [order("bid", "BUY", "5", "101", selfTradePrevention="NONE"), traded])[0] == set()
 
 
 def test_expired_orders_say_so() -> None:

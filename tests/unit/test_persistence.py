@@ -308,3 +308,14 @@ def test_an_event_that_comes_again_otherwise_stops_the_sink() -> None:
     assert fold(again[:1], 3, {1: 3}, recent).next_offset == 4
     with pytest.raises(CorruptLog, match="two different events with sequence 2"):
         fold(again[1:], 4, {1: 3}, recent)
+
+
+def test_a_triggered_stop_keeps_its_stop_price_when_it_is_amended() -> None:
+    """Its AMEND names none, and the row has the one it had, whether both are in one batch or not."""
+    trade = [order_command(id=B, side="SELL", quantity=1), order_command(id=A, quantity=1)]
+    stop = "00000000-0000-0000-0000-00000000000c"
+    waiting = order_command(id=stop, type="STOP_LIMIT", price=99, stopPrice=100)
+    change = {"command": "AMEND", "symbolId": 1, "orderId": stop, "userId": 1, "quantity": 5}
+    rows = folded(*trade, waiting, change).rows
+    [row] = [order for order in rows.orders if order.id == stop]
+    assert (row.stop_price, row.quantity, row.triggered_at) == ("100.00", "5", START_MS + 3)
