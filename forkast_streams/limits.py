@@ -34,9 +34,9 @@ JOURNAL_ROWS_MAX = 64
 BASE_SLICE_MIN = 5_000
 BASE_SLICES_MAX = 30
 
-# Bytes of events that a reader keeps of a partition to compare with what an engine that starts again repeats: some
-# 20,000 events, and no engine repeats more than it has sent since its last checkpoint.
-REPEATS_BYTES_MAX = 8 * 1024 * 1024
+# Events that a reader keeps of a partition to compare with what an engine that starts again repeats, which is no more
+# than it has sent since its last checkpoint; some 10 MB.
+REPEATS_EVENTS_MAX = 20_000
 
 # Bytes one fetch takes from a partition: one batch is handled without a pause, so this bounds the pause.
 FETCH_BYTES_MAX = 64 * 1024

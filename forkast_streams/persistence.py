@@ -6,7 +6,7 @@ module has no I/O: records in, a ``Write`` out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Protocol
@@ -150,7 +150,7 @@ class Write:
 
 
 def fold(
-    records: Iterable[EventRecord], next_offset: int, sequences: Mapping[int, int], recent: RecentEvents | None = None
+    records: Sequence[EventRecord], next_offset: int, sequences: Mapping[int, int], recent: RecentEvents | None = None
 ) -> Write:
     """Fold ``records`` of one partition into one write.
 
@@ -164,7 +164,6 @@ def fold(
         CorruptLog: a record is no event, a sequence of a symbol is missing, or one has come again with other content.
     """
     if recent is not None:
-        records = [record for record in records if record.offset >= next_offset]
         recent.remember([record.value for record in records])
     symbols: dict[int, _SymbolFold] = {}
     trades: list[TradeRow] = []

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from forkast_streams.errors import CorruptLog
-from forkast_streams.limits import REPEATS_BYTES_MAX
+from forkast_streams.limits import REPEATS_EVENTS_MAX
 
 
 class _Place(Struct, gc=False, rename="camel"):
@@ -28,15 +28,14 @@ _decode_place = msgspec.json.Decoder(_Place).decode
 
 
 class RecentEvents:
-    """The last events of one partition, up to ``REPEATS_BYTES_MAX`` of them, for comparison with what comes again.
+    """The last events of one partition, some ``REPEATS_EVENTS_MAX`` of them, for comparison with what comes again.
 
     It is empty after a restart: a repeat of something older passes, and `forkast audit` reads the whole log.
     """
 
     def __init__(self) -> None:
         self._batches: deque[list[bytes | None]] = deque()
-        self._sizes: deque[int] = deque()
-        self._bytes = 0
+        self._count = 0
         # First value by symbol and sequence; there only while events come again, and one batch longer.
         self._index: dict[tuple[int, int], bytes] | None = None
         self._is_checked = False
@@ -49,13 +48,10 @@ class RecentEvents:
             else:
                 self._index = None
         self._is_checked = False
-        size = sum(map(len, filter(None, values)))
         self._batches.append(values)
-        self._sizes.append(size)
-        self._bytes += size
-        while self._bytes > REPEATS_BYTES_MAX and len(self._batches) > 1:
-            self._batches.popleft()
-            self._bytes -= self._sizes.popleft()
+        self._count += len(values)
+        while self._count > REPEATS_EVENTS_MAX and len(self._batches) > 1:
+            self._count -= len(self._batches.popleft())
 
     def check(self, symbol_id: int, sequence: int, value: bytes | None) -> None:
         """Compare an event that comes again with the one that is remembered, if it still is.

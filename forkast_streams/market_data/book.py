@@ -87,15 +87,17 @@ class BookSide:
     Attributes:
         levels: what is open; inside a command also levels at which orders have nothing to show yet.
         changed: the levels that changed since the last change of the book was taken.
-        hollow: prices at which orders had nothing to show; to be looked at when the command is complete.
+        hollow: of both sides, with its side and price, each level at which orders had nothing to show; to be looked at
+            when the command is complete.
     """
 
-    __slots__ = ("changed", "hollow", "levels")
+    __slots__ = ("changed", "hollow", "levels", "name")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, hollow: list[tuple[str, str, Level]]) -> None:
+        self.name = name
         self.levels: dict[str, Level] = {}
         self.changed: dict[str, Level] = {}
-        self.hollow: set[str] = set()
+        self.hollow = hollow
 
     def add(self, price: str, quantity: int, orders: int) -> bool:
         """Add ``quantity`` lots of ``orders`` more orders, 1 or 0; False when that cannot be."""
@@ -123,15 +125,10 @@ class BookSide:
             return False
         if level.orders:
             # An iceberg whose slice is gone shows the next one before the command is over.
-            self.hollow.add(price)
+            self.hollow.append((self.name, price, level))
             return True
         del self.levels[price]
         return level.quantity == 0
-
-    def take_empty(self) -> str | None:
-        """A price at which orders still have nothing to show, if there is one; forget the others."""
-        hollow, self.hollow = self.hollow, set()
-        return next((price for price in hollow if price in self.levels and not self.levels[price].quantity), None)
 
     def states(self, levels: dict[str, Level], lots: Grid) -> dict[str, LevelState]:
         """``levels`` with their quantities as text."""
@@ -159,8 +156,9 @@ class SymbolBook:
         self.timestamp = born
         self.last_price: str | None = None
         self.pending: list[WireEvent] = []
-        self.buy = BookSide()
-        self.sell = BookSide()
+        self._hollow: list[tuple[str, str, Level]] = []
+        self.buy = BookSide(BUY, self._hollow)
+        self.sell = BookSide(SELL, self._hollow)
         self.ring: list[Trade] = []
         self.trade_count = 0
         self._lot_size = "1"
@@ -189,7 +187,7 @@ class SymbolBook:
                 self._fold(earlier)
             self.pending.clear()
         self._fold(event)
-        if self.buy.hollow or self.sell.hollow:
+        if self._hollow:
             self._check_hollow(event)
         self.sequence, self.timestamp = event.sequence, event.timestamp
         return True
@@ -226,6 +224,7 @@ class SymbolBook:
         )
 
     def _fold(self, event: WireEvent) -> None:
+        # By how often they come.
         if isinstance(event, OrderEvent):
             order = event.data
             # Stop orders and icebergs show themselves later, if at all.
@@ -289,12 +288,12 @@ class SymbolBook:
             raise self._contradiction(event, f"takes more from {side} {price} than is open there, or nothing")
 
     def _check_hollow(self, event: WireEvent) -> None:
-        for side, name in ((self.buy, BUY), (self.sell, SELL)):
-            price = side.take_empty()
-            if price is not None:
+        for side, price, level in self._hollow:
+            if level.orders and not level.quantity:
                 raise self._contradiction(
-                    event, f"ends a command that leaves {name} {price} with orders but no quantity"
+                    event, f"ends a command that leaves {side} {price} with orders that show nothing"
                 )
+        self._hollow.clear()
 
     def _contradiction(self, event: WireEvent, what: str) -> CorruptLog:
         return CorruptLog(

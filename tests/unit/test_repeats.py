@@ -7,7 +7,7 @@ import json
 import pytest
 
 from forkast_streams.errors import CorruptLog
-from forkast_streams.limits import REPEATS_BYTES_MAX
+from forkast_streams.limits import REPEATS_EVENTS_MAX
 from forkast_streams.repeats import RecentEvents
 
 
@@ -50,15 +50,15 @@ def test_damage_in_a_batch_is_left_to_its_reader() -> None:
 
 
 def test_the_memory_is_bounded() -> None:
-    """The oldest batches are forgotten when there are too many bytes; the last one never is."""
-    big = "x" * (REPEATS_BYTES_MAX // 4)
+    """The oldest batches are forgotten when there are too many events; the last one never is."""
     recent = RecentEvents()
-    for sequence in range(1, 6):
-        recent.remember([event(sequence, data=big)])
-    recent.check(1, 1, event(1))
-    with pytest.raises(CorruptLog, match="sequence 5"):
-        recent.check(1, 5, event(5))
+    quarter = REPEATS_EVENTS_MAX // 4
+    for first in range(1, 5 * quarter, quarter):
+        recent.remember([event(sequence) for sequence in range(first, first + quarter)])
+    recent.check(1, quarter, event(quarter, data="forgotten"))
+    with pytest.raises(CorruptLog, match=f"sequence {quarter + 1}:"):
+        recent.check(1, quarter + 1, event(quarter + 1, data="other"))
     alone = RecentEvents()
-    alone.remember([event(1, data=big * 5)])
-    with pytest.raises(CorruptLog, match="sequence 1"):
-        alone.check(1, 1, event(1))
+    alone.remember([event(sequence) for sequence in range(1, REPEATS_EVENTS_MAX + 10)])
+    with pytest.raises(CorruptLog, match="sequence 1:"):
+        alone.check(1, 1, event(1, data="other"))

@@ -194,7 +194,10 @@ def test_an_empty_level_inside_a_command_is_seen_by_nobody() -> None:
 @pytest.mark.parametrize(
     ("commands", "message"),
     [
-        ([ICEBERG, [order("taker", "BUY", None, "4", **MARKET), SLICE_TRADES]], "with orders but no quantity"),
+        (
+            [ICEBERG, [order("taker", "BUY", None, "4", **MARKET), SLICE_TRADES]],
+            "leaves SELL 101.00 with orders that show nothing",
+        ),
         ([ICEBERG, [NEXT_SLICE], [cancel("iceberg", "SELL", "101.00", "10")]], "takes more from SELL 101.00"),
         ([[NEXT_SLICE]], "an order that is not there"),
         ([[show("iceberg", "SELL", "101.00", "0", refill=False)]], "adds nothing to SELL 101.00"),
