@@ -28,7 +28,7 @@ from forkast_streams.limits import BASE_SLICE_MIN, BASE_SLICES_MAX, CHECKPOINT_C
 Key = int | str
 Journal = list[tuple[int, bytes]]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 # version, chunk, chunks, checksum of the whole body
 _ROW_HEADER = struct.Struct(">BHHI")
 _JOURNAL_HEADER = struct.Struct(">II")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any, Protocol, Self
 
+import msgspec
 from msgspec import Struct
 
 from forkast_streams.checkpoint import Journal, Key
 from forkast_streams.codec import decode_command, encode_events
 from forkast_streams.engine.commands import DefineSymbol
+from forkast_streams.engine.market import Market
 from forkast_streams.engine.matching import MatchingEngine
-from forkast_streams.engine.order_book import Order
+from forkast_streams.engine.order_book import PLAIN, Order, OrderBook, OrderTerms, shared_terms
 from forkast_streams.errors import CorruptLog, InvalidRecord
 from forkast_streams.topics import ORDERS_NEW, partition_for
 
@@ -85,7 +86,7 @@ class EnginePartition:
         self.next_offset = 0
         self.clock = 0
         self._forwarded: dict[int, int] = {}
-        self._resting: dict[Key, Order] = {}
+        self._open: dict[Key, Order] = {}
 
     def process(self, records: Iterable[InputRecord]) -> Outputs:
         """Process ``records``, which continue the input without a hole; those known already are dropped.
@@ -122,10 +123,11 @@ class EnginePartition:
         if home != self.partition:
             outputs.strays.append((home, self._forward(record)))
             return
-        if symbol_id not in self.engine.symbols and type(command) is not DefineSymbol:
+        if symbol_id not in self.engine.markets and type(command) is not DefineSymbol:
             raise InvalidRecord("UNKNOWN_SYMBOL", f"no symbol {symbol_id} was defined; `forkast init` defines them")
         events = self.engine.process(command, record.offset, self.clock)
-        values = encode_events(events, self.engine.symbols[symbol_id], self.partition, record.offset, self.clock)
+        symbol = self.engine.markets[symbol_id].symbol
+        values = encode_events(events, symbol, self.partition, record.offset, self.clock)
         clock = self.clock
         outputs.events += [OutputRecord(key, value, clock) for value in values]
 
@@ -160,24 +162,21 @@ class EnginePartition:
     def head(self) -> Any:
         """Symbols with their sequences, the clock, and the numbers that later parts are checked against."""
         engine, seen = self.engine, self.engine.seen
-        symbols = [
-            [s.id, s.name, str(s.ticks.step), str(s.lots.step), s.status, s.sequence] for s in engine.symbols.values()
-        ]
         return [
             self.partitions,
             self.clock,
-            engine.next_rank,
-            symbols,
+            engine.changes.next_rank,
+            [_market_head(market) for market in engine.markets.values()],
             [seen.generation, seen.started, len(seen.current), len(seen.previous)],
             list(self._forwarded.items()),
-            sum(len(book.orders) for book in engine.books.values()),
+            sum(len(market.book.orders) for market in engine.markets.values()),
         ]
 
     def take_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
-        """Resting orders that changed, by input offset, and the offsets of those that are gone."""
-        engine = self.engine
-        changed, gone = engine.changed, engine.gone
-        engine.changed, engine.gone = {}, []
+        """Open orders that changed, by input offset, and the offsets of those that are gone."""
+        changes = self.engine.changes
+        changed, gone = changes.changed, changes.gone
+        changes.changed, changes.gone = {}, []
         live: list[tuple[Key, Any]] = []
         for order in changed.values():
             order.saved = True
@@ -185,14 +184,15 @@ class EnginePartition:
         return live, list[Key](gone)
 
     def keys(self) -> list[Key]:
-        """The input offsets of all resting orders."""
-        self._resting = {order.offset: order for book in self.engine.books.values() for order in book.orders.values()}
-        return list(self._resting)
+        """The input offsets of all open orders."""
+        markets = self.engine.markets.values()
+        self._open = {order.offset: order for market in markets for order in market.book.orders.values()}
+        return list(self._open)
 
     def entry(self, key: Key) -> Any | None:
-        """A resting order as a row; None when it rests no more."""
-        order = self._resting.pop(key, None)
-        if order is None or self.engine.books[order.symbol_id].orders.get(order.id) is not order:
+        """An open order as a row; None when it is open no more."""
+        order = self._open.pop(key, None)
+        if order is None or self.engine.markets[order.symbol_id].book.orders.get(order.id) is not order:
             return None
         order.saved = True
         return _row(order)
@@ -219,47 +219,25 @@ class EnginePartition:
         self = cls(partition, partitions)
         self.next_offset, self.clock, self._forwarded = next_offset, clock, dict(forwarded)
         engine = self.engine
-        for symbol_id, name, tick_size, lot_size, status, sequence in symbols:
-            rules = DefineSymbol(symbol_id, name, Decimal(tick_size), Decimal(lot_size), status, None)
-            engine.add_symbol(symbol_id, name, rules).sequence = sequence
+        for rules, sequence, last_ticks, deadlines in symbols:
+            market = engine.add_symbol(msgspec.convert(rules, DefineSymbol))
+            market.symbol.sequence, market.book.last_ticks = sequence, last_ticks
+            for user_id, deadline in deadlines:
+                market.book.set_deadline(user_id, deadline)
         self._restore_orders(entries)
-        engine.next_rank = next_rank
+        engine.changes.next_rank = next_rank
         self._restore_seen(seen_numbers, journal)
-        found = sum(len(book.orders) for book in engine.books.values())
+        found = sum(len(market.book.orders) for market in engine.markets.values())
         if found != resting:
-            raise CorruptLog(
-                f"partition {partition}: the checkpoint has {found} resting orders, its head says {resting}."
-            )
+            raise CorruptLog(f"partition {partition}: the checkpoint has {found} open orders, its head says {resting}.")
         return self
 
     def _restore_orders(self, entries: Iterable[tuple[Key, Any]]) -> None:
-        orders = []
-        for offset, row in entries:
-            (
-                symbol_id,
-                order_id,
-                user_id,
-                side,
-                price,
-                quantity,
-                remaining,
-                rank,
-                timestamp,
-                client_order_id,
-            ) = row
-            order = Order(
-                int(offset), symbol_id, _uuid_text(order_id), user_id, side, price, quantity, remaining, timestamp,
-                client_order_id,
-            )  # fmt: skip
-            order.rank = rank
-            order.saved = True
-            orders.append(order)
+        markets = self.engine.markets
+        orders = [_order_of(int(offset), row, markets[row[0]].book) for offset, row in entries]
         orders.sort(key=_rank)
-        books = self.engine.books
         for order in orders:
-            book = books[order.symbol_id]
-            book.side(order.side).append(order)
-            book.orders[order.id] = order
+            markets[order.symbol_id].book.add(order)
 
     def _restore_seen(self, numbers: list[int], journal: Journal) -> None:
         seen = self.engine.seen
@@ -278,27 +256,68 @@ class EnginePartition:
             )
 
 
+def _market_head(market: Market) -> list[Any]:
+    deadlines = list(market.book.deadlines.moments.items())
+    return [msgspec.to_builtins(market.symbol.rules), market.symbol.sequence, market.book.last_ticks, deadlines]
+
+
 def _row(order: Order) -> list[Any]:
+    terms = order.terms
     return [
         order.symbol_id,
         bytes.fromhex(order.id.replace("-", "")),
-        order.user_id,
+        order.account.user_id,
         order.side,
         order.price_ticks,
         order.quantity,
         order.remaining,
         order.rank,
-        order.timestamp,
-        order.client_order_id,
+        order.hidden,
+        order.waiting,
+        None if terms is PLAIN else _terms_row(terms),
     ]
+
+
+def _order_of(offset: int, row: list[Any], book: OrderBook) -> Order:
+    symbol_id, order_id, user_id, side, price_ticks, quantity, remaining, rank, hidden, waiting, terms = row
+    order = Order(
+        offset,
+        symbol_id,
+        _dashed(order_id.hex()),
+        book.account(user_id),
+        side,
+        price_ticks,
+        quantity,
+        remaining,
+        PLAIN if terms is None else _terms_of(terms),
+    )
+    order.rank, order.hidden, order.waiting = rank, hidden, waiting
+    order.saved = True
+    return order
+
+
+def _terms_row(terms: OrderTerms) -> list[Any]:
+    return [
+        terms.type,
+        terms.time_in_force,
+        terms.self_trade_prevention,
+        terms.limit_ticks,
+        terms.stop_ticks,
+        terms.display_quantity,
+        terms.expires_at,
+        terms.post_only,
+    ]
+
+
+def _terms_of(row: list[Any]) -> OrderTerms:
+    *terms, post_only = row
+    if not post_only and all(number is None for number in terms[3:]):
+        return shared_terms(*terms[:3])
+    return OrderTerms(*terms, post_only=post_only)
 
 
 def _rank(order: Order) -> int:
     return order.rank
-
-
-def _uuid_text(raw: bytes) -> str:
-    return _dashed(raw.hex())
 
 
 def _dashed(text: str) -> str:

@@ -9,6 +9,13 @@ from decimal import Decimal
 PRICE_MAX = Decimal(1_000_000_000)
 QUANTITY_MAX = Decimal(1_000_000_000)
 STEP_MIN = Decimal("0.00000001")
+# The largest amount of money a market order may name, and its decimals: what an exact calculation still takes easily.
+QUOTE_QUANTITY_MAX = Decimal(1_000_000_000_000_000)
+QUOTE_DECIMALS_MAX = 18
+# Slices in which an iceberg order may come: each costs an event, and one taker can meet them all.
+ICEBERG_SLICES_MAX = 100
+# Milliseconds a dead-man's switch can be set ahead.
+CANCEL_AFTER_MS_MAX = 24 * 60 * 60 * 1000
 
 # Order ids are remembered for at least this long, so that a resubmitted order never becomes a second one ...
 SEEN_WINDOW_MS = 24 * 60 * 60 * 1000

@@ -2,34 +2,84 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Final
 
 from msgspec import Struct
 
-from forkast_streams.engine.commands import Amend, Cancel, DefineSymbol, NewOrder
+from forkast_streams.engine.commands import Command, DefineSymbol
 
 PENDING: Final = "PENDING"
 PARTIALLY_FILLED: Final = "PARTIALLY_FILLED"
 FILLED: Final = "FILLED"
 CANCELLED: Final = "CANCELLED"
+EXPIRED: Final = "EXPIRED"
+
+# Why an order ended with something open.
+BY_USER: Final = "USER"
+BY_IOC: Final = "IOC"
+BY_FOK: Final = "FOK"
+BY_MARKET: Final = "MARKET"
+BY_AMEND: Final = "AMEND"
+BY_REPLACE: Final = "REPLACED"
+BY_POST_ONLY: Final = "POST_ONLY"
+BY_SELF_TRADE: Final = "SELF_TRADE"
+BY_EXPIRY: Final = "EXPIRED"
+BY_CANCEL_ALL: Final = "CANCEL_ALL"
+BY_CANCEL_AFTER: Final = "CANCEL_AFTER"
+BY_COLLAR: Final = "COLLAR"
+# These ends nobody asked for at that moment; the others are cancellations.
+_EXPIRIES: Final = frozenset({BY_SELF_TRADE, BY_EXPIRY})
 
 
 class OrderAccepted(Struct, gc=False):
-    """A new order is accepted; its trades follow. ``price_ticks`` is None for a market order."""
+    """A new order is accepted; its trades follow.
+
+    ``price_ticks`` is None for an order without a limit, ``quantity`` for one that was sent with a quote quantity.
+    """
 
     order_id: str
     user_id: int
     type: str
     side: str
     price_ticks: int | None
-    quantity: int
+    quantity: int | None
     time_in_force: str
     client_order_id: str | None
     command_id: str | None
+    details: OrderDetails | None = None
+
+
+class OrderDetails(Struct, gc=False):
+    """What only some orders have; see NewOrder."""
+
+    quote_quantity: Decimal | None
+    stop_ticks: int | None
+    expires_at: int | None
+    post_only: bool
+    display_quantity: int | None
+    self_trade_prevention: str
+    replaces: str | None
+
+
+class StopTriggered(Struct, gc=False):
+    """A stop order that waited becomes active; its trades follow."""
+
+    order_id: str
+    user_id: int
+    type: str
+    side: str
+    price_ticks: int | None
+    stop_ticks: int
+    open_quantity: int
+    last_ticks: int
 
 
 class TradeExecuted(Struct, gc=False):
-    """One fill at the maker's price, with the state of both orders after it."""
+    """One fill at the maker's price, with the state of both orders after it.
+
+    ``taker_price_ticks`` is None unless the taker's open quantity counts at that price already.
+    """
 
     price_ticks: int
     quantity: int
@@ -45,8 +95,27 @@ class TradeExecuted(Struct, gc=False):
     maker_status: str
 
 
+class QuantityShown(Struct, gc=False):
+    """``quantity`` of an order counts at its price from now on.
+
+    ``refill`` is True for the next slice of an iceberg order, False when the order comes to rest.
+    """
+
+    order_id: str
+    user_id: int
+    side: str
+    price_ticks: int
+    quantity: int
+    refill: bool
+
+
 class OrderCancelled(Struct, gc=False):
-    """An order ends with ``open_quantity`` unfilled."""
+    """An order ends with ``open_quantity`` unfilled; for one with a quote quantity ``quote_left`` of it is left.
+
+    Attributes:
+        shown_quantity: how much of the open quantity counted at the order's price.
+        stop_ticks: of a stop order that still waited.
+    """
 
     order_id: str
     user_id: int
@@ -54,30 +123,56 @@ class OrderCancelled(Struct, gc=False):
     price_ticks: int | None
     open_quantity: int
     filled_quantity: int
+    shown_quantity: int
     reason: str
     command_id: str | None
+    stop_ticks: int | None = None
+    quote_left: Decimal | None = None
 
 
 class OrderAmended(Struct, gc=False):
-    """A resting order has another price or quantity; the trades this causes follow."""
+    """An order has another price or quantity; the trades this causes follow.
+
+    The shown quantities are what counts at the order's price before and after; stop prices are None unless it waits.
+    """
 
     order_id: str
     user_id: int
     side: str
-    price_ticks: int
+    price_ticks: int | None
     quantity: int
     filled_quantity: int
     status: str
     kept_priority: bool
-    previous_price_ticks: int
+    previous_price_ticks: int | None
     previous_quantity: int
+    shown_quantity: int
+    previous_shown_quantity: int
+    command_id: str | None
+    stop_ticks: int | None = None
+    previous_stop_ticks: int | None = None
+
+
+class AllCancelled(Struct, gc=False):
+    """``count`` orders of the user were cancelled by one command; their own events came before."""
+
+    user_id: int
+    count: int
+    command_id: str | None
+
+
+class CancelScheduled(Struct, gc=False):
+    """All orders of the user will be cancelled at ``deadline`` (milliseconds); None: no more."""
+
+    user_id: int
+    deadline: int | None
     command_id: str | None
 
 
 class CommandRejected(Struct, gc=False):
     """A command changes nothing."""
 
-    command: NewOrder | Cancel | Amend | DefineSymbol
+    command: Command
     code: str
     message: str
 
@@ -85,18 +180,30 @@ class CommandRejected(Struct, gc=False):
 class SymbolDefined(Struct, gc=False):
     """The symbol's trading rules from here on."""
 
-    name: str
-    tick_size: str
-    lot_size: str
-    status: str
-    command_id: str | None
+    rules: DefineSymbol
 
 
-Event = OrderAccepted | TradeExecuted | OrderCancelled | OrderAmended | CommandRejected | SymbolDefined
+Event = (
+    OrderAccepted
+    | StopTriggered
+    | TradeExecuted
+    | QuantityShown
+    | OrderCancelled
+    | OrderAmended
+    | AllCancelled
+    | CancelScheduled
+    | CommandRejected
+    | SymbolDefined
+)
 
 
 def status_of(filled: int, quantity: int) -> str:
-    """Status of an order of ``quantity`` with ``filled`` of it traded, as long as it is not cancelled."""
-    if filled == 0:
-        return PENDING
-    return FILLED if filled == quantity else PARTIALLY_FILLED
+    """Status of an order of ``quantity`` with ``filled`` of it traded, as long as it has not ended otherwise."""
+    if filled == quantity:
+        return FILLED
+    return PARTIALLY_FILLED if filled else PENDING
+
+
+def final_status(reason: str) -> str:
+    """Status of an order that ended unfilled for ``reason``."""
+    return EXPIRED if reason in _EXPIRIES else CANCELLED

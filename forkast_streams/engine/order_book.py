@@ -5,25 +5,122 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Iterator
 
-from forkast_streams.engine.commands import BUY
+from forkast_streams.engine.commands import (
+    BUY,
+    EXPIRE_TAKER,
+    GTC,
+    LIMIT,
+    MARKET,
+    SELF_TRADE_PREVENTIONS,
+    STOP,
+    TIMES_IN_FORCE,
+    TYPES,
+)
+from forkast_streams.engine.timers import NEVER, Timers
+
+
+class OrderTerms:
+    """What an order demands besides side, price and quantity. Orders that demand nothing special share one of these.
+
+    Attributes:
+        limit_ticks: the limit a stop order will have; None for any price, and for an order that has no stop price.
+        stop_ticks: of a stop order.
+        display_quantity: lots an iceberg order shows at a time.
+        expires_at: milliseconds.
+    """
+
+    __slots__ = (
+        "display_quantity",
+        "expires_at",
+        "limit_ticks",
+        "post_only",
+        "self_trade_prevention",
+        "stop_ticks",
+        "time_in_force",
+        "type",
+    )
+
+    def __init__(
+        self,
+        order_type: str,
+        time_in_force: str,
+        self_trade_prevention: str,
+        limit_ticks: int | None = None,
+        stop_ticks: int | None = None,
+        display_quantity: int | None = None,
+        expires_at: int | None = None,
+        *,
+        post_only: bool = False,
+    ) -> None:
+        self.type = order_type
+        self.time_in_force = time_in_force
+        self.self_trade_prevention = self_trade_prevention
+        self.limit_ticks = limit_ticks
+        self.stop_ticks = stop_ticks
+        self.display_quantity = display_quantity
+        self.expires_at = expires_at
+        self.post_only = post_only
+
+
+# Terms without numbers of their own are shared by all orders that have them.
+_SHARED = {
+    (order_type, time_in_force, mode): OrderTerms(order_type, time_in_force, mode)
+    for order_type in TYPES
+    for time_in_force in TIMES_IN_FORCE
+    for mode in SELF_TRADE_PREVENTIONS
+}
+PLAIN = _SHARED[LIMIT, GTC, EXPIRE_TAKER]
+
+
+def shared_terms(order_type: str, time_in_force: str, self_trade_prevention: str) -> OrderTerms:
+    """The terms of all orders that demand this and have no stop price, expiry or display quantity."""
+    return _SHARED[order_type, time_in_force, self_trade_prevention]
+
+
+class Account:
+    """One user's orders in one book, in no order that means anything.
+
+    Attributes:
+        count: number of orders.
+    """
+
+    __slots__ = ("count", "head", "user_id")
+
+    def __init__(self, user_id: int) -> None:
+        self.user_id = user_id
+        self.head: Order | None = None
+        self.count = 0
+
+    def __iter__(self) -> Iterator[Order]:
+        order = self.head
+        while order is not None:
+            # Whoever iterates may remove the order.
+            following = order.owner_next
+            yield order
+            order = following
 
 
 class Order:
-    """A resting order.
+    """An order that rests in the book, waits for its stop price, or is on its way into the book.
 
     Attributes:
         offset: input offset of the command that placed it: its identity in checkpoints.
         rank: queue position, counted up over the partition; it changes when the order loses its place.
+        price_ticks: the price it stands at: its limit, and while it waits, its stop price.
         quantity: total in lots; ``remaining`` of it is open.
-        timestamp: milliseconds at which the log took the order.
+        hidden: the part of ``remaining`` that does not trade until what is shown has traded; 0 but for icebergs.
+        waiting: whether it is a stop order that has not been triggered.
         saved: whether a checkpoint already has it.
     """
 
     __slots__ = (
-        "client_order_id",
+        "account",
+        "hidden",
         "id",
         "next",
         "offset",
+        "owner_next",
+        "owner_previous",
         "previous",
         "price_ticks",
         "quantity",
@@ -32,8 +129,8 @@ class Order:
         "saved",
         "side",
         "symbol_id",
-        "timestamp",
-        "user_id",
+        "terms",
+        "waiting",
     )
 
     def __init__(
@@ -41,38 +138,53 @@ class Order:
         offset: int,
         symbol_id: int,
         order_id: str,
-        user_id: int,
+        account: Account,
         side: str,
         price_ticks: int,
         quantity: int,
         remaining: int,
-        timestamp: int,
-        client_order_id: str | None,
+        terms: OrderTerms,
     ) -> None:
         self.offset = offset
         self.symbol_id = symbol_id
         self.id = order_id
-        self.user_id = user_id
+        self.account = account
         self.side = side
         self.price_ticks = price_ticks
         self.quantity = quantity
         self.remaining = remaining
-        self.timestamp = timestamp
-        self.client_order_id = client_order_id
+        self.terms = terms
+        self.hidden = 0
+        self.waiting = False
         self.rank = 0
         self.saved = False
         self.previous: Order | None = None
         self.next: Order | None = None
+        self.owner_previous: Order | None = None
+        self.owner_next: Order | None = None
+
+    @property
+    def shown(self) -> int:
+        """The open quantity that counts at its price."""
+        return 0 if self.waiting else self.remaining - self.hidden
+
+    @property
+    def limit_ticks(self) -> int | None:
+        """The limit price; None for an order that takes any."""
+        if self.waiting or self.terms.type in (MARKET, STOP):
+            return self.terms.limit_ticks
+        return self.price_ticks
 
 
 class Level:
     """The orders at one price: a linked list, so that any of them leaves at the same small cost."""
 
-    __slots__ = ("head", "tail")
+    __slots__ = ("head", "open_quantity", "tail")
 
     def __init__(self, order: Order) -> None:
         self.head: Order | None = order
         self.tail: Order = order
+        self.open_quantity = order.remaining
 
     def __iter__(self) -> Iterator[Order]:
         order = self.head
@@ -82,10 +194,10 @@ class Level:
 
 
 class BookSide:
-    """One side of a book.
+    """Orders of one side by price, those that rest or those that wait for a stop price.
 
-    ``keys`` are the prices times ``sign``, ascending, so that on both sides the best price is last, where a list
-    grows and shrinks for free.
+    ``keys`` are the prices times ``sign``, ascending, so that the price that comes first is last, where a list grows
+    and shrinks for free.
     """
 
     __slots__ = ("keys", "levels", "sign")
@@ -111,6 +223,7 @@ class BookSide:
         tail.next = order
         order.previous = tail
         level.tail = order
+        level.open_quantity += order.remaining
 
     def remove(self, order: Order) -> None:
         """Take ``order`` out, wherever in its queue it stands."""
@@ -118,9 +231,10 @@ class BookSide:
         level = self.levels[key]
         previous, following = order.previous, order.next
         order.previous = order.next = None
+        level.open_quantity -= order.remaining
         if previous is None:
             if following is None:
-                self.drop_level(key)
+                self._drop_level(key)
                 return
             level.head = following
             following.previous = None
@@ -131,14 +245,17 @@ class BookSide:
             else:
                 following.previous = previous
 
-    def drop_level(self, key: int) -> None:
-        """Forget the empty level at ``key``."""
+    def _drop_level(self, key: int) -> None:
         del self.levels[key]
         keys = self.keys
         if keys[-1] == key:
             keys.pop()
         else:
             del keys[bisect_left(keys, key)]
+
+    def first(self) -> Order | None:
+        """The order that comes first; None when there is none."""
+        return self.levels[self.keys[-1]].head if self.keys else None
 
     def best_price_ticks(self) -> int | None:
         """The best price in ticks; None when the side is empty."""
@@ -151,15 +268,103 @@ class BookSide:
 
 
 class OrderBook:
-    """Both sides of one symbol's book and its orders by id."""
+    """One symbol's resting orders, waiting stop orders, and their users.
 
-    __slots__ = ("asks", "bids", "orders")
+    Attributes:
+        orders: resting and waiting orders by id.
+        accounts: users that have any of them.
+        last_ticks: price of the last trade.
+        expiries: when orders expire, by offset.
+        deadlines: when all orders of a user are cancelled, by user id.
+        next_due: a moment before which neither an expiry nor a deadline is due.
+    """
+
+    __slots__ = (
+        "accounts",
+        "asks",
+        "bids",
+        "buy_stops",
+        "deadlines",
+        "expiries",
+        "expiring",
+        "last_ticks",
+        "next_due",
+        "orders",
+        "sell_stops",
+    )
 
     def __init__(self) -> None:
         self.bids = BookSide(1)
         self.asks = BookSide(-1)
+        # A rising price meets the lowest buy stop first, a falling one the highest sell stop.
+        self.buy_stops = BookSide(-1)
+        self.sell_stops = BookSide(1)
         self.orders: dict[str, Order] = {}
+        self.accounts: dict[int, Account] = {}
+        self.last_ticks: int | None = None
+        self.expiries = Timers()
+        self.expiring: dict[int, Order] = {}
+        self.deadlines = Timers()
+        self.next_due = NEVER
 
-    def side(self, side: str) -> BookSide:
-        """The side on which orders of ``side`` rest."""
-        return self.bids if side == BUY else self.asks
+    def account(self, user_id: int) -> Account:
+        """The user's account; a new one is kept only once an order is added to it."""
+        account = self.accounts.get(user_id)
+        return Account(user_id) if account is None else account
+
+    def side_of(self, order: Order) -> BookSide:
+        """Where ``order`` rests or waits."""
+        if order.waiting:
+            return self.buy_stops if order.side == BUY else self.sell_stops
+        return self.bids if order.side == BUY else self.asks
+
+    def add(self, order: Order) -> None:
+        """Put a new order behind all others at its price, and let it be found."""
+        self.side_of(order).append(order)
+        self.orders[order.id] = order
+        order.account = account = self.accounts.setdefault(order.account.user_id, order.account)
+        account.count += 1
+        following = account.head
+        if following is not None:
+            following.owner_previous = order
+            order.owner_next = following
+        account.head = order
+        expires_at = order.terms.expires_at
+        if expires_at is not None:
+            self.expiring[order.offset] = order
+            self.expiries.set(order.offset, expires_at)
+            self.next_due = min(self.next_due, expires_at)
+
+    def forget(self, order: Order) -> None:
+        """Let an order that stands at no price any more not be found either."""
+        del self.orders[order.id]
+        account = order.account
+        account.count -= 1
+        if account.count == 0:
+            del self.accounts[account.user_id]
+        previous, following = order.owner_previous, order.owner_next
+        order.owner_previous = order.owner_next = None
+        if previous is None:
+            account.head = following
+        else:
+            previous.owner_next = following
+        if following is not None:
+            following.owner_previous = previous
+        if order.terms.expires_at is not None:
+            self.expiries.drop(order.offset)
+            del self.expiring[order.offset]
+
+    def set_deadline(self, user_id: int, deadline: int | None) -> None:
+        """Let the user's orders be cancelled at ``deadline`` (milliseconds); None: not any more."""
+        if deadline is None:
+            self.deadlines.drop(user_id)
+        else:
+            self.deadlines.set(user_id, deadline)
+            self.next_due = min(self.next_due, deadline)
+
+    def take_due(self, now: int) -> tuple[list[Order], list[int]]:
+        """The orders that expire and the users whose orders are all to be cancelled, by the time ``now``."""
+        orders = [self.expiring[offset] for offset in self.expiries.take_due(now)]
+        users = self.deadlines.take_due(now)
+        self.next_due = min(self.expiries.first(), self.deadlines.first())
+        return orders, users

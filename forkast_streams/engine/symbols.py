@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Final
+
+from forkast_streams.engine.commands import DefineSymbol
+from forkast_streams.limits import PRICE_MAX, QUANTITY_MAX
 
 # What Grid.units answers for a value that is no multiple of the step within the limits.
 OUT_OF_RANGE: Final = 0
@@ -12,10 +15,14 @@ OFF_GRID: Final = -1
 
 TRADING: Final = "TRADING"
 HALTED: Final = "HALTED"
-STATUSES: Final = frozenset({TRADING, HALTED})
+CANCEL_ONLY: Final = "CANCEL_ONLY"
+STATUSES: Final = (TRADING, HALTED, CANCEL_ONLY)
 
 _DECIMAL_TEXT = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
 _CACHE_MAX = 65_536
+_COLLAR_PARTS: Final = 100_000_000
+# Wide enough for the largest amount of money in the smallest unit there can be.
+EXACT: Final = Context(prec=80)
 
 
 class Grid:
@@ -86,14 +93,75 @@ def decimal_of(value: int | str | Decimal) -> Decimal:
 
 
 class Symbol:
-    """The trading rules of one symbol and the last sequence it gave out."""
+    """The trading rules of one symbol and the last sequence it gave out.
 
-    __slots__ = ("id", "lots", "name", "sequence", "status", "ticks")
+    Attributes:
+        rules: as they were defined.
+        quote_step: value of one lot at one tick, the unit of ``price_ticks * lots``.
+        min_lots, max_lots, min_notional: the rules of the same names in lots and in ``quote_step``.
+        collar_parts: the price collar in parts of _COLLAR_PARTS; None when there is none.
+        is_bounded: whether any of those bounds applies.
+    """
 
-    def __init__(self, symbol_id: int, name: str, ticks: Grid, lots: Grid, status: str) -> None:
-        self.id = symbol_id
-        self.name = name
-        self.ticks = ticks
-        self.lots = lots
-        self.status = status
+    __slots__ = (
+        "collar_parts",
+        "id",
+        "is_bounded",
+        "lots",
+        "max_lots",
+        "min_lots",
+        "min_notional",
+        "quote_step",
+        "rules",
+        "sequence",
+        "ticks",
+    )
+
+    def __init__(self, rules: DefineSymbol) -> None:
+        self.id = rules.symbol_id
         self.sequence = 0
+        self.ticks = Grid(rules.tick_size, PRICE_MAX)
+        self.lots = Grid(rules.lot_size, QUANTITY_MAX)
+        self.define(rules)
+
+    @property
+    def name(self) -> str:
+        """What traders call it."""
+        return self.rules.name
+
+    @property
+    def status(self) -> str:
+        """One of STATUSES."""
+        return self.rules.status
+
+    def has_grids_of(self, rules: DefineSymbol) -> bool:
+        """Whether ``rules`` have the tick and lot size of now."""
+        return (self.ticks.step, self.lots.step) == (rules.tick_size, rules.lot_size)
+
+    def define(self, rules: DefineSymbol) -> None:
+        """Let ``rules`` be the symbol's from now on."""
+        if not self.has_grids_of(rules):
+            self.ticks = Grid(rules.tick_size, PRICE_MAX)
+            self.lots = Grid(rules.lot_size, QUANTITY_MAX)
+        self.rules = rules
+        self.quote_step = EXACT.multiply(rules.tick_size, rules.lot_size)
+        self.min_lots = 0 if rules.min_quantity is None else _steps_up(rules.min_quantity, rules.lot_size)
+        self.max_lots = (
+            None if rules.max_quantity is None else int(EXACT.divide_int(rules.max_quantity, rules.lot_size))
+        )
+        self.min_notional = 0 if rules.min_notional is None else _steps_up(rules.min_notional, self.quote_step)
+        self.collar_parts = None if rules.price_collar is None else int(rules.price_collar * _COLLAR_PARTS)
+        self.is_bounded = bool(self.min_lots or self.max_lots is not None or self.min_notional)
+
+    def collar(self, last_ticks: int | None) -> tuple[int, int] | None:
+        """The lowest and the highest price, in ticks, around the last trade's; None when any price will do."""
+        if self.collar_parts is None or last_ticks is None:
+            return None
+        width = last_ticks * self.collar_parts // _COLLAR_PARTS
+        return last_ticks - width, last_ticks + width
+
+
+def _steps_up(value: Decimal, step: Decimal) -> int:
+    """The smallest number of steps that reach ``value``."""
+    whole, rest = EXACT.divmod(value, step)
+    return int(whole) + (1 if rest else 0)

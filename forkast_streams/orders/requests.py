@@ -11,12 +11,11 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from forkast_streams.codec import number_of
-from forkast_streams.engine.commands import Amend, NewOrder, Number
+from forkast_streams.engine.commands import LIMIT, Amend, DefineSymbol, NewOrder, Number
 from forkast_streams.engine.rejections import Rejection
-from forkast_streams.engine.rules import broken_price_rule, broken_quantity_rule, broken_rule
-from forkast_streams.engine.symbols import Grid, Symbol, decimal_of
+from forkast_streams.engine.rules import broken_amend_rule, broken_rule
+from forkast_streams.engine.symbols import Symbol, decimal_of
 from forkast_streams.errors import ApiError, InvalidRecord
-from forkast_streams.limits import PRICE_MAX, QUANTITY_MAX
 
 CLIENT_ORDER_ID = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
@@ -130,8 +129,7 @@ def amendment(request: AmendOrder, order_id: str, user_id: int, symbol: Symbol, 
     if price is None and quantity is None:
         raise ApiError(400, "MISSING_FIELD", "price or quantity must be given")
     command = Amend(symbol.id, order_id, user_id, price, quantity, command_id)
-    broken = broken_price_rule(price, symbol) or broken_quantity_rule(quantity, symbol)
-    _raise_if_broken(broken, command, symbol)
+    _raise_if_broken(broken_amend_rule(command, LIMIT, symbol), command, symbol)
     return command
 
 
@@ -150,8 +148,8 @@ def _number(field: str, value: object) -> Number:
 
 def symbol_of(row: dict[str, Any]) -> Symbol:
     """A row of ``"Symbol"`` as trading rules."""
-    ticks, lots = Grid(row["tickSize"].normalize(), PRICE_MAX), Grid(row["lotSize"].normalize(), QUANTITY_MAX)
-    return Symbol(row["id"], row["symbol"], ticks, lots, row["status"])
+    tick_size, lot_size = row["tickSize"].normalize(), row["lotSize"].normalize()
+    return Symbol(DefineSymbol(row["id"], row["symbol"], tick_size, lot_size, row["status"], None))
 
 
 def parse_order_id(text: str) -> str:
@@ -165,6 +163,7 @@ def parse_order_id(text: str) -> str:
     return text.lower()
 
 
-def plain(number: Number) -> str:
+def plain(number: Number | None) -> str:
     """A number as plain decimal text without superfluous zeros."""
+    assert number is not None, "only a market order can do without, and it is checked before"
     return f"{decimal_of(number).normalize():f}"

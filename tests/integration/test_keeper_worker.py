@@ -65,7 +65,7 @@ def replayed(env: dict[str, str]) -> dict[int, tuple[int, Depth]]:
     for symbol_id in SYMBOLS:
         engine = EnginePartition(home_of(symbol_id), PARTITIONS)
         engine.process(inputs[engine.partition])
-        books[symbol_id] = (engine.engine.symbols[symbol_id].sequence, depth_of_engine(engine, symbol_id))
+        books[symbol_id] = (engine.engine.markets[symbol_id].symbol.sequence, depth_of_engine(engine, symbol_id))
     return books
 
 

@@ -14,12 +14,13 @@ Event = tuple[str, dict[str, Any]]
 
 
 class Resting(NamedTuple):
-    """A resting order; ``name`` is its id, or what a ladder calls it."""
+    """A resting order; ``name`` is its id, or what a ladder calls it, ``quantity`` what it shows."""
 
     side: str
     price: Decimal
     quantity: Decimal
     name: str
+    hidden: Decimal = Decimal(0)
 
 
 class Exchange(Protocol):
@@ -30,6 +31,9 @@ class Exchange(Protocol):
 
     def resting(self, symbol_id: int) -> list[Resting]:
         """The bids, then the asks, each in the order in which they will trade."""
+
+    def waiting(self, symbol_id: int) -> set[Resting]:
+        """The stop orders that were not triggered, at their stop prices."""
 
 
 class Engine:
@@ -47,17 +51,31 @@ class Engine:
         return [(envelope["type"], _without_wording(envelope["data"])) for envelope in envelopes]
 
     def resting(self, symbol_id: int) -> list[Resting]:
-        symbol, book = self.state.engine.symbols[symbol_id], self.state.engine.books[symbol_id]
+        symbol, book = self.state.engine.markets[symbol_id].symbol, self.state.engine.markets[symbol_id].book
         return [
+            Resting(
+                order.side,
+                Decimal(symbol.ticks.text(order.price_ticks)),
+                Decimal(symbol.lots.text(order.shown)),
+                order.id,
+                Decimal(symbol.lots.text(order.hidden)),
+            )
+            for side in (book.bids, book.asks)
+            for order in side
+        ]
+
+    def waiting(self, symbol_id: int) -> set[Resting]:
+        symbol, book = self.state.engine.markets[symbol_id].symbol, self.state.engine.markets[symbol_id].book
+        return {
             Resting(
                 order.side,
                 Decimal(symbol.ticks.text(order.price_ticks)),
                 Decimal(symbol.lots.text(order.remaining)),
                 order.id,
             )
-            for side in (book.bids, book.asks)
+            for side in (book.buy_stops, book.sell_stops)
             for order in side
-        ]
+        }
 
 
 class Naive:
@@ -75,10 +93,16 @@ class Naive:
     def resting(self, symbol_id: int) -> list[Resting]:
         sides = self.exchange.books[symbol_id].sides
         return [
-            Resting(order.side, order.price or Decimal(0), order.open, order.id)
+            Resting(order.side, order.price or Decimal(0), order.shown, order.id, order.hidden)
             for side in ("BUY", "SELL")
             for order in sides[side]
         ]
+
+    def waiting(self, symbol_id: int) -> set[Resting]:
+        return {
+            Resting(order.side, order.stop_price or Decimal(0), order.open, order.id)
+            for order in self.exchange.books[symbol_id].stops
+        }
 
 
 def wire(command: dict[str, Any]) -> bytes:

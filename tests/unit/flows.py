@@ -34,8 +34,10 @@ def symbol_command(symbol_id: int, **changes: Any) -> dict[str, Any]:
 
 
 def order_command(symbol_id: int = 1, **changes: Any) -> dict[str, Any]:
-    """A limit order to buy 10 at 100."""
+    """A limit order of user 1 to buy 10 at 100; an order to sell is user 2's, so that the two can trade."""
     order = {"id": str(uuid.UUID(int=1)), "userId": 1, "symbolId": symbol_id, "type": "LIMIT", "side": "BUY"}
+    if changes.get("side") == "SELL":
+        order["userId"] = 2
     return order | {"quantity": 10, "price": 100} | changes
 
 

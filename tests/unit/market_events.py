@@ -43,12 +43,14 @@ Depth = dict[str, dict[str, tuple[str, int]]]
 
 def depth_of_engine(engine: EnginePartition, symbol_id: int) -> Depth:
     """The depth of the engine's own book, order by order."""
-    symbol = engine.engine.symbols[symbol_id]
+    symbol = engine.engine.markets[symbol_id].symbol
     depth: Depth = {"BUY": {}, "SELL": {}}
     quantities: Counter[tuple[str, int]] = Counter()
     counts: Counter[tuple[str, int]] = Counter()
-    for order in engine.engine.books[symbol_id].orders.values():
-        quantities[order.side, order.price_ticks] += order.remaining
+    for order in engine.engine.markets[symbol_id].book.orders.values():
+        if not order.shown:
+            continue
+        quantities[order.side, order.price_ticks] += order.shown
         counts[order.side, order.price_ticks] += 1
     for (side, ticks), quantity in quantities.items():
         depth[side][symbol.ticks.text(ticks)] = (symbol.lots.text(quantity), counts[side, ticks])

@@ -106,7 +106,7 @@ def test_crash_and_resume_after_each_checkpoint_equals_an_uninterrupted_run() ->
 
 
 def _book_of(state: EnginePartition) -> list[tuple[object, ...]]:
-    book = state.engine.books[1]
+    book = state.engine.markets[1].book
     return [(o.id, o.price_ticks, o.remaining, o.rank) for side in (book.bids, book.asks) for o in side]
 
 

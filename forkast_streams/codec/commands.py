@@ -1,0 +1,280 @@
+"""The values of ``orders.new`` as commands, see docs/wire.md."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from forkast_streams.engine.commands import (
+    BUY,
+    EXPIRE_TAKER,
+    GTC,
+    SELF_TRADE_PREVENTIONS,
+    SELL,
+    TIMES_IN_FORCE,
+    TYPES,
+    Amend,
+    Cancel,
+    CancelAfter,
+    CancelAll,
+    Command,
+    DefineSymbol,
+    Heartbeat,
+    NewOrder,
+    Number,
+)
+from forkast_streams.engine.symbols import STATUSES, decimal_of
+from forkast_streams.errors import InvalidRecord
+from forkast_streams.limits import CANCEL_AFTER_MS_MAX, QUOTE_QUANTITY_MAX, STEP_MIN
+
+_NUMBER_TYPES: Final = frozenset({int, str, Decimal})
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
+_INT32_MAX: Final = 2**31 - 1
+_TIME_MAX: Final = 2**53
+
+
+class _WireCommand(Struct, gc=False, rename="camel"):
+    """Any command as it stands on the wire; what a command needs of it is checked afterwards."""
+
+    symbol_id: int
+    command: str | None = None
+    id: str = ""
+    order_id: str = ""
+    user_id: int = 0
+    type: str = ""
+    side: str = ""
+    # Untyped, so that the decoder hands over the number's own text instead of a float.
+    quantity: Any = None
+    price: Any = None
+    time_in_force: str = GTC
+    client_order_id: str | None = None
+    command_id: str | None = None
+    quote_quantity: Any = None
+    stop_price: Any = None
+    expires_at: int | None = None
+    post_only: bool = False
+    display_quantity: Any = None
+    self_trade_prevention: str = EXPIRE_TAKER
+    timeout: int | None = None
+    symbol: str = ""
+    tick_size: Any = UNSET
+    lot_size: Any = UNSET
+    status: str | UnsetType = UNSET
+    min_quantity: Any = None
+    max_quantity: Any = None
+    min_notional: Any = None
+    price_collar: Any = None
+    max_open_orders: int | None = None
+
+
+_decode = msgspec.json.Decoder(_WireCommand, float_hook=Decimal).decode
+
+
+def decode_command(value: bytes | None) -> Command:
+    """Decode the value of an ``orders.new`` record.
+
+    Raises:
+        InvalidRecord: it is no command; ``code`` says why.
+    """
+    if value is None:
+        raise InvalidRecord("NULL_VALUE", "a command must have a value, a tombstone has none")
+    try:
+        wire = _decode(value)
+    except msgspec.ValidationError as exc:
+        raise InvalidRecord("INVALID_SHAPE", str(exc)) from None
+    except (msgspec.DecodeError, ValueError, RecursionError, ArithmeticError) as exc:
+        raise InvalidRecord("INVALID_JSON", f"the value is not JSON: {exc}") from None
+    if not 0 < wire.symbol_id <= _INT32_MAX:
+        raise InvalidRecord("UNKNOWN_SYMBOL", f"symbolId must be a positive integer, was {wire.symbol_id}")
+    if wire.command_id is not None:
+        _check_token("commandId", wire.command_id)
+    if wire.command is None:
+        return _new_order(wire, None)
+    decode = _DECODERS.get(wire.command)
+    if decode is None:
+        raise InvalidRecord("UNKNOWN_COMMAND", f"command must be one of {', '.join(_DECODERS)}")
+    return decode(wire)
+
+
+def _new_order(wire: _WireCommand, replaces: str | None) -> NewOrder:
+    if wire.type not in TYPES:
+        raise InvalidRecord("INVALID_ENUM", f"type must be one of {', '.join(TYPES)}")
+    if wire.side not in (BUY, SELL):
+        raise InvalidRecord("INVALID_ENUM", "side must be BUY or SELL")
+    if wire.time_in_force not in TIMES_IN_FORCE:
+        raise InvalidRecord("INVALID_ENUM", f"timeInForce must be one of {', '.join(TIMES_IN_FORCE)}")
+    if wire.self_trade_prevention not in SELF_TRADE_PREVENTIONS:
+        raise InvalidRecord("INVALID_ENUM", f"selfTradePrevention must be one of {', '.join(SELF_TRADE_PREVENTIONS)}")
+    if wire.client_order_id is not None:
+        _check_token("clientOrderId", wire.client_order_id)
+    expires_at = wire.expires_at
+    if expires_at is not None and not 0 <= expires_at <= _TIME_MAX:
+        raise InvalidRecord("INVALID_SHAPE", "expiresAt must be a time in milliseconds")
+    _check_user(wire.user_id)
+    return NewOrder(
+        wire.symbol_id,
+        _order_id(wire.id),
+        wire.user_id,
+        wire.type,
+        wire.side,
+        None if wire.quantity is None else number_of("quantity", wire.quantity),
+        None if wire.price is None else number_of("price", wire.price),
+        wire.time_in_force,
+        wire.client_order_id,
+        wire.command_id,
+        None if wire.quote_quantity is None else number_of("quoteQuantity", wire.quote_quantity),
+        None if wire.stop_price is None else number_of("stopPrice", wire.stop_price),
+        expires_at,
+        wire.post_only,
+        None if wire.display_quantity is None else number_of("displayQuantity", wire.display_quantity),
+        wire.self_trade_prevention,
+        replaces,
+    )
+
+
+def _replace(wire: _WireCommand) -> NewOrder:
+    replaces = _order_id(wire.order_id)
+    order = _new_order(wire, replaces)
+    if order.order_id == replaces:
+        raise InvalidRecord("INVALID_ID", "id must be the new order's, another than orderId")
+    return order
+
+
+def _cancel(wire: _WireCommand) -> Cancel:
+    _check_user(wire.user_id)
+    return Cancel(wire.symbol_id, _order_id(wire.order_id), wire.user_id, wire.command_id)
+
+
+def _amend(wire: _WireCommand) -> Amend:
+    _check_user(wire.user_id)
+    return Amend(
+        wire.symbol_id,
+        _order_id(wire.order_id),
+        wire.user_id,
+        None if wire.price is None else number_of("price", wire.price),
+        None if wire.quantity is None else number_of("quantity", wire.quantity),
+        wire.command_id,
+        None if wire.stop_price is None else number_of("stopPrice", wire.stop_price),
+    )
+
+
+def _cancel_all(wire: _WireCommand) -> CancelAll:
+    _check_user(wire.user_id)
+    return CancelAll(wire.symbol_id, wire.user_id, wire.command_id)
+
+
+def _cancel_after(wire: _WireCommand) -> CancelAfter:
+    _check_user(wire.user_id)
+    if wire.timeout is None or not 0 <= wire.timeout <= CANCEL_AFTER_MS_MAX:
+        raise InvalidRecord("INVALID_TIMEOUT", f"timeout must be 0 to {CANCEL_AFTER_MS_MAX} milliseconds")
+    return CancelAfter(wire.symbol_id, wire.user_id, wire.timeout, wire.command_id)
+
+
+def _heartbeat(wire: _WireCommand) -> Heartbeat:
+    return Heartbeat(wire.symbol_id)
+
+
+def _define_symbol(wire: _WireCommand) -> DefineSymbol:
+    if not 0 < len(wire.symbol) <= 32:
+        raise InvalidRecord("INVALID_SHAPE", "symbol must be a name of 1 to 32 characters")
+    if wire.status not in STATUSES:
+        raise InvalidRecord("INVALID_ENUM", f"status must be one of {', '.join(STATUSES)}")
+    collar = _rule("priceCollar", wire.price_collar)
+    if collar is not None and collar >= 1:
+        raise InvalidRecord("INVALID_RULE", "priceCollar must be a fraction below 1, such as 0.1")
+    most = wire.max_open_orders
+    if most is not None and not 0 < most <= _INT32_MAX:
+        raise InvalidRecord("INVALID_RULE", "maxOpenOrders must be a positive integer")
+    return DefineSymbol(
+        wire.symbol_id,
+        wire.symbol,
+        _step("tickSize", wire.tick_size),
+        _step("lotSize", wire.lot_size),
+        str(wire.status),
+        wire.command_id,
+        _rule("minQuantity", wire.min_quantity),
+        _rule("maxQuantity", wire.max_quantity),
+        _rule("minNotional", wire.min_notional),
+        collar,
+        most,
+    )
+
+
+_DECODERS: dict[str, Callable[[_WireCommand], Command]] = {
+    "CANCEL": _cancel,
+    "AMEND": _amend,
+    "REPLACE": _replace,
+    "CANCEL_ALL": _cancel_all,
+    "CANCEL_AFTER": _cancel_after,
+    "HEARTBEAT": _heartbeat,
+    "SYMBOL": _define_symbol,
+}
+
+
+def _order_id(text: str) -> str:
+    """``text`` as a dashed lower-case UUID."""
+    # fromhex is the cheapest check of 32 hexadecimal digits; it skips white space, which the length shows.
+    try:
+        if len(text) == 36 and text[8:24:5] == "----" and len(bytes.fromhex(text.replace("-", ""))) == 16:
+            return text.lower()
+    except ValueError:
+        pass
+    raise InvalidRecord("INVALID_ID", "an order id must be a UUID such as 123e4567-e89b-12d3-a456-426614174000")
+
+
+def _check_token(field: str, text: str) -> None:
+    if not _TOKEN.fullmatch(text):
+        raise InvalidRecord("INVALID_ID", f"{field} must be 1 to 36 letters, digits, '-' or '_'")
+
+
+def _check_user(user_id: int) -> None:
+    if not 0 < user_id <= _INT32_MAX:
+        raise InvalidRecord("INVALID_USER", f"userId must be a positive integer, was {user_id}")
+
+
+def number_of(field: str, value: object) -> Number:
+    """``value`` if it is a number or the text of one.
+
+    Raises:
+        InvalidRecord: it is something else.
+    """
+    # bool is an int to isinstance, and True would be found as 1 in every cache of numbers.
+    if type(value) not in _NUMBER_TYPES:
+        raise InvalidRecord("INVALID_TYPE", f"{field} must be a number or a decimal string")
+    if type(value) is str and not _is_decimal_text(value):
+        raise InvalidRecord("INVALID_TYPE", f"{field} as text must be a plain decimal number such as 101.25")
+    return value  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=65_536)
+def _is_decimal_text(text: str) -> bool:
+    try:
+        decimal_of(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _step(field: str, value: object) -> Decimal:
+    number = decimal_of(number_of(field, value))
+    if not STEP_MIN <= number <= 1_000_000 or number % STEP_MIN:
+        raise InvalidRecord(
+            "INVALID_STEP", f"{field} must be between {STEP_MIN:f} and 1000000, a multiple of the former"
+        )
+    return number.normalize()
+
+
+def _rule(field: str, value: object) -> Decimal | None:
+    """The number of a trading rule; None when the symbol does not have it."""
+    if value is None:
+        return None
+    number = decimal_of(number_of(field, value))
+    if not STEP_MIN <= number <= QUOTE_QUANTITY_MAX or number % STEP_MIN:
+        raise InvalidRecord("INVALID_RULE", f"{field} must be between {STEP_MIN:f} and {QUOTE_QUANTITY_MAX:f}")
+    return number.normalize()

@@ -1,0 +1,193 @@
+"""New orders: what they must keep to, and how they come in."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from forkast_streams.engine.commands import (
+    EXPIRE_TAKER,
+    FOK,
+    IOC,
+    LIMIT,
+    STOP,
+    STOP_LIMIT,
+    NewOrder,
+)
+from forkast_streams.engine.events import (
+    BY_REPLACE,
+    BY_SELF_TRADE,
+    Event,
+    OrderAccepted,
+    OrderCancelled,
+    OrderDetails,
+)
+from forkast_streams.engine.market import Market
+from forkast_streams.engine.order_book import PLAIN, Order, OrderTerms, shared_terms
+from forkast_streams.engine.rejections import Rejection
+from forkast_streams.engine.rules import broken_rule
+from forkast_streams.engine.seen_ids import SeenIds
+from forkast_streams.engine.stops import is_reached
+from forkast_streams.engine.symbols import EXACT, HALTED, TRADING, decimal_of
+from forkast_streams.engine.taking import spend
+
+
+def why_not_new(market: Market, command: NewOrder, timestamp: int, used_ids: SeenIds) -> Rejection | None:
+    """The first reason, in the documented order, for which the order cannot be accepted."""
+    book = market.book
+    if command.order_id in used_ids or command.order_id in book.orders:
+        return Rejection.DUPLICATE_ORDER
+    replaced = None
+    if command.replaces is not None:
+        replaced = book.orders.get(command.replaces)
+        if replaced is None or replaced.account.user_id != command.user_id:
+            return Rejection.UNKNOWN_ORDER
+    status = market.symbol.status
+    if status != TRADING:
+        return Rejection.SYMBOL_HALTED if status == HALTED else Rejection.CANCEL_ONLY
+    rejection = broken_rule(command, market.symbol)
+    if rejection is not None:
+        return rejection
+    if command.expires_at is not None and command.expires_at <= timestamp:
+        return Rejection.ALREADY_EXPIRED
+    return _why_not_now(market, command, replaced)
+
+
+def place(market: Market, command: NewOrder, offset: int, events: list[Event]) -> None:
+    """Let an order that can be accepted come in.
+
+    Args:
+        market: the order's.
+        command: the order.
+        offset: place of the command in the input.
+        events: get what happens.
+    """
+    symbol, book = market.symbol, market.book
+    if command.replaces is not None:
+        events.append(market.cancel(book.orders[command.replaces], BY_REPLACE, command.command_id))
+    if command.quantity is None:
+        _place_amount(market, command, offset, events)
+        return
+    terms = _terms(market, command)
+    quantity = symbol.lots.units(command.quantity)
+    price_ticks = None if command.price is None else symbol.ticks.units(command.price)
+    events.append(_accepted(command, price_ticks, quantity, terms))
+    order = Order(
+        offset,
+        symbol.id,
+        command.order_id,
+        book.account(command.user_id),
+        command.side,
+        price_ticks or 0,
+        quantity,
+        quantity,
+        terms,
+    )
+    if terms.stop_ticks is None:
+        market.enter(order, events, command.command_id, counted=price_ticks is not None and not terms.display_quantity)
+        return
+    market.wait(order, terms.stop_ticks)
+    if is_reached(order.side, terms.stop_ticks, book.last_ticks):
+        book.side_of(order).remove(order)
+        market.run_stops(events, len(events), deque([order]))
+
+
+def _why_not_now(market: Market, command: NewOrder, replaced: Order | None) -> Rejection | None:
+    """Why the order cannot be accepted while the book is as it is."""
+    symbol, book = market.symbol, market.book
+    price_ticks = None if command.price is None else symbol.ticks.units(command.price)
+    collar = symbol.collar(book.last_ticks)
+    if collar is not None and price_ticks is not None and not collar[0] <= price_ticks <= collar[1]:
+        return Rejection.PRICE_COLLAR
+    most = symbol.rules.max_open_orders
+    if most is not None and _may_stay(command):
+        open_orders = book.account(command.user_id).count - (0 if replaced is None else 1)
+        if open_orders >= most:
+            return Rejection.TOO_MANY_OPEN_ORDERS
+    if command.post_only and command.type == LIMIT:
+        assert price_ticks is not None, "the form was checked"
+        if market.would_take(command.side, price_ticks, ignoring=replaced):
+            return Rejection.POST_ONLY_WOULD_TAKE
+    return None
+
+
+def _may_stay(command: NewOrder) -> bool:
+    if command.type == LIMIT:
+        return command.time_in_force not in (IOC, FOK)
+    return command.type in (STOP, STOP_LIMIT)
+
+
+def _terms(market: Market, command: NewOrder) -> OrderTerms:
+    if (
+        command.stop_price is None
+        and command.display_quantity is None
+        and command.expires_at is None
+        and not command.post_only
+    ):
+        return shared_terms(command.type, command.time_in_force, command.self_trade_prevention)
+    ticks, lots = market.symbol.ticks.units, market.symbol.lots.units
+    return OrderTerms(
+        command.type,
+        command.time_in_force,
+        command.self_trade_prevention,
+        None if command.price is None or command.stop_price is None else ticks(command.price),
+        None if command.stop_price is None else ticks(command.stop_price),
+        None if command.display_quantity is None else lots(command.display_quantity),
+        command.expires_at,
+        post_only=command.post_only,
+    )
+
+
+def _place_amount(market: Market, command: NewOrder, offset: int, events: list[Event]) -> None:
+    """Let a market order with an amount of money instead of a quantity come in."""
+    assert command.quote_quantity is not None, "the form was checked"
+    symbol, book = market.symbol, market.book
+    amount = decimal_of(command.quote_quantity)
+    terms = _terms(market, command)
+    events.append(_accepted(command, None, None, terms))
+    account = book.account(command.user_id)
+    order = Order(offset, symbol.id, command.order_id, account, command.side, 0, 0, 0, terms)
+    first = len(events)
+    worst_ticks = market.market_limit(command.side)
+    units = int(EXACT.divide_int(amount, symbol.quote_step))
+    left, is_stopped = spend(book, market.changes, order, worst_ticks, units, events)
+    if order.remaining or not order.quantity:
+        reason = BY_SELF_TRADE if is_stopped else market.why_left(order.side, worst_ticks)
+        filled = order.quantity - order.remaining
+        spent = EXACT.multiply(symbol.quote_step, units - left)
+        events.append(
+            OrderCancelled(
+                order.id, account.user_id, order.side, None, 0, filled, 0, reason, command.command_id,
+                quote_left=EXACT.subtract(amount, spent),
+            )
+        )  # fmt: skip
+    market.run_stops(events, first, deque())
+
+
+def _accepted(command: NewOrder, price_ticks: int | None, quantity: int | None, terms: OrderTerms) -> OrderAccepted:
+    return OrderAccepted(
+        command.order_id,
+        command.user_id,
+        command.type,
+        command.side,
+        price_ticks,
+        quantity,
+        command.time_in_force,
+        command.client_order_id,
+        command.command_id,
+        None if terms is PLAIN and command.replaces is None else _details(command, terms),
+    )
+
+
+def _details(command: NewOrder, terms: OrderTerms) -> OrderDetails | None:
+    is_ordinary = terms is shared_terms(terms.type, terms.time_in_force, EXPIRE_TAKER)
+    if is_ordinary and command.quote_quantity is None and command.replaces is None:
+        return None
+    return OrderDetails(
+        None if command.quote_quantity is None else decimal_of(command.quote_quantity),
+        terms.stop_ticks,
+        terms.expires_at,
+        terms.post_only,
+        terms.display_quantity,
+        terms.self_trade_prevention,
+        command.replaces,
+    )

@@ -1,0 +1,203 @@
+"""How an order takes from the other side of the book: price by price, first come first served."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from forkast_streams.engine.commands import BUY, EXPIRE_MAKER, EXPIRE_TAKER, NONE
+from forkast_streams.engine.events import (
+    BY_SELF_TRADE,
+    Event,
+    OrderCancelled,
+    QuantityShown,
+    TradeExecuted,
+    status_of,
+)
+from forkast_streams.engine.order_book import BookSide, Order, OrderBook
+
+_ANY_PRICE: Final = -(1 << 62)
+
+
+class Changes:
+    """What checkpoints need to know of open orders, and the queue positions given out.
+
+    Attributes:
+        changed: orders that no checkpoint has as they are, by offset.
+        gone: offsets of orders that a checkpoint has and that are open no more.
+        next_rank: the next queue position.
+    """
+
+    __slots__ = ("changed", "gone", "next_rank")
+
+    def __init__(self) -> None:
+        self.changed: dict[int, Order] = {}
+        self.gone: list[int] = []
+        self.next_rank = 1
+
+    def give_rank(self, order: Order) -> None:
+        """Give ``order`` the next queue position."""
+        order.rank = self.next_rank
+        self.next_rank += 1
+        self.changed[order.offset] = order
+
+    def forget(self, order: Order) -> None:
+        """``order`` is open no more."""
+        self.changed.pop(order.offset, None)
+        if order.saved:
+            self.gone.append(order.offset)
+
+
+def take(
+    book: OrderBook, changes: Changes, taker: Order, limit_ticks: int | None, events: list[Event], *, counted: bool
+) -> bool:
+    """Let ``taker`` trade while its limit allows and it is not filled.
+
+    Args:
+        book: where it trades.
+        changes: told of every maker that changes.
+        taker: its ``remaining`` goes down.
+        limit_ticks: the worst price; None is any.
+        events: get what happens.
+        counted: whether the taker's open quantity counts at its limit already, see TradeExecuted.
+
+    Returns:
+        Whether it was stopped by an order of its own user, so that nothing of it may rest.
+    """
+    makers = book.asks if taker.side == BUY else book.bids
+    limit_key = _ANY_PRICE if limit_ticks is None else limit_ticks * makers.sign
+    taker_price_ticks = limit_ticks if counted else None
+    keys = makers.keys
+    account = taker.account
+    while taker.remaining and keys and keys[-1] >= limit_key:
+        level = makers.levels[keys[-1]]
+        maker = level.head
+        assert maker is not None, "a level without orders must have been dropped"
+        if maker.account is account and taker.terms.self_trade_prevention != NONE:
+            mode = taker.terms.self_trade_prevention
+            if mode != EXPIRE_TAKER:
+                events.append(cancel_open(book, changes, maker, BY_SELF_TRADE, None))
+            if mode != EXPIRE_MAKER:
+                return True
+            continue
+        quantity = min(taker.remaining, maker.remaining - maker.hidden)
+        taker.remaining -= quantity
+        maker.remaining -= quantity
+        level.open_quantity -= quantity
+        taker_filled = taker.quantity - taker.remaining
+        maker_filled = maker.quantity - maker.remaining
+        events.append(
+            TradeExecuted(
+                maker.price_ticks,
+                quantity,
+                taker.side,
+                taker_price_ticks,
+                taker.id,
+                account.user_id,
+                taker_filled,
+                status_of(taker_filled, taker.quantity),
+                maker.id,
+                maker.account.user_id,
+                maker_filled,
+                status_of(maker_filled, maker.quantity),
+            )
+        )
+        book.last_ticks = maker.price_ticks
+        if maker.remaining != maker.hidden:
+            changes.changed[maker.offset] = maker
+        elif maker.hidden:
+            events.append(_show_next_slice(makers, changes, maker))
+        else:
+            makers.remove(maker)
+            book.forget(maker)
+            changes.forget(maker)
+    return False
+
+
+def spend(
+    book: OrderBook, changes: Changes, taker: Order, worst_ticks: int | None, amount: int, events: list[Event]
+) -> tuple[int, bool]:
+    """Let ``taker`` trade for an amount of money in ticks times lots.
+
+    At each price it takes as many lots as the rest affords there; it is filled once that is less than one lot.
+    ``taker.quantity`` is then what it has traded, and while it is not filled more than that.
+
+    Returns:
+        What is left of ``amount``, and whether it was stopped by an order of its own user.
+    """
+    makers = book.asks if taker.side == BUY else book.bids
+    filled = 0
+    while (price_ticks := makers.best_price_ticks()) is not None:
+        if worst_ticks is not None and price_ticks * makers.sign < worst_ticks * makers.sign:
+            break
+        affordable = amount // price_ticks
+        if affordable == 0:
+            break
+        taker.quantity, taker.remaining = filled + affordable, affordable
+        is_stopped = take(book, changes, taker, price_ticks, events, counted=False)
+        traded = affordable - taker.remaining
+        amount -= traded * price_ticks
+        filled += traded
+        if is_stopped or not taker.remaining:
+            return amount, is_stopped
+    return amount, False
+
+
+def cancel_open(book: OrderBook, changes: Changes, order: Order, reason: str, command_id: str | None) -> OrderCancelled:
+    """Take a resting or waiting order out of the book for good."""
+    book.side_of(order).remove(order)
+    book.forget(order)
+    changes.forget(order)
+    return OrderCancelled(
+        order.id,
+        order.account.user_id,
+        order.side,
+        order.limit_ticks,
+        order.remaining,
+        order.quantity - order.remaining,
+        order.shown,
+        reason,
+        command_id,
+        order.terms.stop_ticks if order.waiting else None,
+    )
+
+
+def can_fill(book: OrderBook, taker: Order, limit_ticks: int | None) -> bool:
+    """Whether ``taker`` would be filled to the last lot, self-trade prevention and all."""
+    makers = book.asks if taker.side == BUY else book.bids
+    mode = taker.terms.self_trade_prevention
+    own = [order for order in taker.account if not order.waiting and order.side != taker.side] if mode != NONE else []
+    own_prices = {order.price_ticks for order in own}
+    open_quantity = 0
+    for key in reversed(makers.keys):
+        price_ticks = key * makers.sign
+        if limit_ticks is not None and key < limit_ticks * makers.sign:
+            return False
+        level = makers.levels[key]
+        if price_ticks not in own_prices:
+            open_quantity += level.open_quantity
+        else:
+            for maker in level:
+                if maker.account is not taker.account:
+                    open_quantity += maker.remaining
+                elif mode != EXPIRE_MAKER:
+                    return open_quantity >= taker.remaining
+        if open_quantity >= taker.remaining:
+            return True
+    return False
+
+
+def _show_next_slice(makers: BookSide, changes: Changes, maker: Order) -> QuantityShown:
+    """Let an iceberg order whose slice has traded show the next one, behind all others at its price."""
+    makers.remove(maker)
+    hide(maker)
+    makers.append(maker)
+    changes.give_rank(maker)
+    return QuantityShown(
+        maker.id, maker.account.user_id, maker.side, maker.price_ticks, maker.remaining - maker.hidden, refill=True
+    )
+
+
+def hide(order: Order) -> None:
+    """Show one slice of an iceberg order, all of any other."""
+    display = order.terms.display_quantity
+    order.hidden = 0 if display is None else max(0, order.remaining - display)
