@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agents.checkpointed import CheckpointedAgent
+from agents.heartbeats import Heartbeats
 from forkast_streams.engine_partition import EnginePartition, OutputRecord
 from forkast_streams.errors import CorruptLog
 from forkast_streams.producer import EventProducer, SentBatch
@@ -76,3 +77,4 @@ def register(app: ExchangeApp) -> None:
     )
     app.run_service(producer)
     app.run_service(agent)
+    app.run_service(Heartbeats(lambda: [assigned.state for assigned in agent.partitions.values()], producer))

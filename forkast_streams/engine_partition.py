@@ -131,6 +131,10 @@ class EnginePartition:
         clock = self.clock
         outputs.events += [OutputRecord(key, value, clock) for value in values]
 
+    def due(self, now_ms: int) -> list[int]:
+        """The symbols in which something expires by ``now_ms``."""
+        return [symbol_id for symbol_id, market in self.engine.markets.items() if market.book.next_due <= now_ms]
+
     def _is_repeated_stray(self, record: InputRecord) -> bool:
         """Whether an engine forwarded this record before; after a crash it forwards again what it had forwarded."""
         source = dict(record.headers).get(STRAY_HEADER)

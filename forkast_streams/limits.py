@@ -51,3 +51,6 @@ PROBED_SYMBOLS_MAX = 500
 DEPTH_MAX = 5_000
 # Updates that may wait for a client of a stream before it is cut.
 STREAM_UPDATES_WAITING_MAX = 1_000
+
+# Seconds between two looks for orders that are due to expire in markets where no command comes.
+HEARTBEAT_INTERVAL_S = 0.5

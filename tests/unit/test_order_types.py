@@ -1,0 +1,519 @@
+"""Stop and iceberg orders, times in force, self-trade prevention and the rest, as ladders; both exchanges keep them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.exchanges import Engine, Naive
+from tests.unit.ladder import Rule, keeps
+
+STOPS = [
+    Rule(
+        "a stop order waits for its price, and counts nowhere until then",
+        "| 101.00 | 5 bob",
+        ["ann buys 3 stop 102.00", "cyd buys 1 @ 101.00"],
+        ["cyd buys 1 @ 101.00 from bob"],
+        """
+        (3 ann) | 102.00 |
+                | 101.00 | 4 bob
+        """,
+    ),
+    Rule(
+        "a trade at its stop price makes it a market order",
+        """
+        | 103.00 | 5 dan
+        | 102.00 | 1 bob
+        """,
+        ["ann buys 3 stop 102.00", "cyd buys 1 @ 102.00"],
+        ["cyd buys 1 @ 102.00 from bob", "ann triggered at 102.00", "ann buys 3 @ 103.00 from dan"],
+        "| 103.00 | 2 dan",
+    ),
+    Rule(
+        "a stop-limit order becomes a limit order, and rests with what is left",
+        """
+        | 103.00 | 5 dan
+        | 102.00 | 1 bob
+        """,
+        ["ann buys 3 @ 102.50 stop 102.00", "cyd buys 1 @ 102.00"],
+        ["cyd buys 1 @ 102.00 from bob", "ann triggered at 102.00", "ann shows 3 @ 102.50"],
+        """
+              | 103.00 | 5 dan
+        3 ann | 102.50 |
+        """,
+    ),
+    Rule(
+        "a falling price triggers sell stops",
+        """
+        1 bob |  99.00 |
+        5 dan |  98.00 |
+        """,
+        ["ann sells 3 stop 99.50", "cyd sells 1 @ 99.00"],
+        ["cyd sells 1 @ 99.00 to bob", "ann triggered at 99.00", "ann sells 3 @ 98.00 to dan"],
+        "2 dan | 98.00 |",
+    ),
+    Rule(
+        "where the last trade was beyond the stop price already, it is triggered at once",
+        "| 101.00 | 5 bob",
+        ["cyd buys 1 @ 101.00", "ann buys 3 stop 100.00"],
+        ["cyd buys 1 @ 101.00 from bob", "ann triggered at 101.00", "ann buys 3 @ 101.00 from bob"],
+        "| 101.00 | 1 bob",
+    ),
+    Rule(
+        "before the first trade nothing triggers",
+        "| 101.00 | 5 bob",
+        ["ann buys 3 stop 1.00"],
+        [],
+        """
+                | 101.00 | 5 bob
+        (3 ann) |   1.00 |
+        """,
+    ),
+    Rule(
+        "one trade triggers buys from the lowest stop price, and at one price first come first served",
+        """
+        | 110.00 | 9 dan
+        | 102.00 | 1 bob
+        """,
+        ["eve buys 1 stop 102.00", "ann buys 2 stop 101.00", "fay buys 3 stop 102.00", "cyd buys 1 @ 102.00"],
+        [
+            "cyd buys 1 @ 102.00 from bob",
+            "ann triggered at 102.00",
+            "ann buys 2 @ 110.00 from dan",
+            "eve triggered at 110.00",
+            "eve buys 1 @ 110.00 from dan",
+            "fay triggered at 110.00",
+            "fay buys 3 @ 110.00 from dan",
+        ],
+        "| 110.00 | 3 dan",
+    ),
+    Rule(
+        "every trade of a sweep counts, also a price that was left again within one command",
+        """
+        | 105.00 | 5 dan
+        | 100.00 | 1 bob
+        """,
+        ["ann sells 2 @ 104.00 stop 100.50", "cyd buys 2 @ 105.00"],
+        [
+            "cyd buys 1 @ 100.00 from bob",
+            "cyd buys 1 @ 105.00 from dan",
+            "ann triggered at 105.00",
+            "ann shows 2 @ 104.00",
+        ],
+        """
+        | 105.00 | 4 dan
+        | 104.00 | 2 ann
+        """,
+    ),
+    Rule(
+        "triggered orders trigger others, which come in behind those triggered before",
+        """
+        | 120.00 | 9 gus
+        | 110.00 | 1 dan
+        | 102.00 | 1 bob
+        """,
+        ["ann buys 1 stop 102.00", "eve buys 1 stop 110.00", "fay buys 1 stop 102.00", "cyd buys 1 @ 102.00"],
+        [
+            "cyd buys 1 @ 102.00 from bob",
+            "ann triggered at 102.00",
+            "ann buys 1 @ 110.00 from dan",
+            "fay triggered at 110.00",
+            "fay buys 1 @ 120.00 from gus",
+            "eve triggered at 120.00",
+            "eve buys 1 @ 120.00 from gus",
+        ],
+        "| 120.00 | 7 gus",
+    ),
+    Rule(
+        "a stop order can be cancelled, and amended in price, stop price and quantity",
+        "",
+        ["ann buys 3 @ 99.00 stop 98.00", "ann amends to 4 @ 99.50 stop 98.50", "ann amends to 2", "ann cancels"],
+        [
+            "ann amended to 4 @ 99.50 stop 98.50, loses place",
+            "ann amended to 2 @ 99.50 stop 98.50, keeps place",
+            "ann cancelled 2 (USER)",
+        ],
+    ),
+    Rule(
+        "a stop order amended to a price that was reached comes in at once",
+        "| 101.00 | 5 bob",
+        ["cyd buys 1 @ 101.00", "ann buys 1 stop 102.00", "ann amends to stop 101.00"],
+        [
+            "cyd buys 1 @ 101.00 from bob",
+            "ann amended to 1 stop 101.00, loses place",
+            "ann triggered at 101.00",
+            "ann buys 1 @ 101.00 from bob",
+        ],
+        "| 101.00 | 3 bob",
+    ),
+    Rule(
+        "once it is triggered it has no stop price to amend",
+        "| 101.00 | 5 bob",
+        ["cyd buys 1 @ 101.00", "ann buys 1 @ 100.00 stop 101.00", "ann amends to stop 103.00"],
+        [
+            "cyd buys 1 @ 101.00 from bob",
+            "ann triggered at 101.00",
+            "ann shows 1 @ 100.00",
+            "ann rejected: STOP_PRICE_NOT_ALLOWED",
+        ],
+        """
+              | 101.00 | 4 bob
+        1 ann | 100.00 |
+        """,
+    ),
+]
+
+ICEBERGS = [
+    Rule(
+        "an iceberg order shows one slice of itself",
+        "",
+        ["ann sells 10 @ 101.00 shows 2"],
+        ["ann shows 2 @ 101.00"],
+        "| 101.00 | 2+8 ann",
+    ),
+    Rule(
+        "when its slice has traded the next one stands behind all others at the price",
+        "",
+        ["ann sells 10 @ 101.00 shows 2", "bob sells 3 @ 101.00", "cyd buys 4 @ 101.00"],
+        [
+            "ann shows 2 @ 101.00",
+            "cyd buys 2 @ 101.00 from ann",
+            "ann shows 2 @ 101.00",
+            "cyd buys 2 @ 101.00 from bob",
+        ],
+        "| 101.00 | 1 bob, 2+6 ann",
+    ),
+    Rule(
+        "a slice that traded in part keeps its place",
+        "",
+        ["ann sells 10 @ 101.00 shows 2", "bob sells 3 @ 101.00", "cyd buys 1 @ 101.00"],
+        ["ann shows 2 @ 101.00", "cyd buys 1 @ 101.00 from ann"],
+        "| 101.00 | 1+8 ann, 3 bob",
+    ),
+    Rule(
+        "alone at its price it trades slice by slice, the last one with what is left",
+        "",
+        ["ann sells 5 @ 101.00 shows 2", "cyd buys 9 @ 101.00"],
+        [
+            "ann shows 2 @ 101.00",
+            "cyd buys 2 @ 101.00 from ann",
+            "ann shows 2 @ 101.00",
+            "cyd buys 2 @ 101.00 from ann",
+            "ann shows 1 @ 101.00",
+            "cyd buys 1 @ 101.00 from ann",
+        ],
+        "4 cyd | 101.00 |",
+    ),
+    Rule(
+        "as a taker it trades with all of its quantity",
+        "| 101.00 | 5 bob",
+        ["ann buys 9 @ 101.00 shows 1"],
+        ["ann buys 5 @ 101.00 from bob", "ann shows 1 @ 101.00"],
+        "1+3 ann | 101.00 |",
+    ),
+    Rule(
+        "less of it takes from the hidden part first and keeps the place",
+        "",
+        ["ann sells 10 @ 101.00 shows 2", "bob sells 1 @ 101.00", "ann amends to 3", "ann amends to 1"],
+        ["ann shows 2 @ 101.00", "ann amended to 3 @ 101.00, keeps place", "ann amended to 1 @ 101.00, keeps place"],
+        "| 101.00 | 1 ann, 1 bob",
+    ),
+    Rule(
+        "amended otherwise it comes in again as a whole",
+        "4 bob | 100.00 |",
+        ["ann sells 10 @ 101.00 shows 2", "ann amends to @ 100.00"],
+        [
+            "ann shows 2 @ 101.00",
+            "ann amended to 10 @ 100.00, loses place",
+            "ann sells 4 @ 100.00 to bob",
+            "ann shows 2 @ 100.00",
+        ],
+        "| 100.00 | 2+4 ann",
+    ),
+    Rule(
+        "what it hides can fill a fill-or-kill order",
+        "",
+        ["ann sells 4 @ 101.00 shows 2", "bob buys 4 @ 101.00 FOK"],
+        [
+            "ann shows 2 @ 101.00",
+            "bob buys 2 @ 101.00 from ann",
+            "ann shows 2 @ 101.00",
+            "bob buys 2 @ 101.00 from ann",
+        ],
+        "",
+    ),
+    Rule(
+        "it comes in at most a hundred slices",
+        "",
+        ["ann sells 101 @ 101.00 shows 1", "bob sells 100 @ 101.00 shows 1", "bob amends to 101"],
+        ["ann rejected: INVALID_DISPLAY_QUANTITY", "bob shows 1 @ 101.00", "bob rejected: INVALID_DISPLAY_QUANTITY"],
+        "| 101.00 | 1+99 bob",
+    ),
+]
+
+TIMES_IN_FORCE = [
+    Rule(
+        "fill or kill: all of it at once",
+        """
+        | 101.00 | 2 bob
+        | 100.00 | 2 cyd
+        """,
+        ["ann buys 4 @ 101.00 FOK"],
+        ["ann buys 2 @ 100.00 from cyd", "ann buys 2 @ 101.00 from bob"],
+        "",
+    ),
+    Rule(
+        "or nothing",
+        """
+        | 101.00 | 2 bob
+        | 100.00 | 2 cyd
+        """,
+        ["ann buys 4 @ 100.50 FOK", "dan buys 5 @ 101.00 FOK", "eve buys 5 at market FOK"],
+        ["ann cancelled 4 (FOK)", "dan cancelled 5 (FOK)", "eve cancelled 5 (FOK)"],
+    ),
+    Rule(
+        "an order good till a date is gone when the log's time reaches it, before the command that comes then",
+        "",
+        ["ann sells 5 @ 101.00 until 3", "bob buys 1 @ 101.00", "cyd buys 1 @ 101.00"],
+        ["bob buys 1 @ 101.00 from ann", "ann expired 4 (EXPIRED)"],
+        "1 cyd | 101.00 |",
+    ),
+    Rule(
+        "what expires by one moment goes in the order of the dates, then of arrival",
+        "",
+        [
+            "ann sells 1 @ 101.00 until 6",
+            "bob sells 1 @ 101.00 until 5",
+            "cyd sells 1 @ 101.00 until 5",
+            "dan cancels",
+            "heartbeat",
+            "heartbeat",
+        ],
+        [
+            "dan rejected: UNKNOWN_ORDER",
+            "bob expired 1 (EXPIRED)",
+            "cyd expired 1 (EXPIRED)",
+            "ann expired 1 (EXPIRED)",
+        ],
+    ),
+    Rule(
+        "a stop order expires as well, also where trading is halted",
+        "",
+        ["ann buys 1 stop 101.00 until 3", "set status=HALTED", "heartbeat"],
+        ["ann expired 1 (EXPIRED)"],
+    ),
+    Rule(
+        "a date that is past is refused",
+        "",
+        ["ann buys 1 @ 101.00 until 1"],
+        ["ann rejected: ALREADY_EXPIRED"],
+    ),
+    Rule(
+        "post-only rests or is refused",
+        "| 101.00 | 5 bob",
+        ["ann buys 1 @ 101.00 post-only", "cyd buys 1 @ 100.99 post-only", "cyd amends to @ 101.00"],
+        ["ann rejected: POST_ONLY_WOULD_TAKE", "cyd rejected: POST_ONLY_WOULD_TAKE"],
+        """
+              | 101.00 | 5 bob
+        1 cyd | 100.99 |
+        """,
+    ),
+    Rule(
+        "a triggered post-only order that would take is cancelled",
+        "| 101.00 | 5 bob",
+        ["ann buys 2 @ 101.00 stop 101.00 post-only", "cyd buys 1 @ 101.00"],
+        ["cyd buys 1 @ 101.00 from bob", "ann triggered at 101.00", "ann cancelled 2 (POST_ONLY)"],
+        "| 101.00 | 4 bob",
+    ),
+]
+
+AMOUNTS = [
+    Rule(
+        "an amount of money buys as many lots as it affords, and what is less than one lot stays",
+        """
+        | 102.00 | 9 bob
+        | 100.00 | 2 cyd
+        """,
+        ["ann buys for 410.00 at market"],
+        ["ann buys 2 @ 100.00 from cyd", "ann buys 2 @ 102.00 from bob"],
+        "| 102.00 | 7 bob",
+    ),
+    Rule(
+        "what is left of it when the book is empty is cancelled",
+        "| 100.00 | 2 bob",
+        ["ann buys for 350.50 at market"],
+        ["ann buys 2 @ 100.00 from bob", "ann cancelled 150.5 of the amount (MARKET)"],
+        "",
+    ),
+    Rule(
+        "an amount that affords nothing trades nothing",
+        "| 100.00 | 2 bob",
+        ["ann buys for 99.99 at market"],
+        ["ann cancelled 99.99 of the amount (MARKET)"],
+    ),
+    Rule(
+        "sellers can name an amount too",
+        """
+        5 bob | 100.00 |
+        5 cyd |  10.00 |
+        """,
+        ["ann sells for 250.00 at market"],
+        ["ann sells 2 @ 100.00 to bob"],
+        """
+        3 bob | 100.00 |
+        5 cyd |  10.00 |
+        """,
+    ),
+]
+
+SELF_TRADES = [
+    Rule(
+        "by default the taker expires, and what it traded before stays",
+        "| 101.00 | 1 cyd, 5 bob",
+        ["bob2 buys 3 @ 101.00"],
+        ["bob2 buys 1 @ 101.00 from cyd", "bob2 expired 2 (SELF_TRADE)"],
+        "| 101.00 | 5 bob",
+    ),
+    Rule(
+        "or the maker expires and the taker goes on",
+        "| 101.00 | 5 bob, 2 cyd",
+        ["bob2 buys 3 @ 101.00 EXPIRE_MAKER"],
+        ["bob expired 5 (SELF_TRADE)", "bob2 buys 2 @ 101.00 from cyd"],
+        "1 bob2 | 101.00 |",
+    ),
+    Rule(
+        "or both expire",
+        "| 101.00 | 5 bob, 2 cyd",
+        ["bob2 buys 3 @ 101.00 EXPIRE_BOTH"],
+        ["bob expired 5 (SELF_TRADE)", "bob2 expired 3 (SELF_TRADE)"],
+        "| 101.00 | 2 cyd",
+    ),
+    Rule(
+        "or users trade with themselves",
+        "| 101.00 | 5 bob",
+        ["bob2 buys 5 @ 101.00 NONE"],
+        ["bob2 buys 5 @ 101.00 from bob"],
+        "",
+    ),
+    Rule(
+        "the taker's mode decides, also of an order that is amended into the other side",
+        "| 101.00 | 5 bob",
+        ["bob2 buys 2 @ 99.00 EXPIRE_MAKER", "bob2 amends to @ 101.00"],
+        ["bob2 amended to 2 @ 101.00, loses place", "bob expired 5 (SELF_TRADE)"],
+        "2 bob2 | 101.00 |",
+    ),
+    Rule(
+        "a fill-or-kill order counts no order it would not trade with",
+        "| 101.00 | 2 cyd, 5 bob, 2 dan",
+        ["bob2 buys 4 @ 101.00 FOK", "bob3 buys 5 @ 101.00 FOK EXPIRE_MAKER", "bob4 buys 4 @ 101.00 FOK EXPIRE_MAKER"],
+        [
+            "bob2 cancelled 4 (FOK)",
+            "bob3 cancelled 5 (FOK)",
+            "bob4 buys 2 @ 101.00 from cyd",
+            "bob expired 5 (SELF_TRADE)",
+            "bob4 buys 2 @ 101.00 from dan",
+        ],
+        "",
+    ),
+]
+
+MANY_AT_ONCE = [
+    Rule(
+        "a user's orders are all cancelled at once, stop orders too, first come first",
+        "| 101.00 | 5 bob, 2 cyd",
+        ["bob2 buys 1 @ 99.00", "bob3 buys 2 stop 103.00", "bob cancels all", "bob cancels all"],
+        [
+            "bob cancelled 5 (CANCEL_ALL)",
+            "bob2 cancelled 1 (CANCEL_ALL)",
+            "bob3 cancelled 2 (CANCEL_ALL)",
+            "bob cancelled all 3",
+            "bob cancelled all 0",
+        ],
+        "| 101.00 | 2 cyd",
+    ),
+    Rule(
+        "a dead-man's switch cancels what is there when its time has come, unless it was set again",
+        "| 101.00 | 5 bob",
+        ["bob cancels all in 3", "bob cancels all in 3", "bob2 buys 1 @ 99.00", "heartbeat", "heartbeat", "heartbeat"],
+        ["bob cancelled 5 (CANCEL_AFTER)", "bob2 cancelled 1 (CANCEL_AFTER)"],
+        "",
+    ),
+    Rule(
+        "a dead-man's switch can be switched off",
+        "| 101.00 | 5 bob",
+        ["bob cancels all in 2", "bob cancels all in 0", "heartbeat", "heartbeat", "heartbeat"],
+        [],
+    ),
+    Rule(
+        "a replacement cancels one order and places another",
+        "| 101.00 | 5 bob, 2 cyd",
+        ["bob2 sells 4 @ 102.00 for bob"],
+        ["bob cancelled 5 (REPLACED)"],
+        """
+        | 102.00 | 4 bob2
+        | 101.00 | 2 cyd
+        """,
+    ),
+    Rule(
+        "both or neither: an order that cannot be placed, or that replaces nothing of the user's, changes nothing",
+        """
+              | 101.00 | 5 bob, 2 cyd
+        1 dan |  99.00 |
+        """,
+        ["bob2 sells 4 @ 102.001 for bob", "bob3 sells 4 @ 102.00 for cyd", "bob4 sells 4 @ 99.00 post-only for bob"],
+        ["bob rejected: INVALID_TICK", "bob rejected: UNKNOWN_ORDER", "bob rejected: POST_ONLY_WOULD_TAKE"],
+    ),
+    Rule(
+        "the order that is replaced is in nobody's way",
+        "| 101.00 | 5 bob",
+        ["bob2 buys 4 @ 101.00 post-only for bob"],
+        ["bob cancelled 5 (REPLACED)"],
+        "4 bob2 | 101.00 |",
+    ),
+]
+
+COLLARS = [
+    Rule(
+        "a market order stops at the collar around the last trade before it",
+        """
+        | 120.00 | 5 dan
+        | 110.00 | 1 cyd
+        | 100.00 | 1 bob
+        """,
+        ["eve buys 1 @ 100.00", "set priceCollar=0.1", "ann buys 3 at market"],
+        ["eve buys 1 @ 100.00 from bob", "ann buys 1 @ 110.00 from cyd", "ann cancelled 2 (COLLAR)"],
+        "| 120.00 | 5 dan",
+    ),
+    Rule(
+        "a limit beyond it is refused",
+        "| 100.00 | 1 bob",
+        [
+            "eve buys 1 @ 100.00",
+            "set priceCollar=0.1",
+            "ann buys 3 @ 110.01",
+            "ann2 buys 3 @ 89.99",
+            "ann3 buys 3 @ 90.00",
+            "ann3 amends to @ 89.99",
+        ],
+        ["eve buys 1 @ 100.00 from bob"] + ["ann rejected: PRICE_COLLAR"] * 3,
+        "3 ann3 | 90.00 |",
+    ),
+    Rule(
+        "before the first trade there is none",
+        "",
+        ["set priceCollar=0.1", "ann buys 3 @ 900.00", "bob buys 3 @ 1.00"],
+        [],
+        """
+        3 ann | 900.00 |
+        3 bob |   1.00 |
+        """,
+    ),
+]
+
+RULES = [*STOPS, *ICEBERGS, *TIMES_IN_FORCE, *AMOUNTS, *SELF_TRADES, *MANY_AT_ONCE, *COLLARS]
+
+
+@pytest.mark.parametrize("exchange", [Engine, Naive])
+@pytest.mark.parametrize("rule", RULES, ids=[rule.fact for rule in RULES])
+def test_rule(rule: Rule, exchange: type[Engine | Naive]) -> None:
+    """The fact is the row's own."""
+    keeps(rule, exchange())
