@@ -95,6 +95,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         self._on_loaded = on_loaded
         self._idle = Idle()
         self._was_caught_up = False
+        self._drains = 0
         transport = app.transport
         assert isinstance(transport, BatchTransport)
         transport.restore_positions = self._restore_positions
@@ -117,9 +118,11 @@ class CheckpointedAgent(Service, Generic[StateT]):
 
     async def _process_batch(self, assigned: Assigned[StateT], event: EventT[Any]) -> None:
         records = event.value
+        first = assigned.state.next_offset
         assigned.outputs += await self._process(event.message.partition, assigned.state, records)
         assigned.events.append(event)
-        assigned.records += len(records)
+        # Records that come again are no progress, and a second checkpoint at one offset would overwrite the first.
+        assigned.records += assigned.state.next_offset - first
         if assigned.records >= CHECKPOINT_RECORDS_MAX and not assigned.is_writing:
             self._checkpoint(event.message.partition, assigned)
 
@@ -161,17 +164,19 @@ class CheckpointedAgent(Service, Generic[StateT]):
 
     async def drain(self) -> None:
         """Finish the batch in hand, checkpoint every partition, and let go of them all."""
+        self._drains += 1
         if not self.partitions:
             return
         try:
             async with asyncio.timeout(_DRAIN_S_MAX):
                 await self._idle.wait()
-                for partition, assigned in self.partitions.items():
+                # Two drains may be under way: a rebalance can follow while the one before it is still loaded.
+                for partition, assigned in list(self.partitions.items()):
                     if assigned.is_writing and assigned.writing is not None:
                         await assigned.writing
                     if assigned.records:
                         self._checkpoint(partition, assigned)
-                for assigned in self.partitions.values():
+                for assigned in list(self.partitions.values()):
                     if assigned.writing is not None:
                         await assigned.writing
         except TimeoutError:
@@ -188,6 +193,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
     async def _load(self) -> None:
         """Rebuild the state of every assigned partition from its rows."""
         await self.drain()
+        drains, loaded = self._drains, dict[int, Assigned[StateT]]()
         self._was_caught_up = False
         started = time.monotonic()
         changelog = self.table.changelog_topic.get_topic_name()
@@ -199,14 +205,18 @@ class CheckpointedAgent(Service, Generic[StateT]):
         gc.disable()
         try:
             for partition in mine:
-                self.partitions[partition] = self._restore(partition, count)
+                loaded[partition] = self._restore(partition, count)
                 await asyncio.sleep(0)
         finally:
             gc.enable()
             gc.freeze()
-        await self._check_input(mine)
+        await self._check_input(loaded)
+        # The partitions may go again while they are loaded; then their next owner is at work on them already.
+        if self._drains != drains:
+            return
+        self.partitions.update(loaded)
         if self._on_loaded is not None:
-            await self._on_loaded({p: assigned.state for p, assigned in self.partitions.items()})
+            await self._on_loaded({p: assigned.state for p, assigned in loaded.items()})
         log.info("%s: loaded partitions %s in %.2f s", self.topic, mine or "(none)", time.monotonic() - started)
 
     def _restore(self, partition: int, count: int) -> Assigned[StateT]:
@@ -223,15 +233,15 @@ class CheckpointedAgent(Service, Generic[StateT]):
             )
         return Assigned(state, Checkpointer.resume(partition, random.getrandbits(32), recovered))
 
-    async def _check_input(self, partitions: list[int]) -> None:
+    async def _check_input(self, loaded: Mapping[int, Assigned[StateT]]) -> None:
         """Refuse to start where the input does not reach from the state on."""
-        tps = [TP(self.topic, partition) for partition in partitions]
+        tps = [TP(self.topic, partition) for partition in loaded]
         if not tps:
             return
         earliest = await self.app.consumer.earliest_offsets(*tps)
         ends = await self.app.consumer.highwaters(*tps)
         for tp in tps:
-            position = self.partitions[tp.partition].state.next_offset
+            position = loaded[tp.partition].state.next_offset
             if not (earliest[tp] or 0) <= position <= (ends[tp] or 0):
                 raise CorruptLog(
                     f"{tp.topic}-{tp.partition} holds offsets {earliest[tp]} to {ends[tp]}, the checkpoint is at "

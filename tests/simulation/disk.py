@@ -69,6 +69,10 @@ class Disk:
         """The partition's folder, empty at first."""
         return self._folders.setdefault(partition, Folder())
 
+    def folders(self) -> list[Folder]:
+        """All folders that are there."""
+        return list(self._folders.values())
+
     def lose(self) -> None:
         """The folders are gone."""
         self._folders.clear()
@@ -134,6 +138,7 @@ class SimTable(SegmentTable):
         self._process: Process = process
         self._log: SimLog = app.log
         self._topic = _Topic(f"forkast-{app.role.name}-{name}-changelog")
+        self.replayed_to: dict[int, int] = {}
         self._callbacks: list[Callable[[], Awaitable[None]]] = []
         self._sim_store = _Store(lambda p: _Database(process, app.disk.folder(p), self._check_write), app.disk)
 
@@ -161,6 +166,7 @@ class SimTable(SegmentTable):
         """Bring the folder up to where the changelog ends now, as Faust does, in steps during which more can happen."""
         process, log, world = self._process, self._log.of(self._topic.get_topic_name(), partition), self._process.world
         folder, end = self.app.disk.folder(partition), log.end
+        self.replayed_to[partition] = end
         channels = process.channel(), process.channel()
         while folder.replayed_to < end and not is_interrupted():
             most = world.rng.randint(1, _REPLAYED_AT_ONCE_MAX)

@@ -64,10 +64,12 @@ class PartitionLog:
             position += 1
         return found
 
-    def table(self) -> dict[bytes, bytes]:
-        """The last value of each key that has one."""
+    def table(self, *, before: int | None = None) -> dict[bytes, bytes]:
+        """The last value of each key that has one, as of the offset ``before``."""
         rows: dict[bytes, bytes] = {}
         for record in self.records.values():
+            if before is not None and record.offset >= before:
+                break
             assert record.key is not None
             if record.value is None:
                 rows.pop(record.key, None)

@@ -26,6 +26,7 @@ class SimLoop(asyncio.AbstractEventLoop):
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self._numbers = count()
         self._tasks: list[asyncio.Task[Any]] = []
+        self._is_halted = False
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
@@ -93,13 +94,17 @@ class SimLoop(asyncio.AbstractEventLoop):
             ready.append(heapq.heappop(timers)[2])
         events._set_running_loop(self)
         try:
-            while ready and most:
+            while ready and most and not self._is_halted:
                 most -= 1
                 handle = ready.popleft()
                 if not handle.cancelled():
                     handle._run()
         finally:
             events._set_running_loop(None)
+
+    def halt(self) -> None:
+        """Run nothing any more, not even what is ready."""
+        self._is_halted = True
 
     def discard(self) -> None:
         """Close the coroutines that will never go on, so that none is closed by chance later."""

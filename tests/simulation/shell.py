@@ -18,6 +18,7 @@ from tests.simulation.log import LogRecord, SimLog
 from tests.simulation.world import Process, World
 
 _FETCHED_AT_ONCE_MAX = 12
+_DELIVERED_AGAIN = 0.03
 _COMMIT_INTERVAL_S = 0.05
 _QUEUED_MAX = 3
 
@@ -123,27 +124,28 @@ class SimConsumer(BatchConsumer):
         return await self.worker.world.request(self.worker, *self._channels, effect)
 
     async def _getmany(self, active_partitions: set[TP], timeout: float) -> dict[TP, list[LogRecord]]:  # noqa: ASYNC109
+        """Fetch from every partition; what was fetched for another position than that of now is discarded."""
         world, log = self.worker.world, self.worker.log
-        generation = self.app.consumer_generation_id
+        asked = {tp: self._positions[tp] for tp in sorted(active_partitions) if tp in self._positions}
 
         def fetch() -> dict[TP, list[LogRecord]]:
             found = {}
-            for tp in sorted(active_partitions):
+            for tp, position in asked.items():
                 self._ends[tp] = log.of(tp.topic, tp.partition).end
-                records = log.of(tp.topic, tp.partition).read(
-                    self._positions.get(tp, 1 << 60), world.rng.randint(1, _FETCHED_AT_ONCE_MAX)
-                )
+                records = log.of(tp.topic, tp.partition).read(position, world.rng.randint(1, _FETCHED_AT_ONCE_MAX))
+                if records and not world.is_calm and world.rng.random() < _DELIVERED_AGAIN:
+                    earlier = log.of(tp.topic, tp.partition).read(max(0, position - 5), 5, before=position)
+                    records = earlier if world.rng.random() < 0.5 else earlier + records
                 if records:
                     found[tp] = records
             return found
 
-        found = await self._ask(fetch)
+        fetched = await self._ask(fetch)
+        found = {tp: records for tp, records in fetched.items() if self._positions.get(tp) == asked[tp]}
+        for tp, records in found.items():
+            self._positions[tp] = max(asked[tp], records[-1].offset + 1)
         if not found:
             await asyncio.sleep(min(timeout, 0.02 + world.rng.random() * 0.05))
-        elif generation == self.app.consumer_generation_id:
-            for tp, records in found.items():
-                if tp in self._positions:
-                    self._positions[tp] = records[-1].offset + 1
         return found
 
     async def seek(self, tp: TP, offset: int) -> None:

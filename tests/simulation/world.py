@@ -28,10 +28,11 @@ class Violation(AssertionError):
 class Channel:
     """Messages on their way in one direction: they arrive in order, each at a moment of the scheduler's choice."""
 
-    __slots__ = ("_world", "held_until", "is_active", "queue")
+    __slots__ = ("_world", "held_until", "is_active", "owner", "queue")
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, owner: Process) -> None:
         self._world = world
+        self.owner = owner
         self.queue: deque[Callable[[], None]] = deque()
         self.held_until = 0
         self.is_active = False
@@ -66,6 +67,7 @@ class Process:
         self.paused_until = 0
         self.channels: list[Channel] = []
         world.processes.append(self)
+        world.everyone.append(self)
 
     def __repr__(self) -> str:
         return self.name
@@ -87,7 +89,7 @@ class Process:
 
     def channel(self) -> Channel:
         """A channel that is cut when the process dies."""
-        channel = Channel(self.world)
+        channel = Channel(self.world, self)
         self.channels.append(channel)
         return channel
 
@@ -97,6 +99,8 @@ class World:
 
     Attributes:
         now: seconds since the start, for timers and the log's append time.
+        processes: those that are alive.
+        everyone: those that are dead, too.
         active: channels with messages under way.
         failure: the first violation inside a process, where an exception would be taken for the process's own.
         counts: how often what happened.
@@ -108,6 +112,7 @@ class World:
         self.now = 0.0
         self.steps = 0
         self.processes: list[Process] = []
+        self.everyone: list[Process] = []
         self.active: list[Channel] = []
         self.current: Process | None = None
         self.failure: Exception | None = None
@@ -178,7 +183,10 @@ class World:
 
         Raises:
             Exception: through the future, what ``effect`` raises; a `Violation` ends the run.
+            Killed: the process is dead and only unwinding.
         """
+        if not process.alive:
+            raise Killed
         future: asyncio.Future[ResultT] = process.loop.create_future()
 
         def arrive() -> None:
@@ -211,6 +219,7 @@ class World:
     def kill(self, process: Process) -> None:
         """End a process (SIGKILL): what it has sent may still arrive, in whole or in part, and late."""
         process.alive = False
+        process.loop.halt()
         self.processes.remove(process)
         for channel in process.channels:
             if channel.queue:
