@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help setup run test check format lock clean
+.PHONY: help setup run test chaos check format lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -39,6 +39,9 @@ run: setup ## Start the exchange with its servers
 
 test: setup ## Run all tests
 	$(BIN)/python -m pytest
+
+chaos: setup ## Break a running exchange in every way of the fault matrix; ARGS="--only F-8 --seed 7"
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 check: setup ## Lint, check formatting, types and the direction of imports
 	$(BIN)/ruff check .

@@ -1,7 +1,9 @@
--- The exchange's tables. Running this again on a database that has them changes nothing.
+-- The exchange's tables. Running this again changes nothing in a database that has them, and brings the tables of an
+-- earlier version up to this one; do the latter before the new version's sink starts.
 --
 -- Tables, enums and columns keep the names of forkast-exchange. The log (`orders.exchange`) is the truth and these
--- tables are its history, written by the sink alone, except for "User", which no event describes.
+-- tables are its history, written by the sink alone, except for "User", "ApiKey" and "ClientOrderId", which no event
+-- describes.
 
 DO $$
 BEGIN
@@ -28,6 +30,33 @@ CREATE TABLE IF NOT EXISTS "User" (
 
 CREATE UNIQUE INDEX IF NOT EXISTS "User_email_key" ON "User" (email);
 
+-- Written by the OMS alone. A revoked key stays, so that what it did can be told from what another did.
+CREATE TABLE IF NOT EXISTS "ApiKey" (
+    id text PRIMARY KEY,
+    "userId" integer NOT NULL REFERENCES "User" (id) ON DELETE CASCADE,
+    name text NOT NULL,
+    scopes text[] NOT NULL CHECK (cardinality(scopes) > 0 AND scopes <@ ARRAY['read', 'trade']),
+    "secretHash" bytea NOT NULL CHECK (octet_length("secretHash") = 32), -- SHA-256 of 256 random bits
+    "signingKey" bytea CHECK (octet_length("signingKey") = 32), -- sealed; NULL: signs no requests
+    "createdAt" timestamp(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    "revokedAt" timestamp(3)
+);
+
+CREATE INDEX IF NOT EXISTS "ApiKey_userId_idx" ON "ApiKey" ("userId") WHERE "revokedAt" IS NULL;
+
+-- Written by the OMS alone: which order a user's client order id stands for, for 24 hours.
+CREATE TABLE IF NOT EXISTS "ClientOrderId" (
+    "userId" integer NOT NULL,
+    "clientOrderId" text NOT NULL,
+    "orderId" uuid NOT NULL,
+    "symbolId" integer NOT NULL,
+    digest bytea NOT NULL, -- of the request: another one with the same id is refused
+    "createdAt" timestamp(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    PRIMARY KEY ("userId", "clientOrderId")
+);
+
+CREATE INDEX IF NOT EXISTS "ClientOrderId_createdAt_idx" ON "ClientOrderId" ("createdAt");
+
 CREATE TABLE IF NOT EXISTS "Symbol" (
     id serial PRIMARY KEY,
     symbol text NOT NULL,
@@ -38,7 +67,13 @@ CREATE TABLE IF NOT EXISTS "Symbol" (
     "lotSize" numeric NOT NULL DEFAULT 1 CHECK ("lotSize" > 0),
     status text NOT NULL DEFAULT 'TRADING',
     "createdAt" timestamp(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
-    "updatedAt" timestamp(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')
+    "updatedAt" timestamp(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
+    -- NULL: no such rule
+    "minQuantity" numeric,
+    "maxQuantity" numeric,
+    "minNotional" numeric, -- of price times quantity
+    "priceCollar" numeric, -- how far from the last price a price may be, as a fraction of it
+    "maxOpenOrders" integer -- of a user
 );
 
 -- Not unique: a SYMBOL command may give a name twice, and what the log says must not stop the sink.
@@ -53,8 +88,8 @@ CREATE TABLE IF NOT EXISTS "Order" (
     "userId" integer NOT NULL,
     "symbolId" integer NOT NULL,
     type "OrderType" NOT NULL,
-    price numeric, -- NULL: a market order
-    quantity numeric NOT NULL,
+    price numeric, -- NULL: a market or stop order
+    quantity numeric, -- NULL: an order for "quoteQuantity"
     "filledQuantity" numeric NOT NULL DEFAULT 0,
     status "OrderStatus" NOT NULL DEFAULT 'PENDING',
     side "OrderSide" NOT NULL,
@@ -65,13 +100,68 @@ CREATE TABLE IF NOT EXISTS "Order" (
     "createdAt" timestamp(3) NOT NULL,
     "updatedAt" timestamp(3) NOT NULL,
     "executedAt" timestamp(3), -- the last fill
+    "stopPrice" numeric,
+    "expiresAt" timestamp(3),
+    "postOnly" boolean NOT NULL DEFAULT false,
+    "displayQuantity" numeric, -- the most that is seen of it at a time
+    "selfTradePrevention" text NOT NULL DEFAULT 'EXPIRE_TAKER',
+    "quoteQuantity" numeric, -- what to spend or to earn, in the currency
+    "triggeredAt" timestamp(3), -- of a stop order
+    replaces uuid, -- the order that went for this one
     PRIMARY KEY (id, "symbolId"),
     -- A rejected order stands here as it was sent, which may be a quantity below zero.
-    CONSTRAINT "Order_filledQuantity_check"
-        CHECK ("filledQuantity" BETWEEN 0 AND quantity OR (status = 'REJECTED' AND "filledQuantity" = 0))
+    CONSTRAINT "Order_quantities_check" CHECK (
+        "filledQuantity" >= 0
+        AND CASE
+            WHEN status = 'REJECTED' THEN "filledQuantity" = 0
+            WHEN quantity IS NULL THEN "quoteQuantity" IS NOT NULL
+            ELSE "filledQuantity" <= quantity
+        END
+    )
 ) WITH (fillfactor = 80);
 
+-- Tables of the first version. Only if a column is missing, as even an ALTER TABLE that finds nothing to do waits for
+-- all that is under way and holds up all that comes.
+DO $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute WHERE attrelid = '"Symbol"'::regclass AND attname = 'maxOpenOrders'
+    ) THEN
+        ALTER TABLE "Symbol"
+            ADD COLUMN IF NOT EXISTS "minQuantity" numeric,
+            ADD COLUMN IF NOT EXISTS "maxQuantity" numeric,
+            ADD COLUMN IF NOT EXISTS "minNotional" numeric,
+            ADD COLUMN IF NOT EXISTS "priceCollar" numeric,
+            ADD COLUMN IF NOT EXISTS "maxOpenOrders" integer;
+    END IF;
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = '"Order"'::regclass AND attname = 'replaces') THEN
+        ALTER TABLE "Order"
+            ALTER COLUMN quantity DROP NOT NULL,
+            ADD COLUMN IF NOT EXISTS "stopPrice" numeric,
+            ADD COLUMN IF NOT EXISTS "expiresAt" timestamp(3),
+            ADD COLUMN IF NOT EXISTS "postOnly" boolean NOT NULL DEFAULT false,
+            ADD COLUMN IF NOT EXISTS "displayQuantity" numeric,
+            ADD COLUMN IF NOT EXISTS "selfTradePrevention" text NOT NULL DEFAULT 'EXPIRE_TAKER',
+            ADD COLUMN IF NOT EXISTS "quoteQuantity" numeric,
+            ADD COLUMN IF NOT EXISTS "triggeredAt" timestamp(3),
+            ADD COLUMN IF NOT EXISTS replaces uuid,
+            DROP CONSTRAINT IF EXISTS "Order_filledQuantity_check",
+            -- Not valid: what is there has passed the stricter check before, and need not be read again.
+            ADD CONSTRAINT "Order_quantities_check" CHECK (
+                "filledQuantity" >= 0
+                AND CASE
+                    WHEN status = 'REJECTED' THEN "filledQuantity" = 0
+                    WHEN quantity IS NULL THEN "quoteQuantity" IS NOT NULL
+                    ELSE "filledQuantity" <= quantity
+                END
+            ) NOT VALID;
+    END IF;
+END
+$$;
+
 CREATE INDEX IF NOT EXISTS "Order_userId_createdAt_idx" ON "Order" ("userId", "createdAt" DESC, id DESC);
+CREATE INDEX IF NOT EXISTS "Order_userId_clientOrderId_idx" ON "Order" ("userId", "clientOrderId")
+    WHERE "clientOrderId" IS NOT NULL;
 
 -- No foreign keys to "Order": the sink writes a trade only together with its two orders, or when it has found them,
 -- and a key would look each of them up again.

@@ -22,7 +22,7 @@ from mode import Service
 from forkast_streams.checkpoint import Checkpointed, Checkpointer, Rows, recover
 from forkast_streams.errors import CorruptLog
 from forkast_streams.failfast import fail_fast
-from forkast_streams.limits import CHECKPOINT_INTERVAL_S, CHECKPOINT_RECORDS_MAX
+from forkast_streams.limits import CHECKPOINT_INTERVAL_S, CHECKPOINT_RECORDS_MAX, DRAIN_S_MAX
 from forkast_streams.producer import EventProducer, SentBatch
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.transport import BatchTransport, Idle, batch_topic
@@ -33,8 +33,6 @@ log = logging.getLogger(__name__)
 StateT = TypeVar("StateT", bound=Checkpointed)
 
 _TICK_S = 0.02
-# A drain that takes longer is given up: what it would have saved is processed again.
-_DRAIN_S_MAX = 8.0
 
 
 @dataclass(slots=True)
@@ -89,12 +87,13 @@ class CheckpointedAgent(Service, Generic[StateT]):
         self.table = table
         self.producer = producer
         self.partitions: dict[int, Assigned[StateT]] = {}
+        self._let_go: dict[int, Assigned[StateT]] = {}
         self._state_type = state_type
         self._new_state = new_state
         self._process = process
         self._on_loaded = on_loaded
         self._idle = Idle()
-        self._was_caught_up = False
+        self._goals: dict[int, int] = {}
         self._drains = 0
         transport = app.transport
         assert isinstance(transport, BatchTransport)
@@ -123,23 +122,31 @@ class CheckpointedAgent(Service, Generic[StateT]):
         assigned.events.append(event)
         # Records that come again are no progress, and a second checkpoint at one offset would overwrite the first.
         assigned.records += assigned.state.next_offset - first
-        if assigned.records >= CHECKPOINT_RECORDS_MAX and not assigned.is_writing:
-            self._checkpoint(event.message.partition, assigned)
+        self._checkpoint_due()
 
     @Service.task
     async def _checkpoint_in_time(self) -> None:
-        """Checkpoint the partitions that are due, at most one a tick, so that cutting them adds up to no pause."""
+        """Checkpoint what is due while no batch comes; after each batch the agent itself looks what is due.
+
+        Waiting for the end of a batch would not do: when the waiter runs, the agent may be inside the next one.
+        """
         while not self.should_stop:
             await self.sleep(_TICK_S)
-            # Inside a batch a checkpoint would cover outputs that are not handed over yet.
-            if not self._idle.is_idle:
-                await self._idle.wait()
-            now = time.monotonic()
-            for partition, assigned in self.partitions.items():
-                due = assigned.records and now - assigned.cut_at >= CHECKPOINT_INTERVAL_S
-                if due and not assigned.is_writing:
-                    self._checkpoint(partition, assigned)
-                    break
+            if self._idle.is_idle:
+                self._checkpoint_due()
+
+    def _checkpoint_due(self) -> None:
+        """Checkpoint a partition that is due, one at a time, so that cutting them adds up to no pause.
+
+        Only when every batch that was begun is handed over: a checkpoint in the middle of one would cover outputs
+        that nobody waits for, and a crash would lose them.
+        """
+        now = time.monotonic()
+        for partition, assigned in self.partitions.items():
+            is_due = assigned.records >= CHECKPOINT_RECORDS_MAX or now - assigned.cut_at >= CHECKPOINT_INTERVAL_S
+            if assigned.records and is_due and not assigned.is_writing:
+                self._checkpoint(partition, assigned)
+                return
 
     def _checkpoint(self, partition: int, assigned: Assigned[StateT]) -> None:
         """Cut a checkpoint of what was processed so far and write it in the background."""
@@ -168,20 +175,20 @@ class CheckpointedAgent(Service, Generic[StateT]):
         if not self.partitions:
             return
         try:
-            async with asyncio.timeout(_DRAIN_S_MAX):
-                await self._idle.wait()
-                # Two drains may be under way: a rebalance can follow while the one before it is still loaded.
+            async with asyncio.timeout(DRAIN_S_MAX):
+                # A second drain may come meanwhile: a rebalance can follow while the one before it is still loaded.
                 for partition, assigned in list(self.partitions.items()):
                     if assigned.is_writing and assigned.writing is not None:
                         await assigned.writing
+                    await self._idle.wait()
                     if assigned.records:
                         self._checkpoint(partition, assigned)
                 for assigned in list(self.partitions.values()):
                     if assigned.writing is not None:
                         await assigned.writing
         except TimeoutError:
-            log.warning("%s: not all partitions could be checkpointed in %d s", self.topic, _DRAIN_S_MAX)
-        self.partitions.clear()
+            log.warning("%s: not all partitions could be checkpointed in %g s", self.topic, DRAIN_S_MAX)
+        self._let_go, self.partitions = self.partitions, {}
 
     async def _load_or_die(self) -> None:
         # Faust would swallow the exception and run on with nothing loaded.
@@ -191,33 +198,51 @@ class CheckpointedAgent(Service, Generic[StateT]):
             fail_fast(f"loading the checkpoints of {self.topic}", exc)
 
     async def _load(self) -> None:
-        """Rebuild the state of every assigned partition from its rows."""
+        """Take back the assigned partitions that nobody had meanwhile, and rebuild the others from their rows."""
         await self.drain()
-        drains, loaded = self._drains, dict[int, Assigned[StateT]]()
-        self._was_caught_up = False
+        drains = self._drains
         started = time.monotonic()
         changelog = self.table.changelog_topic.get_topic_name()
         mine = sorted(tp.partition for tp in self.app.assignor.assigned_actives() if tp.topic == changelog)
         count = await self.producer.partition_count(self.topic)
-        # What was loaded before is garbage now, and frozen garbage would never be collected.
+        let_go, self._let_go = self._let_go, {}
+        loaded = {p: let_go[p] for p in mine if p in let_go and self._is_as_left(p, let_go[p])}
+        fresh = [partition for partition in mine if partition not in loaded]
+        if fresh or len(loaded) < len(let_go):
+            let_go.clear()
+            await self._restore_all(fresh, count, loaded)
+        await self._check_input(loaded)
+        # They may go again while they are loaded; then the next assignment decides.
+        if self._drains != drains:
+            self._let_go = loaded
+            return
+        self.partitions = loaded
+        if self._on_loaded is not None:
+            await self._on_loaded({p: assigned.state for p, assigned in loaded.items()})
+        log.info(
+            "%s: loaded partitions %s in %.2f s, kept %d",
+            self.topic, fresh or "(none)", time.monotonic() - started, len(mine) - len(fresh),
+        )  # fmt: skip
+
+    def _is_as_left(self, partition: int, left: Assigned[StateT]) -> bool:
+        """Whether the state is all in the changelog and nobody has written there since; then its chain goes on.
+
+        The state itself is right in any case: it is what the input up to its offset leads to, whoever reads that.
+        """
+        return not left.is_writing and not left.records and self.table.is_as_left(partition)
+
+    async def _restore_all(self, partitions: list[int], count: int, loaded: dict[int, Assigned[StateT]]) -> None:
+        # What was let go is garbage now, and frozen garbage would never be collected.
         gc.unfreeze()
         gc.collect()
         gc.disable()
         try:
-            for partition in mine:
+            for partition in partitions:
                 loaded[partition] = self._restore(partition, count)
                 await asyncio.sleep(0)
         finally:
             gc.enable()
             gc.freeze()
-        await self._check_input(loaded)
-        # The partitions may go again while they are loaded; then their next owner is at work on them already.
-        if self._drains != drains:
-            return
-        self.partitions.update(loaded)
-        if self._on_loaded is not None:
-            await self._on_loaded({p: assigned.state for p, assigned in loaded.items()})
-        log.info("%s: loaded partitions %s in %.2f s", self.topic, mine or "(none)", time.monotonic() - started)
 
     def _restore(self, partition: int, count: int) -> Assigned[StateT]:
         recovered = recover(self.table.read(partition))
@@ -236,6 +261,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
     async def _check_input(self, loaded: Mapping[int, Assigned[StateT]]) -> None:
         """Refuse to start where the input does not reach from the state on."""
         tps = [TP(self.topic, partition) for partition in loaded]
+        self._goals = {}
         if not tps:
             return
         earliest = await self.app.consumer.earliest_offsets(*tps)
@@ -247,13 +273,10 @@ class CheckpointedAgent(Service, Generic[StateT]):
                     f"{tp.topic}-{tp.partition} holds offsets {earliest[tp]} to {ends[tp]}, the checkpoint is at "
                     f"{position}; restore the topic or the changelog, or delete both together with the local folder."
                 )
+        self._goals = {tp.partition: ends[tp] or 0 for tp in tps}
 
     async def _restore_positions(self, tps: set[TP]) -> Mapping[TP, int]:
         return {tp: self.partitions[tp.partition].state.next_offset for tp in tps if tp.partition in self.partitions}
-
-    def is_caught_up(self) -> bool:
-        """Whether everything is processed, to the last record the broker told of."""
-        return all(self._behind(partition) == 0 for partition in self.partitions)
 
     def _behind(self, partition: int) -> int | None:
         """How many records are still to be processed; None while the broker has not told."""
@@ -261,10 +284,15 @@ class CheckpointedAgent(Service, Generic[StateT]):
         return None if end is None else max(0, end - self.partitions[partition].state.next_offset)
 
     def _why_not_ready(self) -> str | None:
-        """Catch up once after each assignment; after that a moderate lag is life."""
-        self._was_caught_up = self._was_caught_up or self.is_caught_up()
-        for partition in self.partitions:
+        """Reach what was in the log at the assignment; after that a moderate lag is life.
+
+        Under load the log's end moves on all the time: who waits to stand at it is never ready.
+        """
+        for partition, assigned in self.partitions.items():
+            missing = self._goals.get(partition, 0) - assigned.state.next_offset
+            if missing > 0:
+                return f"{self.topic}-{partition} is behind by {missing} records"
             behind = self._behind(partition)
-            if behind is None or behind > (CHECKPOINT_RECORDS_MAX if self._was_caught_up else 0):
-                return f"{self.topic}-{partition} is behind by {'?' if behind is None else behind} records"
+            if behind is not None and behind > CHECKPOINT_RECORDS_MAX:
+                return f"{self.topic}-{partition} is behind by {behind} records"
         return None

@@ -10,6 +10,7 @@ from agents.heartbeats import Heartbeats
 from forkast_streams.engine_partition import EnginePartition, OutputRecord
 from forkast_streams.errors import CorruptLog
 from forkast_streams.producer import EventProducer, SentBatch
+from forkast_streams.producer_keys import KeyFileWatch
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.topics import ORDER_BOOKS_TABLE, ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW
 from tables.segments import SegmentTable
@@ -18,11 +19,14 @@ from tables.segments import SegmentTable
 class OrderMatcher:
     """Decode, match, encode and publish one batch of a partition."""
 
-    def __init__(self, producer: EventProducer) -> None:
+    def __init__(self, producer: EventProducer, keys: KeyFileWatch | None = None) -> None:
         self._producer = producer
+        self._keys = keys
 
     async def process(self, partition: int, engine: EnginePartition, records: tuple[Any, ...]) -> list[SentBatch]:
         """Process ``records`` in one go, then hand over their outputs."""
+        if self._keys is not None:
+            engine.producer_keys = self._keys.keys_for(partition, engine.producer_keys, engine.clock)
         outputs = engine.process(records)
         send = self._producer.send_batch
         sent = []
@@ -60,10 +64,14 @@ def register(app: ExchangeApp) -> None:
     """Let ``app`` match orders."""
     producer = EventProducer(app.settings.broker_list, client_id="forkast-engine")
     table = app.tables.add(SegmentTable(app, ORDER_BOOKS_TABLE))
-    matcher = OrderMatcher(producer)
+    key_file = app.settings.producer_keys
+    keys = None if key_file is None else KeyFileWatch(key_file, can_sign=app.settings.signer is not None)
+    matcher = OrderMatcher(producer, keys)
 
-    async def check_partitioning(engines: Mapping[int, EnginePartition]) -> None:
+    async def check(engines: Mapping[int, EnginePartition]) -> None:
         require_same_partitioning(engines, await producer.partition_count(ORDERS_NEW))
+        for engine in engines.values():
+            engine.use_keys(None if keys is None else keys.newest)
 
     agent = CheckpointedAgent(
         app,
@@ -73,8 +81,10 @@ def register(app: ExchangeApp) -> None:
         state_type=EnginePartition,
         new_state=EnginePartition,
         process=matcher.process,
-        on_loaded=check_partitioning,
+        on_loaded=check,
     )
+    if keys is not None:
+        app.ready_checks.append(keys.why_not_ready)
     app.run_service(producer)
     app.run_service(agent)
     app.run_service(Heartbeats(lambda: [assigned.state for assigned in agent.partitions.values()], producer))

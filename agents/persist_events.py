@@ -17,6 +17,7 @@ from mode import Service
 
 from forkast_streams.errors import CorruptLog
 from forkast_streams.failfast import fail_fast
+from forkast_streams.limits import DRAIN_S_MAX
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.storage.history import PartitionHistory
 from forkast_streams.storage.postgres import Postgres
@@ -33,7 +34,6 @@ WAITING_EVENTS_MAX = 50_000
 CONNECTIONS = 4
 # A worker that is further behind than this does not call itself ready.
 _LAG_MAX = 20_000
-_DRAIN_S_MAX = 8.0
 
 
 class PartitionWriter:
@@ -111,6 +111,7 @@ class EventSink(Service):
         transport.drains.append(self.drain)
         app.agent(batch_topic(app, ORDERS_EXCHANGE), name=f"{app.role.name}.{ORDERS_EXCHANGE}")(self._consume)
         app.ready_checks += [postgres.why_not_ready, self._why_not_ready]
+        app.excuses.append(postgres.why_not_ready)
 
     async def _consume(self, stream: StreamT[Any]) -> None:
         async for event in stream.noack().events():
@@ -166,11 +167,11 @@ class EventSink(Service):
     async def drain(self) -> None:
         """Let the writers finish and stop them; what they do not finish in time is read again."""
         try:
-            async with asyncio.timeout(_DRAIN_S_MAX):
+            async with asyncio.timeout(DRAIN_S_MAX):
                 for writer in self.writers.values():
                     await writer.idle.wait()
         except TimeoutError:
-            log.warning("%s: not all events could be written in %g s", ORDERS_EXCHANGE, _DRAIN_S_MAX)
+            log.warning("%s: not all events could be written in %g s", ORDERS_EXCHANGE, DRAIN_S_MAX)
         self.writers.clear()
         for task in self._tasks:
             task.cancel()

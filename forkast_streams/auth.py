@@ -1,7 +1,8 @@
 """Checks e-mail and password against the users' bcrypt hashes.
 
 A check costs milliseconds of processor time by design, so it runs in a few threads beside the event loop, what waits
-for them is bounded, and a checked credential is remembered for a while: under a keyed hash, never as it is.
+for them is bounded, many requests with one credential wait for one check, and a checked credential is remembered:
+under a keyed hash, never as it is, and together with the bcrypt hash it matched, so that a changed password ends it.
 """
 
 from __future__ import annotations
@@ -9,34 +10,55 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import re
 import secrets
-import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import bcrypt
 
-from forkast_streams.errors import ApiError
+from forkast_streams.errors import ApiError, Unavailable
+from forkast_streams.limits import STALE_S_MAX
+from forkast_streams.stale_cache import StaleCache
 
-REMEMBERED_S_MAX = 60.0
+# Seconds until a changed or deleted user is refused, and until a user who sends requests is looked up beside them.
+REMEMBERED_S_MAX = 50.0
+_REFRESH_S = 25.0
 # bcrypt reads no more than this; a longer password would match any other with the same beginning.
 PASSWORD_BYTES_MAX = 72
 _REMEMBERED_MAX = 10_000
 _THREADS = 2
 _WAITING_MAX = 64
-# Checked for unknown users, so that they take as long as known ones. Its cost is that of the stored hashes.
-_DUMMY_HASH = bcrypt.hashpw(secrets.token_bytes(16), bcrypt.gensalt(6))
+_COST = re.compile(r"\$2[abxy]\$(\d\d)\$", re.ASCII)
+_COST_DEFAULT, _COST_MAX = 6, 14
+
+READ, TRADE, MANAGE_KEYS = "read", "trade", "keys"
+ALL_SCOPES = frozenset({READ, TRADE, MANAGE_KEYS})
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Who sent a request."""
+    """Who sent a request, and what the credential allows.
+
+    Attributes:
+        scopes: ``read`` for GET, ``trade`` for everything else, ``keys`` for API keys.
+        key_id: the API key that was used, None for a password.
+    """
 
     id: int
     email: str
+    scopes: frozenset[str] = ALL_SCOPES
+    key_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    user: User
+    hash: str
 
 
 FindUser = Callable[[str], Awaitable[dict[str, Any] | None]]
@@ -47,14 +69,25 @@ class Authenticator:
 
     Args:
         find_user: looks a user up by exact e-mail: ``id``, ``email`` and ``password`` (the bcrypt hash), or None.
+        demo_users: whether a password that is the e-mail is good enough.
     """
 
-    def __init__(self, find_user: FindUser) -> None:
+    def __init__(self, find_user: FindUser, *, demo_users: bool = False) -> None:
         self._find_user = find_user
+        self._demo_users = demo_users
         self._secret = secrets.token_bytes(32)
-        self._remembered: OrderedDict[bytes, tuple[float, User]] = OrderedDict()
+        self._users: StaleCache[str, _Stored] = StaleCache(
+            self._find, refresh_s=_REFRESH_S, fresh_s=REMEMBERED_S_MAX, stale_s=STALE_S_MAX, size_max=_REMEMBERED_MAX
+        )
+        self._matched: OrderedDict[bytes, None] = OrderedDict()
+        self._checks: dict[bytes, asyncio.Task[User | None]] = {}
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="bcrypt")
-        self._waiting = 0
+        self._cost = _COST_DEFAULT
+
+    def known(self, email: str, password: str) -> User | None:
+        """The user if the credential was checked lately; never waits."""
+        stored = self._users.peek(email)
+        return stored.user if stored is not None and self._digest(email, password, stored) in self._matched else None
 
     async def authenticate(self, email: str, password: str) -> User | None:
         """Return the user, or None when there is no such user or the password is another.
@@ -63,43 +96,75 @@ class Authenticator:
             Unavailable: the users are out of reach and the credential is not remembered.
             ApiError: too many checks are waiting.
         """
-        digest = hmac.digest(self._secret, f"{email}\0{password}".encode(), hashlib.sha256)
-        known = self._remembered.get(digest)
-        if known is not None and time.monotonic() < known[0]:
-            return known[1]
-        if self._waiting >= _WAITING_MAX:
-            raise ApiError(
-                429, "TOO_MANY_LOGINS", "too many passwords are being checked; try again", headers={"Retry-After": "1"}
-            )
-        self._waiting += 1
-        try:
-            row = await self._find_user(email)
-            stored = _DUMMY_HASH if row is None else str(row["password"]).encode()
-            raw = password.encode()
-            matches = await asyncio.get_running_loop().run_in_executor(self._pool, _matches, raw, stored)
-        finally:
-            self._waiting -= 1
-        if row is None or not matches:
-            self._remembered.pop(digest, None)
-            return None
-        user = User(row["id"], row["email"])
-        self._remember(digest, user)
-        return user
-
-    def _remember(self, digest: bytes, user: User) -> None:
-        self._remembered[digest] = (time.monotonic() + REMEMBERED_S_MAX, user)
-        self._remembered.move_to_end(digest)
-        while len(self._remembered) > _REMEMBERED_MAX:
-            self._remembered.popitem(last=False)
+        user = self.known(email, password)
+        if user is not None:
+            return user
+        digest = self._digest(email, password)
+        check = self._checks.get(digest)
+        if check is None:
+            if len(self._checks) >= _WAITING_MAX:
+                message = "too many passwords are being checked; try again"
+                raise ApiError(429, "TOO_MANY_LOGINS", message, headers={"Retry-After": "1"})
+            check = self._checks[digest] = asyncio.create_task(self._check(email, password))
+            check.add_done_callback(lambda check: self._checked(digest, check))
+        # A client that goes must not take the check from the others that wait for it.
+        return await asyncio.shield(check)
 
     def close(self) -> None:
         """End the threads."""
+        self._users.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    async def _find(self, email: str) -> _Stored | None:
+        row = await self._find_user(email)
+        return None if row is None else _Stored(User(row["id"], row["email"]), str(row["password"]))
 
-def _matches(password: bytes, stored: bytes) -> bool:
+    async def _check(self, email: str, password: str) -> User | None:
+        # Always from the database: what is remembered would make known users quicker to refuse than unknown ones.
+        try:
+            stored = await self._users.reload(email)
+        except Unavailable:
+            stored = self._users.stale(email)
+            if stored is None or self._digest(email, password, stored) not in self._matched:
+                raise
+        if stored is not None and self._digest(email, password, stored) in self._matched:
+            return stored.user
+        self._cost = self._cost if stored is None else _cost_of(stored.hash)
+        loop, raw, known = asyncio.get_running_loop(), password.encode(), None if stored is None else stored.hash
+        matches = await loop.run_in_executor(self._pool, _matches, raw, known, self._cost)
+        if stored is None or not matches or (password == email and not self._demo_users):
+            return None
+        self._matched[self._digest(email, password, stored)] = None
+        while len(self._matched) > _REMEMBERED_MAX:
+            self._matched.popitem(last=False)
+        return stored.user
+
+    def _checked(self, digest: bytes, check: asyncio.Task[User | None]) -> None:
+        del self._checks[digest]
+        # All who waited may be gone; looked at, so that it is not reported as forgotten.
+        if not check.cancelled():
+            check.exception()
+
+    def _digest(self, email: str, password: str, stored: _Stored | None = None) -> bytes:
+        text = f"{email}\0{'' if stored is None else stored.hash}\0{password}"
+        return hmac.digest(self._secret, text.encode(), hashlib.sha256)
+
+
+def _cost_of(stored: str) -> int:
+    found = _COST.match(stored)
+    return min(int(found[1]), _COST_MAX) if found else _COST_DEFAULT
+
+
+@cache
+def _dummy_hash(cost: int) -> bytes:
+    """Checked for unknown users, so that they take as long as known ones."""
+    return bcrypt.hashpw(secrets.token_bytes(16), bcrypt.gensalt(max(cost, 4)))
+
+
+def _matches(password: bytes, stored: str | None, cost: int) -> bool:
+    known = _dummy_hash(cost) if stored is None else stored.encode()
     try:
-        right = bcrypt.checkpw(password[:PASSWORD_BYTES_MAX], stored)
+        right = bcrypt.checkpw(password[:PASSWORD_BYTES_MAX], known)
     except ValueError:
         # The stored text is no bcrypt hash: nobody can log in with it.
         return False

@@ -28,8 +28,8 @@ from forkast_streams.limits import BASE_SLICE_MIN, BASE_SLICES_MAX, CHECKPOINT_C
 Key = int | str
 Journal = list[tuple[int, bytes]]
 
-FORMAT_VERSION = 2
-# version, chunk, chunks, checksum of the whole body
+FORMAT_VERSION = 3
+# version, chunk, chunks, checksum of the segment's name and whole body
 _ROW_HEADER = struct.Struct(">BHHI")
 _JOURNAL_HEADER = struct.Struct(">II")
 
@@ -242,7 +242,7 @@ class Checkpointer:
 
     def _segment_rows(self, this: SegmentId, body: bytes) -> list[tuple[bytes, bytes]]:
         parts = _chunks(body)
-        checksum = zlib.crc32(body)
+        checksum = _checksum(this, body)
         rows = [
             (
                 b"%03d.s.%020d.%08x.%04d" % (self.partition, this.reached, this.writer, chunk),
@@ -264,7 +264,7 @@ def recover(rows: Mapping[bytes, bytes]) -> Recovered:
             for segment in reversed(chain):
                 for key in segment.dead:
                     entries.pop(key, None)
-                entries.update((key, value) for key, value in segment.live)
+                entries.update(segment.live)
             return Recovered(
                 newest,
                 chain[0].chain_start,
@@ -285,7 +285,7 @@ def _complete_segments(rows: Mapping[bytes, bytes]) -> dict[SegmentId, _Segment]
             chunks.setdefault(SegmentId(int(fields[2]), int(fields[3], 16)), {})[int(fields[4])] = rows[key]
     segments = {}
     for segment_id, parts in chunks.items():
-        body = _body_of(parts)
+        body = _body_of(segment_id, parts)
         if body is not None:
             previous, chain_start, head, live, dead = _decode(body)
             segments[segment_id] = _Segment(
@@ -294,7 +294,12 @@ def _complete_segments(rows: Mapping[bytes, bytes]) -> dict[SegmentId, _Segment]
     return segments
 
 
-def _body_of(parts: dict[int, bytes]) -> bytes | None:
+def _checksum(segment_id: SegmentId, body: bytes) -> int:
+    """Of the name as well: a whole body under the name of a later segment would make a worker skip input."""
+    return zlib.crc32(body, zlib.crc32(b"%020d.%08x" % (segment_id.reached, segment_id.writer)))
+
+
+def _body_of(segment_id: SegmentId, parts: dict[int, bytes]) -> bytes | None:
     """The body that ``parts`` make up, None when a part is missing or damaged."""
     headers = set()
     for part in parts.values():
@@ -308,7 +313,7 @@ def _body_of(parts: dict[int, bytes]) -> bytes | None:
     if version != FORMAT_VERSION or set(parts) != set(range(count)):
         return None
     body = b"".join(parts[chunk][_ROW_HEADER.size :] for chunk in range(count))
-    return body if zlib.crc32(body) == checksum else None
+    return body if _checksum(segment_id, body) == checksum else None
 
 
 def _chain_to(newest: SegmentId, segments: dict[SegmentId, _Segment]) -> list[_Segment] | None:

@@ -11,14 +11,14 @@ from msgspec import Struct
 
 from forkast_streams.checkpoint import Journal, Key
 from forkast_streams.codec import decode_command, encode_events
-from forkast_streams.engine.commands import DefineSymbol
+from forkast_streams.engine.commands import Command, DefineSymbol
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.engine.order_book import PLAIN, Order, OrderBook, OrderTerms, shared_terms
 from forkast_streams.errors import CorruptLog, InvalidRecord
+from forkast_streams.producer_keys import KeyRing, contradiction, digest_of
+from forkast_streams.record_signatures import STRAY_HEADER, verify
 from forkast_streams.topics import ORDERS_NEW, partition_for
-
-STRAY_HEADER = "forwarded-from"
 
 Headers = Sequence[tuple[str, bytes]]
 
@@ -77,6 +77,7 @@ class EnginePartition:
     Attributes:
         next_offset: the input offset to process next.
         clock: the exchange's time in milliseconds; record time that never goes back.
+        producer_keys: by which records are judged; None: whoever may write is believed. See `use_keys`.
     """
 
     def __init__(self, partition: int, partitions: int) -> None:
@@ -85,8 +86,20 @@ class EnginePartition:
         self.engine = MatchingEngine()
         self.next_offset = 0
         self.clock = 0
+        self.producer_keys: KeyRing | None = None
+        self._judged_by = ""
         self._forwarded: dict[int, int] = {}
         self._open: dict[Key, Order] = {}
+
+    def use_keys(self, keys: KeyRing | None) -> None:
+        """Judge records by ``keys``; before the first batch.
+
+        Raises:
+            CorruptLog: the records of this state were judged by others, and would be judged differently by these.
+        """
+        if digest_of(keys, self.clock) != self._judged_by:
+            raise CorruptLog(f"{contradiction(self.partition, self.clock)} (FORKAST_PRODUCER_KEYS).")
+        self.producer_keys = keys
 
     def process(self, records: Iterable[InputRecord]) -> Outputs:
         """Process ``records``, which continue the input without a hole; those known already are dropped.
@@ -113,6 +126,8 @@ class EnginePartition:
 
     def _process_one(self, record: InputRecord, outputs: Outputs) -> None:
         command = decode_command(record.value)
+        if self.producer_keys is not None:
+            _verify(record, command, self.producer_keys)
         symbol_id = command.symbol_id
         key = str(symbol_id).encode()
         if record.key != key:
@@ -178,6 +193,7 @@ class EnginePartition:
             [seen.generation, seen.started, len(seen.current), len(seen.previous)],
             list(self._forwarded.items()),
             sum(len(market.book.orders) for market in engine.markets.values()),
+            digest_of(self.producer_keys, self.clock),
         ]
 
     def take_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
@@ -223,8 +239,10 @@ class EnginePartition:
         Raises:
             CorruptLog: the parts do not have the numbers the head says.
         """
-        partitions, clock, next_rank, symbols, seen_numbers, forwarded, resting = head
+        partitions, clock, next_rank, symbols, seen_numbers, forwarded, resting, *judged_by = head
         self = cls(partition, partitions)
+        # Older checkpoints do not say, because there were no keys.
+        self._judged_by = judged_by[0] if judged_by else ""
         self.next_offset, self.clock, self._forwarded = next_offset, clock, dict(forwarded)
         engine = self.engine
         for rules, sequence, last_ticks, deadlines in symbols:
@@ -267,6 +285,19 @@ class EnginePartition:
 def _market_head(market: Market) -> list[Any]:
     deadlines = list(market.book.deadlines.moments.items())
     return [msgspec.to_builtins(market.symbol.rules), market.symbol.sequence, market.book.last_ticks, deadlines]
+
+
+def _verify(record: InputRecord, command: Command, keys: KeyRing) -> None:
+    verify(
+        record.headers,
+        record.key,
+        record.value,
+        record.timestamp,
+        keys,
+        topic=ORDERS_NEW,
+        user_id=getattr(command, "user_id", None),
+        defines_symbol=type(command) is DefineSymbol,
+    )
 
 
 def _row(order: Order) -> list[Any]:

@@ -34,6 +34,10 @@ JOURNAL_ROWS_MAX = 64
 BASE_SLICE_MIN = 5_000
 BASE_SLICES_MAX = 30
 
+# Bytes of events that a reader keeps of a partition to compare with what an engine that starts again repeats: some
+# 20,000 events, and no engine repeats more than it has sent since its last checkpoint.
+REPEATS_BYTES_MAX = 8 * 1024 * 1024
+
 # Bytes one fetch takes from a partition: one batch is handled without a pause, so this bounds the pause.
 FETCH_BYTES_MAX = 64 * 1024
 # Batches that wait in an agent's queue before the fetcher stops.
@@ -54,3 +58,43 @@ STREAM_UPDATES_WAITING_MAX = 1_000
 
 # Seconds between two looks for orders that are due to expire in markets where no command comes.
 HEARTBEAT_INTERVAL_S = 0.5
+
+# Seconds from SIGTERM to the end of the process; what cannot be finished by then is done again after the restart.
+STOP_S_MAX = 9.0
+# Seconds in which a stopping worker, or one that loses partitions, finishes and checkpoints what it has in hand.
+DRAIN_S_MAX = 6.0
+# Seconds without any progress, while Kafka answers and work waits, after which a worker ends itself.
+STALL_S_MAX = 30.0
+# Seconds for which the event loop may stand still; loading the largest partition takes a small part of it.
+LOOP_STALL_S_MAX = 30.0
+
+# Seconds until an answer begins, whatever is away, and seconds a request's body may take to arrive.
+REQUEST_S_MAX = 9.5
+BODY_READ_S_MAX = 8.0
+# Seconds a connection may be without a whole request, and seconds a client may take to read what is sent to it.
+CONNECTION_IDLE_S_MAX = 12.0
+RESPONSE_WRITE_S_MAX = 10.0
+# Seconds the rest of a refused request's body is read and thrown away, so that the client gets to see the refusal.
+REFUSED_BODY_READ_S_MAX = 2.0
+# Bytes of the request line and of one header with its name, and number of headers.
+HEADER_BYTES_MAX = 8_190
+HEADERS_MAX = 100
+# Bytes of a signed request's body: it has to be read before it is known who sent it.
+SIGNED_BODY_BYTES_MAX = 1024 * 1024
+# Connections a web server keeps; beyond them the one that has been idle longest makes room.
+CONNECTIONS_MAX = 10_000
+# Connections that wait to be accepted.
+CONNECTIONS_WAITING_MAX = 2_048
+
+# Seconds a web route waits for one statement, a free connection included. The client gave up first, then the server.
+WEB_STATEMENT_S_MAX = 3.0
+# Seconds what was known of users and keys serves while Postgres is away.
+STALE_S_MAX = 600.0
+# Active API keys of a user.
+API_KEYS_MAX = 20
+
+# Milliseconds of the log's time that a signed record may be older than the log's taking it: a record that was taken
+# off the wire can be written again for so long. Longer than a producer's retries of what it still reports as done.
+SIGNATURE_AGE_MS_MAX = 60_000
+# Milliseconds that a producer's clock may be ahead of the log's.
+SIGNATURE_AHEAD_MS_MAX = 10_000

@@ -14,19 +14,25 @@ from typing import Protocol
 from msgspec import Struct
 
 from forkast_streams.errors import CorruptLog
+from forkast_streams.repeats import RecentEvents
 from forkast_streams.wire_events import (
+    EXPIRE_TAKER,
     AmendEvent,
     CancelEvent,
     OrderEvent,
     RejectEvent,
     SymbolEvent,
     TradeEvent,
+    TriggerEvent,
     WireEvent,
     decode_event,
 )
 
 # A rejected order is kept as it was sent, unless a number in it is out of all proportion.
 _SENT_DIGITS_MAX = 60
+# The last moment that Postgres and Python both can tell, in milliseconds: the end of the year 9999.
+_TIME_MAX = 253_402_300_799_999
+_INT32_MAX = 2**31 - 1
 
 
 class EventRecord(Protocol):
@@ -41,25 +47,33 @@ class EventRecord(Protocol):
         """The event's JSON."""
 
 
-class OrderRow(Struct, rename="camel"):
-    """A new row of "Order": decimals as text, times in milliseconds."""
+class OrderRow(Struct, rename="camel", omit_defaults=True):
+    """A new row of "Order": decimals as text, times in milliseconds; what is left out is NULL."""
 
     id: str
     user_id: int
     symbol_id: int
     type: str
-    price: str | None
-    quantity: str
     filled_quantity: str
     status: str
     side: str
     time_in_force: str
-    client_order_id: str | None
-    reason: str | None
     sequence: int
     created_at: int
     updated_at: int
+    price: str | None = None
+    quantity: str | None = None
+    client_order_id: str | None = None
+    reason: str | None = None
     executed_at: int | None = None
+    stop_price: str | None = None
+    expires_at: int | None = None
+    post_only: bool = False
+    display_quantity: str | None = None
+    self_trade_prevention: str = EXPIRE_TAKER
+    quote_quantity: str | None = None
+    triggered_at: int | None = None
+    replaces: str | None = None
 
 
 class OrderChange(Struct, rename="camel", omit_defaults=True):
@@ -75,6 +89,8 @@ class OrderChange(Struct, rename="camel", omit_defaults=True):
     reason: str | None = None
     price: str | None = None
     quantity: str | None = None
+    stop_price: str | None = None
+    triggered_at: int | None = None
 
 
 class TradeRow(Struct, gc=False, rename="camel"):
@@ -92,7 +108,7 @@ class TradeRow(Struct, gc=False, rename="camel"):
 
 
 class SymbolRow(Struct, rename="camel"):
-    """The trading rules of a row of "Symbol"."""
+    """The trading rules of a row of "Symbol"; a rule that is None does not hold."""
 
     id: int
     symbol: str
@@ -100,6 +116,11 @@ class SymbolRow(Struct, rename="camel"):
     lot_size: str
     status: str
     updated_at: int
+    min_quantity: str | None
+    max_quantity: str | None
+    min_notional: str | None
+    price_collar: str | None
+    max_open_orders: int | None
 
 
 class SequenceRow(Struct, rename="camel"):
@@ -128,17 +149,23 @@ class Write:
     rows: Rows
 
 
-def fold(records: Iterable[EventRecord], next_offset: int, sequences: Mapping[int, int]) -> Write:
+def fold(
+    records: Iterable[EventRecord], next_offset: int, sequences: Mapping[int, int], recent: RecentEvents | None = None
+) -> Write:
     """Fold ``records`` of one partition into one write.
 
     Args:
         records: in offset order; those before ``next_offset`` are known already and are dropped.
         next_offset: the first offset that is not in the tables.
         sequences: last sequence of each symbol that is in the tables; not changed.
+        recent: the events before these, with which events that come again are compared; takes in ``records``.
 
     Raises:
-        CorruptLog: a record is no event, or a sequence of a symbol is missing.
+        CorruptLog: a record is no event, a sequence of a symbol is missing, or one has come again with other content.
     """
+    if recent is not None:
+        records = [record for record in records if record.offset >= next_offset]
+        recent.remember([record.value for record in records])
     symbols: dict[int, _SymbolFold] = {}
     trades: list[TradeRow] = []
     reached = next_offset
@@ -153,6 +180,8 @@ def fold(records: Iterable[EventRecord], next_offset: int, sequences: Mapping[in
             symbol = symbols[symbol_id] = _SymbolFold(symbol_id, sequences.get(symbol_id, 0), trades)
         expected = symbol.sequence + 1
         if event.sequence < expected:
+            if recent is not None:
+                recent.check(symbol_id, event.sequence, record.value)
             continue
         if event.sequence > expected:
             raise CorruptLog(
@@ -201,7 +230,10 @@ class _SymbolFold:
             case AmendEvent():
                 amended = event.data
                 state = self._state(amended.id, amended.filled_quantity, amended.status, event.timestamp)
-                state.price, state.quantity = amended.price, amended.quantity
+                state.price, state.quantity, state.stop_price = amended.price, amended.quantity, amended.stop_price
+            case TriggerEvent():
+                # A stop order waits untouched until it is triggered.
+                self._state(event.data.id, "0", "PENDING", event.timestamp).triggered_at = event.timestamp
             case RejectEvent():
                 self._reject(event)
             case SymbolEvent():
@@ -216,17 +248,26 @@ class _SymbolFold:
             data.user_id,
             self.symbol_id,
             data.type,
-            data.price,
-            data.quantity,
             data.filled_quantity,
             data.status,
             data.side,
             data.time_in_force,
-            data.client_order_id,
-            None,
             event.sequence,
             data.created_at,
             event.timestamp,
+            data.price,
+            data.quantity,
+            data.client_order_id,
+            None,
+            None,
+            data.stop_price,
+            _told(data.expires_at),
+            data.post_only,
+            data.display_quantity,
+            data.self_trade_prevention,
+            data.quote_quantity,
+            None,
+            data.replaces,
         )
 
     def _trade(self, event: TradeEvent) -> None:
@@ -265,7 +306,7 @@ class _SymbolFold:
     def _reject(self, event: RejectEvent) -> None:
         data = event.data
         # The row of a duplicate is that of the order which was there first.
-        if data.command != "NEW" or data.code == "DUPLICATE_ORDER":
+        if data.command not in ("NEW", "REPLACE") or data.code == "DUPLICATE_ORDER":
             return
         if data.id in self.orders or data.id in self.changes:
             return
@@ -274,30 +315,58 @@ class _SymbolFold:
             data.user_id,
             self.symbol_id,
             data.type,
-            _as_sent(data.price),
-            _as_sent(data.quantity) or "0",
             "0",
             "REJECTED",
             data.side,
             data.time_in_force,
-            data.client_order_id,
-            data.code,
             event.sequence,
             event.timestamp,
             event.timestamp,
+            _as_sent(data.price),
+            None if data.quantity is None else _as_sent(data.quantity) or "0",
+            data.client_order_id,
+            data.code,
+            None,
+            _as_sent(data.stop_price),
+            _told(data.expires_at),
+            bool(data.post_only),
+            _as_sent(data.display_quantity),
+            data.self_trade_prevention or EXPIRE_TAKER,
+            _as_sent(data.quote_quantity),
+            None,
+            data.replaces,
         )
 
     def _symbol(self, event: SymbolEvent) -> None:
         data = event.data
         # The one character that Postgres cannot keep in a text.
         name = data.symbol.replace("\0", "\ufffd")
-        self.rules = SymbolRow(self.symbol_id, name, data.tick_size, data.lot_size, data.status, event.timestamp)
+        self.rules = SymbolRow(
+            self.symbol_id,
+            name,
+            data.tick_size,
+            data.lot_size,
+            data.status,
+            event.timestamp,
+            data.min_quantity,
+            data.max_quantity,
+            data.min_notional,
+            data.price_collar,
+            None if data.max_open_orders is None else min(data.max_open_orders, _INT32_MAX),
+        )
+
+
+def _told(at: int | None) -> int | None:
+    """A time of a producer's, brought within what can be told."""
+    return None if at is None else max(0, min(at, _TIME_MAX))
 
 
 def _as_sent(text: str | None) -> str | None:
     """``text`` if it is a number that a column can hold, else None."""
+    if not text:
+        return None
     try:
-        number = Decimal(text or "")
+        number = Decimal(text)
     except InvalidOperation:
         return None
     is_held = number.is_finite() and len(number.as_tuple().digits) + abs(number.adjusted()) <= _SENT_DIGITS_MAX

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,10 @@ from aiokafka.structs import RecordMetadata
 from mode import Service
 
 from forkast_streams.engine_partition import Headers, OutputRecord
+from forkast_streams.failfast import fail_fast
+from forkast_streams.kafka_security import Brokers, kafka_arguments
+from forkast_streams.record_signatures import Signer
+from forkast_streams.topics import ORDERS_NEW
 
 # A broker takes records of up to 1 MiB by default; a batch of small records is best a good deal smaller.
 _BATCH_BYTES = 256 * 1024
@@ -33,18 +37,22 @@ class SentBatch:
 
 
 class EventProducer(Service):
-    """Sends records so that each is in the log once, acknowledged by all in-sync replicas."""
+    """Sends records so that each is in the log once, acknowledged by all in-sync replicas.
+
+    Records of ``orders.new`` are signed when ``brokers`` come with a signer.
+    """
 
     def __init__(self, brokers: list[str], *, client_id: str = "forkast", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._brokers = brokers
+        self._signer = brokers.signer if isinstance(brokers, Brokers) else None
         self._client_id = client_id
         self._producer: AIOKafkaProducer | None = None
 
     async def on_start(self) -> None:
         """Connect to the brokers."""
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._brokers,
+            **kafka_arguments(self._brokers),
             client_id=self._client_id,
             acks="all",
             enable_idempotence=True,
@@ -54,7 +62,14 @@ class EventProducer(Service):
             connections_max_idle_ms=86_400_000,
         )
         await producer.start()
+        # aiokafka logs an unexpected error in its sender and then refuses everything; only a new producer helps.
         self._producer = producer
+        producer._sender.sender_task.add_done_callback(self._sender_ended)  # noqa: SLF001 - has no public name
+
+    def _sender_ended(self, task: asyncio.Task[None]) -> None:
+        is_stopping = self._producer is None
+        if not is_stopping and not task.cancelled() and (exc := task.exception()) is not None:
+            fail_fast("the Kafka producer's sender", exc)
 
     async def on_stop(self) -> None:
         """Send what is still buffered and disconnect."""
@@ -76,6 +91,8 @@ class EventProducer(Service):
         headers: Headers = (),
     ) -> RecordMetadata:
         """Send one record and return its metadata once the brokers have acknowledged it."""
+        if self._signer is not None and topic == ORDERS_NEW:
+            headers = [*headers, self._signer.header(topic, key, value, headers)]
         return await self._connected().send_and_wait(
             topic, key=key, value=value, partition=partition, headers=list(headers)
         )
@@ -83,6 +100,8 @@ class EventProducer(Service):
     async def send_batch(self, topic: str, partition: int, records: Iterable[OutputRecord]) -> list[SentBatch]:
         """Hand over ``records`` to be sent to one partition in this order; the acknowledgements come later."""
         producer = self._connected()
+        if self._signer is not None and topic == ORDERS_NEW:
+            records = _signed(records, topic, self._signer)
         sent: list[SentBatch] = []
         builder, size = producer.create_batch(), 0
         for record in records:
@@ -106,6 +125,12 @@ class EventProducer(Service):
         if self._producer is None:
             raise RuntimeError("the producer is not started or already stopped")
         return self._producer
+
+
+def _signed(records: Iterable[OutputRecord], topic: str, signer: Signer) -> Iterator[OutputRecord]:
+    for record in records:
+        signature = signer.header(topic, record.key, record.value, record.headers)
+        yield OutputRecord(record.key, record.value, record.timestamp, (*record.headers, signature))
 
 
 def _append(builder: Any, record: OutputRecord) -> bool:

@@ -15,10 +15,12 @@ from typing import Any
 import faust
 import mode
 from faust.assignor.partition_assignor import PartitionAssignor
+from faust.tables.manager import TableManager
 from mode import Service
 from yarl import URL
 
 from forkast_streams.config import Settings
+from forkast_streams.lifecycle import ExchangeWorker, Watchdog
 from forkast_streams.limits import BATCHES_QUEUED_MAX, FETCH_BYTES_MAX
 from forkast_streams.topics import APP_PREFIX
 from forkast_streams.transport import BatchTransport
@@ -47,7 +49,7 @@ ROLES = {
     role.name: role
     for role in (
         Role("engine", 3000, ("agents.match_orders", "web.health")),
-        Role("oms", 3001, ("web.auth", "web.orders", "web.health"), consumes=False),
+        Role("oms", 3001, ("web.auth", "web.api_keys", "web.orders", "web.health"), consumes=False),
         Role("keeper", 3002, ("agents.keep_market_data", "web.auth", *_MARKET_DATA_VIEWS, "web.health")),
         Role("sink", 3003, ("agents.persist_events", "web.health")),
     )
@@ -61,11 +63,13 @@ class ExchangeApp(faust.App):
         role: what this worker is.
         settings: where the servers are.
         ready_checks: each returns None when its part is ready, else a sentence why not.
+        excuses: each returns a sentence while something other than Kafka keeps the worker from working, else None.
     """
 
     role: Role
     settings: Settings
     ready_checks: list[Callable[[], str | None]]
+    excuses: list[Callable[[], str | None]]
     services: list[Service]
 
     def run_service(self, service: Service) -> None:
@@ -77,6 +81,17 @@ class ExchangeApp(faust.App):
         for service in self.services:
             await self.add_runtime_dependency(service)
         await super().on_first_start()
+        if self.role.consumes:
+            await self.add_runtime_dependency(Watchdog(self, self.excuses))
+
+
+class PromptTables(TableManager):
+    """Faust's tables, without the second it waits at every start for tables that are made late."""
+
+    async def on_start(self) -> None:
+        """Register the tables and begin to recover them."""
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class MemberAssignor(PartitionAssignor):
@@ -105,6 +120,7 @@ def create_app(role_name: str, settings: Settings | None = None) -> ExchangeApp:
     app.role = role
     app.settings = settings
     app.ready_checks = []
+    app.excuses = []
     app.services = []
     app.transport = BatchTransport(app.conf.broker_consumer, app)
     for module in role.modules:
@@ -116,6 +132,7 @@ def _faust_settings(role: Role, settings: Settings) -> dict[str, Any]:
     """Faust's settings; those that are not its defaults each close a hole or a delay that was seen."""
     return {
         "broker": [f"kafka://{broker}" for broker in settings.broker_list],
+        "broker_credentials": settings.kafka_security.faust_credentials(),
         "datadir": Path(settings.data_dir),
         "store": "rocksdb://",
         "version": 1,
@@ -124,6 +141,8 @@ def _faust_settings(role: Role, settings: Settings) -> dict[str, Any]:
         # A static member is back after a crash without a rebalance and without waiting for its own time-out.
         "consumer_group_instance_id": f"{role.name}-{settings.instance}" if role.consumes else None,
         "PartitionAssignor": MemberAssignor,
+        "TableManager": PromptTables,
+        "Worker": ExchangeWorker,
         "broker_session_timeout": 10.0,
         "broker_heartbeat_interval": 2.0,
         "broker_rebalance_timeout": 30.0,

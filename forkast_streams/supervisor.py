@@ -16,13 +16,14 @@ import aiohttp
 
 from forkast_streams.config import Settings
 from forkast_streams.devstack.ports import free_ports, require_free
+from forkast_streams.limits import STOP_S_MAX
 from forkast_streams.roles import ROLES
 
 _READY_POLL_S = 0.1
-# A worker that stops on SIGTERM makes its last checkpoint; one that takes longer is replayed instead.
-_STOP_S_MAX = 25.0
-_BACKOFF_FIRST_S = 0.5
-_BACKOFF_MAX_S = 15.0
+# A worker that stops on SIGTERM makes its last checkpoint; it ends by itself within STOP_S_MAX whatever happens.
+_KILL_AFTER_S = STOP_S_MAX + 3.0
+_BACKOFF_FIRST_S = 0.2
+_BACKOFF_MAX_S = 5.0
 # A process that ran this long was healthy: the next crash starts with the first back-off again.
 _HEALTHY_S = 30.0
 _PR_SET_PDEATHSIG = 1
@@ -52,13 +53,14 @@ def choose_ports(data_dir: Path, *, auto: bool | None) -> dict[str, int]:
 
 
 class RoleProcess:
-    """One worker as a child process, with its log in ``data_dir/logs``."""
+    """One worker as a child process, with its log in ``data_dir/logs``, named by its role and instance."""
 
     def __init__(self, role: str, port: int, settings: Settings) -> None:
         self.role = role
         self.port = port
         self.url = f"http://{'localhost' if settings.host in _THIS_MACHINE else settings.host}:{port}"
-        self.log = settings.data_dir / "logs" / f"{role}.log"
+        number = "" if settings.instance == "1" else f"-{settings.instance}"
+        self.log = settings.data_dir / "logs" / f"{role}{number}.log"
         self._settings = settings
         self._process: asyncio.subprocess.Process | None = None
 
@@ -71,6 +73,9 @@ class RoleProcess:
             "DATABASE_URL": self._settings.database_url,
             "FORKAST_DATA_DIR": str(self._settings.data_dir),
             "FORKAST_HOST": self._settings.host,
+            "FORKAST_INSTANCE": self._settings.instance,
+            "FORKAST_DEMO_USERS": str(int(self._settings.demo_users)),
+            "FORKAST_SIGNING_SECRET": self._settings.signing_secret,
         }
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
@@ -79,22 +84,29 @@ class RoleProcess:
                 start_new_session=True, preexec_fn=_die_with_parent,
             )  # fmt: skip
 
+    @property
+    def pid(self) -> int | None:
+        """The process that runs now, None between two."""
+        process = self._process
+        return None if process is None or process.returncode is not None else process.pid
+
     async def wait(self) -> int:
         """Return the exit status."""
         assert self._process is not None
         return await self._process.wait()
 
-    async def stop(self) -> None:
-        """Ask the worker to finish; kill it when it does not."""
+    async def stop(self) -> int | None:
+        """Ask the worker to finish, kill it when it does not; return its exit status."""
         if self._process is None or self._process.returncode is not None:
-            return
+            return None if self._process is None else self._process.returncode
         with suppress(ProcessLookupError):
             self._process.terminate()
             try:
-                await asyncio.wait_for(self._process.wait(), _STOP_S_MAX)
+                await asyncio.wait_for(self._process.wait(), _KILL_AFTER_S)
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
+        return self._process.returncode
 
     async def is_ready(self, session: aiohttp.ClientSession) -> bool:
         """Whether the worker answers that it does its work."""
@@ -118,11 +130,20 @@ class Supervisor:
         self._report = report
         self._stopping = asyncio.Event()
 
-    async def run(self, on_ready: Callable[[], None]) -> None:
-        """Start all, call ``on_ready`` once all are ready, and return when SIGINT or SIGTERM has stopped them all."""
+    def stop(self) -> None:
+        """Let `run` stop all processes and return."""
+        self._stopping.set()
+
+    async def run(self, on_ready: Callable[[], None], *, signals: bool = True) -> None:
+        """Start all, call ``on_ready`` once all are ready, and return when all are stopped.
+
+        Args:
+            on_ready: called once.
+            signals: whether SIGINT and SIGTERM stop them; `stop` always does.
+        """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stopping.set)
+        for number in (signal.SIGINT, signal.SIGTERM) if signals else ():
+            loop.add_signal_handler(number, self.stop)
         keepers = [asyncio.create_task(self._keep_running(process)) for process in self._processes]
         announcer = asyncio.create_task(self._announce(on_ready))
         await self._stopping.wait()

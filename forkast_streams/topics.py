@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.partitioner import murmur2
 
 from forkast_streams.errors import SetupError
+from forkast_streams.kafka_security import kafka_arguments, unreachable
 
 ORDERS_NEW = "orders.new"
 ORDERS_EXCHANGE = "orders.exchange"
@@ -97,14 +98,12 @@ async def require_topics(brokers: list[str]) -> None:
 
 @asynccontextmanager
 async def _admin(brokers: list[str]) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
+    admin = AIOKafkaAdminClient(**kafka_arguments(brokers))
     try:
         await admin.start()
     except KafkaError as exc:
         await admin.close()
-        raise SetupError(
-            f"Kafka is not reachable at {','.join(brokers)}; start it (`forkast stack up`) or set KAFKA_BROKERS."
-        ) from exc
+        raise unreachable(brokers) from exc
     try:
         yield admin
     finally:

@@ -51,12 +51,43 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MAX_MS
         return consumer
 
+    async def on_thread_stop(self) -> None:
+        """Leave the group, so that other workers take the partitions over at once and not after the session.
+
+        aiokafka leaves for dynamic members only. A worker that crashes is still let back in without a rebalance.
+        """
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        if coordinator is not None:
+            coordinator._group_instance_id = None
+        await super().on_thread_stop()
+
+    def failure(self) -> BaseException | None:
+        """What ended the client's coordination with its group; None while that runs.
+
+        aiokafka logs an unexpected error there and goes on without heartbeats, commits and assignments.
+        """
+        coordinator = getattr(self._consumer, "_coordinator", None)
+        if coordinator is None:
+            return None
+        try:
+            coordinator.check_errors()
+        except asyncio.CancelledError:
+            return None
+        except Exception as exc:
+            return exc
+        return None
+
 
 class BatchConsumer(driver.Consumer):
-    """Delivers batches, commits only what is acknowledged without a hole, and seeks to the restored positions."""
+    """Delivers batches, commits only what is acknowledged without a hole, and seeks to the restored positions.
+
+    Attributes:
+        positions: for each assigned batch partition the offset up to which everything is acknowledged, exclusive.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._in_flight: dict[TP, deque[ConsumerMessage]] = defaultdict(deque)
+        self.positions: dict[TP, int] = {}
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
@@ -142,7 +173,10 @@ class BatchConsumer(driver.Consumer):
         waiting, last = self._in_flight[tp], None
         while waiting and waiting[0].acked:
             last = waiting.popleft().offset
-        return None if last is None else last + 1
+        if last is None:
+            return None
+        position = self.positions[tp] = int(last) + 1
+        return position
 
     def on_buffer_full(self, tp: TP) -> None:
         """Let the full queue of a batch topic block the conductor: that is the back-pressure."""
@@ -153,11 +187,14 @@ class BatchConsumer(driver.Consumer):
         """Seek the batch partitions to where their restored state says; the committed offset is only a hint."""
         await super().perform_seek()
         self._in_flight.clear()
+        self.positions.clear()
         restore = self.transport.restore_positions
         assigned = {tp for tp in self.assignment() if self._is_batch(tp)}
         if restore is not None and assigned:
-            for tp, offset in (await restore(assigned)).items():
+            positions = await restore(assigned)
+            for tp, offset in positions.items():
                 await self.seek(tp, offset)
+            self.positions.update(positions)
 
     async def wait_empty(self) -> None:
         """Let the agents finish and make durable what they have in hand, then commit; on revocation and at stop."""
@@ -172,6 +209,12 @@ class BatchConsumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
         for tp in revoked:
             self._in_flight.pop(tp, None)
+            self.positions.pop(tp, None)
+
+    def failure(self) -> BaseException | None:
+        """What ended the client's work for the group; None while it runs."""
+        thread = self._thread
+        return thread.failure() if isinstance(thread, _ConsumerThread) else None
 
 
 class BatchTransport(driver.Transport):
@@ -212,5 +255,6 @@ class Idle:
         return self._idle.is_set()
 
     async def wait(self) -> None:
-        """Return when the agent is between two batches."""
-        await self._idle.wait()
+        """Return when the agent is between two batches; it may have begun another one before the waiter's turn."""
+        while not self._idle.is_set():
+            await self._idle.wait()

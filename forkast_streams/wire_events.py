@@ -5,7 +5,7 @@ Decimals stay the strings they are on the wire: each reader turns only those it 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -13,6 +13,9 @@ from msgspec import Struct
 from forkast_streams.errors import CorruptLog
 
 Side = Literal["BUY", "SELL"]
+
+# How an order treats its user's own orders unless it says otherwise.
+EXPIRE_TAKER: Final = "EXPIRE_TAKER"
 
 
 class Source(Struct, gc=False, frozen=True):
@@ -32,17 +35,51 @@ class OrderData(Struct, gc=False, rename="camel"):
     type: str
     side: Side
     price: str | None
-    quantity: str
+    quantity: str | None
     filled_quantity: str
     status: str
     time_in_force: str
     created_at: int
     client_order_id: str | None = None
     command_id: str | None = None
+    quote_quantity: str | None = None
+    stop_price: str | None = None
+    expires_at: int | None = None
+    post_only: bool = False
+    display_quantity: str | None = None
+    self_trade_prevention: str = EXPIRE_TAKER
+    replaces: str | None = None
+
+
+class TriggerData(Struct, gc=False, rename="camel"):
+    """A stop order that has become active with ``quantity`` open; its trades follow."""
+
+    id: str
+    user_id: int
+    side: Side
+    type: str
+    price: str | None
+    stop_price: str
+    quantity: str
+    last_price: str
+
+
+class ShowData(Struct, gc=False, rename="camel"):
+    """Quantity of an order that now stands in its level; without ``refill`` the level has one more order."""
+
+    id: str
+    user_id: int
+    side: Side
+    price: str
+    quantity: str
+    refill: bool
 
 
 class TradeData(Struct, gc=False, rename="camel"):
-    """A fill, with the state of both orders after it."""
+    """A fill, with the state of both orders after it.
+
+    ``taker_price`` is None when what the taker had open did not stand in a level.
+    """
 
     trade_id: str
     price: str
@@ -61,7 +98,30 @@ class TradeData(Struct, gc=False, rename="camel"):
 
 
 class CancelData(Struct, gc=False, rename="camel"):
-    """The end of an order with ``quantity`` still open."""
+    """The end of an order with ``quantity`` (or ``quote_quantity``) still open.
+
+    ``shown_quantity`` is what of it stood in its level, None when that was all.
+    """
+
+    id: str
+    user_id: int
+    side: Side
+    price: str | None
+    quantity: str | None
+    filled_quantity: str
+    status: str
+    reason: str
+    command_id: str | None = None
+    quote_quantity: str | None = None
+    shown_quantity: str | None = None
+    stop_price: str | None = None
+
+
+class AmendData(Struct, gc=False, rename="camel"):
+    """A waiting order's new prices and total quantity; a STOP has no ``price``.
+
+    The shown quantities are what of it stands in its level after and before, None when that is all that is open.
+    """
 
     id: str
     user_id: int
@@ -70,30 +130,36 @@ class CancelData(Struct, gc=False, rename="camel"):
     quantity: str
     filled_quantity: str
     status: str
-    reason: str
+    kept_priority: bool
+    previous_price: str | None
+    previous_quantity: str
+    command_id: str | None = None
+    shown_quantity: str | None = None
+    previous_shown_quantity: str | None = None
+    stop_price: str | None = None
+    previous_stop_price: str | None = None
+
+
+class CancelAllData(Struct, gc=False, rename="camel"):
+    """All ``count`` orders that the user had in the symbol are cancelled."""
+
+    user_id: int
+    count: int
     command_id: str | None = None
 
 
-class AmendData(Struct, gc=False, rename="camel"):
-    """A resting order's new price and total quantity."""
+class CancelAfterData(Struct, gc=False, rename="camel"):
+    """All orders of the user in the symbol end at ``deadline``, unless another command comes before; None is off."""
 
-    id: str
     user_id: int
-    side: Side
-    price: str
-    quantity: str
-    filled_quantity: str
-    status: str
-    kept_priority: bool
-    previous_price: str
-    previous_quantity: str
+    deadline: int | None = None
     command_id: str | None = None
 
 
 class RejectData(Struct, gc=False, rename="camel"):
-    """A command that changed nothing; the order's fields stand here for ``NEW``, as they were sent."""
+    """A command that changed nothing; the order's fields stand here for ``NEW`` and ``REPLACE``, as they were sent."""
 
-    command: Literal["NEW", "CANCEL", "AMEND", "SYMBOL"]
+    command: Literal["NEW", "CANCEL", "AMEND", "REPLACE", "CANCEL_ALL", "CANCEL_AFTER", "SYMBOL"]
     code: str
     message: str
     id: str = ""
@@ -101,21 +167,33 @@ class RejectData(Struct, gc=False, rename="camel"):
     type: str = ""
     side: str = ""
     price: str | None = None
-    quantity: str = "0"
+    quantity: str | None = None
     time_in_force: str = "GTC"
     client_order_id: str | None = None
     command_id: str | None = None
     symbol: str = ""
+    quote_quantity: str | None = None
+    stop_price: str | None = None
+    expires_at: int | None = None
+    post_only: bool | None = None
+    display_quantity: str | None = None
+    self_trade_prevention: str | None = None
+    replaces: str | None = None
 
 
 class SymbolData(Struct, gc=False, rename="camel"):
-    """A symbol's trading rules from here on."""
+    """A symbol's trading rules from here on; those that are None do not hold."""
 
     symbol: str
     tick_size: str
     lot_size: str
     status: str
     command_id: str | None = None
+    min_quantity: str | None = None
+    max_quantity: str | None = None
+    min_notional: str | None = None
+    price_collar: str | None = None
+    max_open_orders: int | None = None
 
 
 class _Envelope(Struct, gc=False, rename="camel", tag_field="type"):
@@ -129,6 +207,18 @@ class OrderEvent(_Envelope, tag="ORDER"):
     """An order was accepted."""
 
     data: OrderData
+
+
+class TriggerEvent(_Envelope, tag="TRIGGER"):
+    """A stop order became active."""
+
+    data: TriggerData
+
+
+class ShowEvent(_Envelope, tag="SHOW"):
+    """Quantity that was not in its level now is."""
+
+    data: ShowData
 
 
 class TradeEvent(_Envelope, tag="TRADE"):
@@ -149,6 +239,18 @@ class AmendEvent(_Envelope, tag="AMEND"):
     data: AmendData
 
 
+class CancelAllEvent(_Envelope, tag="CANCEL_ALL"):
+    """A user's orders were cancelled, all of them."""
+
+    data: CancelAllData
+
+
+class CancelAfterEvent(_Envelope, tag="CANCEL_AFTER"):
+    """A user's deadline was set, moved or taken away."""
+
+    data: CancelAfterData
+
+
 class RejectEvent(_Envelope, tag="REJECT"):
     """A command was refused."""
 
@@ -161,7 +263,18 @@ class SymbolEvent(_Envelope, tag="SYMBOL"):
     data: SymbolData
 
 
-WireEvent = OrderEvent | TradeEvent | CancelEvent | AmendEvent | RejectEvent | SymbolEvent
+WireEvent = (
+    OrderEvent
+    | TriggerEvent
+    | ShowEvent
+    | TradeEvent
+    | CancelEvent
+    | AmendEvent
+    | CancelAllEvent
+    | CancelAfterEvent
+    | RejectEvent
+    | SymbolEvent
+)
 
 _decoder: msgspec.json.Decoder[WireEvent] = msgspec.json.Decoder(WireEvent)
 

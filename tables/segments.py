@@ -40,6 +40,12 @@ class SegmentTable(faust.Table):
         self._disputed.discard(partition)
         return {key: value for key, value in database.items() if key != store.offset_key}
 
+    def is_as_left(self, partition: int) -> bool:
+        """Whether the changelog ends where this table's own last write ended; call after recovery."""
+        highwater = self.app.tables.recovery.active_highwaters.get(self._changelog_tp(partition))
+        is_ours = partition in self._expected and partition not in self._disputed
+        return is_ours and highwater is not None and highwater + 1 == self._expected[partition]
+
     async def append(self, partition: int, rows: Rows, producer: EventProducer) -> None:
         """Write ``rows``; return when the changelog has acknowledged them and RocksDB has them.
 

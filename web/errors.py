@@ -1,15 +1,18 @@
-"""One format of errors and one set of headers for every answer of every role."""
+"""One format of errors, one set of headers and one bound in time for every answer of every role."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from forkast_streams.errors import ApiError, Unavailable
+from forkast_streams.limits import BODY_READ_S_MAX, REQUEST_S_MAX
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +25,10 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Server": "forkast",
 }
+# Browsers keep to TLS for a year once they have seen it.
+_BEHIND_TLS_HEADERS = {"Strict-Transport-Security": "max-age=31536000"}
 _CODES = {401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
+_DEADLINE = web.RequestKey("deadline", asyncio.Timeout)
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
@@ -35,38 +41,98 @@ def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | Non
 
 def error_response(error: ApiError) -> web.Response:
     """The answer to a refused request."""
+    return json_response({"error": error_view(error)}, status=error.status, headers=error.headers)
+
+
+def error_view(error: ApiError) -> dict[str, Any]:
+    """The JSON of an error."""
     body: dict[str, Any] = {"code": error.code, "message": str(error)}
     if error.field is not None:
         body["field"] = error.field
-    return json_response({"error": body}, status=error.status, headers=error.headers)
+    return body
+
+
+def to_api_error(exc: Exception) -> ApiError:
+    """What a client is told of an exception."""
+    if isinstance(exc, ApiError):
+        return exc
+    if isinstance(exc, Unavailable):
+        return ApiError(503, "UNAVAILABLE", str(exc), headers={"Retry-After": "1"})
+    return ApiError(500, "INTERNAL_ERROR", "the request failed for a reason of ours; it is logged")
+
+
+def http_error(exc: web.HTTPException) -> ApiError:
+    """One of aiohttp's own errors as ours."""
+    headers = {name: exc.headers[name] for name in ("Allow", "WWW-Authenticate") if name in exc.headers}
+    code = _CODES.get(exc.status, "BAD_REQUEST" if exc.status < 500 else "INTERNAL_ERROR")
+    return ApiError(exc.status, code, exc.reason or code, headers=headers)
+
+
+class BrokenBodyError(TimeoutError):
+    """A body can not be read any further. A time-out by kind, because that is what aiohttp takes from a body."""
+
+
+class _BodyTimeoutError(BrokenBodyError):
+    """A body has not arrived in time."""
 
 
 @web.middleware
 async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error in one format; what is unexpected is logged and tells the client nothing."""
+    """Answer every error in one format and in time; what is unexpected is logged and tells the client nothing."""
+    body, timer = request.content, None
+    if not body.is_eof():
+        timer = asyncio.get_running_loop().call_later(BODY_READ_S_MAX, body.set_exception, _BodyTimeoutError())
     try:
-        return await handler(request)
-    except ApiError as exc:
-        return error_response(exc)
-    except Unavailable as exc:
-        return error_response(ApiError(503, "UNAVAILABLE", str(exc), headers={"Retry-After": "1"}))
+        async with asyncio.timeout(REQUEST_S_MAX) as deadline:
+            request[_DEADLINE] = deadline
+            return await handler(request)
     except web.HTTPException as exc:
         if exc.status < 400:
             raise
-        headers = {name: exc.headers[name] for name in ("Allow", "WWW-Authenticate") if name in exc.headers}
-        code = _CODES.get(exc.status, "BAD_REQUEST" if exc.status < 500 else "INTERNAL_ERROR")
-        return error_response(ApiError(exc.status, code, exc.reason or code, headers=headers))
-    except Exception:
-        log.exception("unexpected error in %s %s", request.method, request.path)
-        return error_response(ApiError(500, "INTERNAL_ERROR", "the request failed for a reason of ours; it is logged"))
+        return error_response(http_error(exc))
+    except Exception as exc:
+        return _answer(request, exc, timed_out=deadline.expired())
+    finally:
+        request.pop(_DEADLINE, None)
+        if timer is not None:
+            timer.cancel()
 
 
-async def add_security_headers(_request: web.Request, response: web.StreamResponse) -> None:
-    """Set the headers that every answer has, errors and streams too."""
+def _answer(request: web.Request, exc: Exception, *, timed_out: bool) -> web.StreamResponse:
+    """The answer to a request that ended in ``exc``."""
+    error, must_close = to_api_error(exc), False
+    if isinstance(exc, _BodyTimeoutError):
+        error = ApiError(408, "BODY_TIMEOUT", f"the body must arrive within {BODY_READ_S_MAX:g} s")
+        must_close = True
+    elif isinstance(exc, (BrokenBodyError, web.RequestPayloadError, HttpProcessingError)):
+        error, must_close = ApiError(400, "MALFORMED_REQUEST", "the body is not sent as its headers say"), True
+    elif timed_out and isinstance(exc, TimeoutError):
+        message = "the request took too long; what became of it is unknown: look before sending it again"
+        error = ApiError(503, "UNAVAILABLE", message, headers={"Retry-After": "2"})
+    elif error.status == 500 and (not isinstance(exc, ConnectionError) or request.transport is not None):
+        # A client that went in the middle of its request is nothing to report.
+        log.error("unexpected error in %s %r", request.method, request.path, exc_info=exc)
+    response = error_response(error)
+    if must_close:
+        response.force_close()
+    return response
+
+
+async def add_security_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Set the headers that every answer has, errors and streams too; an answer that has begun may last."""
     response.headers.update(SECURITY_HEADERS)
+    deadline = request.get(_DEADLINE)
+    if deadline is not None and not deadline.expired():
+        deadline.reschedule(None)
 
 
-def install(app: web.Application) -> None:
+async def _add_behind_tls_headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(_BEHIND_TLS_HEADERS)
+
+
+def install(app: web.Application, *, behind_tls_proxy: bool = False) -> None:
     """Make ``app`` answer so."""
     app.middlewares.insert(0, errors_as_json)
     app.on_response_prepare.append(add_security_headers)
+    if behind_tls_proxy:
+        app.on_response_prepare.append(_add_behind_tls_headers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from forkast_streams.roles import ExchangeApp
-from web import errors
+from web import errors, protocol
 
 
 class Health:
@@ -16,13 +16,13 @@ class Health:
 
     async def health(self, _request: web.Request) -> web.Response:
         """200 as long as the process answers."""
-        return web.json_response({"role": self._app.role.name, "status": "up"})
+        return errors.json_response({"role": self._app.role.name, "status": "up"})
 
     async def ready(self, _request: web.Request) -> web.Response:
         """200 when the role does its work, else 503 with the reasons."""
         reasons = self._why_not_ready()
         body = {"role": self._app.role.name, "ready": not reasons, "reasons": reasons}
-        return web.json_response(body, status=503 if reasons else 200)
+        return errors.json_response(body, status=503 if reasons else 200)
 
     def _why_not_ready(self) -> list[str]:
         app = self._app
@@ -35,7 +35,8 @@ class Health:
 
 def register(app: ExchangeApp) -> None:
     """Add the two routes, and to all routes of the role the one format of errors."""
-    errors.install(app.web.web_app)
+    errors.install(app.web.web_app, behind_tls_proxy=app.settings.behind_tls_proxy)
+    protocol.install(app)
     health = Health(app)
     app.web.web_app.router.add_get("/health", health.health)
     app.web.web_app.router.add_get("/ready", health.ready)

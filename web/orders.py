@@ -1,4 +1,4 @@
-"""The OMS: place, read, list, amend and cancel orders.
+"""The OMS: place, read, list, amend, replace and cancel orders.
 
 An order is accepted when the log has acknowledged it; what becomes of it is decided by the engine, in the order of the
 log, and read from the database. Cancelling and amending are requests in the same log, so they are answered with 202.
@@ -6,251 +6,101 @@ log, and read from the database. Cancelling and amending are requests in the sam
 
 from __future__ import annotations
 
-import asyncio
-import time
 import uuid
-from typing import Any
 
-import msgspec
 from aiohttp import web
-from aiokafka.errors import KafkaError
-from aiokafka.structs import RecordMetadata
 
-from forkast_streams.engine.commands import Amend, NewOrder
-from forkast_streams.engine.symbols import Symbol
-from forkast_streams.errors import ApiError, Unavailable
-from forkast_streams.orders.pending import PENDING_S_MAX, PendingOrders
-from forkast_streams.orders.requests import (
-    AmendOrder,
-    PlaceOrder,
-    amendment,
-    decode_body,
-    new_order,
-    parse_order_id,
-    plain,
-    symbol_of,
-)
-from forkast_streams.orders.views import order_view, pending_order, rows_of_pending
+from forkast_streams.engine.commands import LIMIT
+from forkast_streams.errors import ApiError
+from forkast_streams.limits import WEB_STATEMENT_S_MAX
+from forkast_streams.orders.client_ids import ClientOrderIds
+from forkast_streams.orders.command_log import CommandLog
+from forkast_streams.orders.commands import amend_command, cancel_command
+from forkast_streams.orders.desk import OrderDesk, Placed
+from forkast_streams.orders.pending import PendingOrders
+from forkast_streams.orders.requests import AmendOrder, PlaceOrder, amendment, decode_body
+from forkast_streams.orders.symbols import Symbols
+from forkast_streams.orders.views import symbol_view
 from forkast_streams.producer import EventProducer
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.storage.redis import connect
-from forkast_streams.topics import ORDERS_NEW, partition_for
+from web import order_batches
 from web.auth import user_of
+from web.bodies import read_json_body
 from web.errors import json_response
 from web.parameters import integer_parameter
 
 BODY_BYTES_MAX = 16 * 1024
 PAGE_ORDERS_MAX = 100
 PAGE_MAX = 1_000_000
-_SYMBOLS_FRESH_S = 5.0
-_SEND_S_MAX = 8.0
 # aiohttp's own pattern leaves braces out, and a malformed id would be an unknown route.
-_ORDER_PATH = "/orders/{id:[^/]+}"
-_CLOSED = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED"})
-
-_encode = msgspec.json.Encoder().encode
-
-
-class Symbols:
-    """The symbols of the database, read again every few seconds; the last known ones serve while it is away."""
-
-    def __init__(self, postgres: Postgres) -> None:
-        self._postgres = postgres
-        self._rows: list[dict[str, Any]] = []
-        self._symbols: dict[int, Symbol] = {}
-        self._fresh_until = 0.0
-
-    async def get(self, symbol_id: int) -> Symbol:
-        """A symbol's trading rules.
-
-        Raises:
-            ApiError: 400, there is no such symbol.
-        """
-        await self.rows()
-        symbol = self._symbols.get(symbol_id)
-        if symbol is None:
-            raise ApiError(400, "UNKNOWN_SYMBOL", "there is no symbol with this symbolId", field="symbolId")
-        return symbol
-
-    async def rows(self) -> list[dict[str, Any]]:
-        """All symbols as the database has them."""
-        if time.monotonic() >= self._fresh_until:
-            try:
-                rows = await self._postgres.query("symbols")
-            except Unavailable:
-                if not self._rows:
-                    raise
-            else:
-                if rows != self._rows:
-                    self._rows, self._symbols = rows, {row["id"]: symbol_of(row) for row in rows}
-            self._fresh_until = time.monotonic() + _SYMBOLS_FRESH_S
-        return self._rows
-
-
-class CommandLog:
-    """Puts commands into ``orders.new``."""
-
-    def __init__(self, producer: EventProducer) -> None:
-        self._producer = producer
-        self._partitions = 0
-
-    async def append(self, symbol_id: int, command: dict[str, Any], order_id: str) -> RecordMetadata:
-        """Return once the log has acknowledged the command.
-
-        Raises:
-            ApiError: 503, it has not, and whether it will is unknown.
-        """
-        try:
-            async with asyncio.timeout(_SEND_S_MAX):
-                if not self._partitions:
-                    self._partitions = await self._producer.partition_count(ORDERS_NEW)
-                return await self._producer.send(
-                    ORDERS_NEW,
-                    key=str(symbol_id).encode(),
-                    value=_encode(command),
-                    partition=partition_for(symbol_id, self._partitions),
-                )
-        except (KafkaError, TimeoutError, OSError, RuntimeError) as exc:
-            message = (
-                f"the log did not acknowledge in time; whether it has the request is unknown: "
-                f"look at order {order_id} before sending it again"
-            )
-            raise ApiError(503, "LOG_UNAVAILABLE", message, headers={"Retry-After": "2"}) from exc
+ORDER_PATH = "/orders/{id:[^/]+}"
 
 
 class OrderViews:
-    """The routes under ``/orders``, and ``/symbols``."""
+    """The routes of single orders, and ``GET /symbols``."""
 
-    def __init__(self, log: CommandLog, postgres: Postgres, symbols: Symbols, pending: PendingOrders) -> None:
-        self._log = log
-        self._postgres = postgres
-        self._symbols = symbols
-        self._pending = pending
+    def __init__(self, desk: OrderDesk) -> None:
+        self._desk = desk
 
     async def place(self, request: web.Request) -> web.Response:
         """Place an order; it can be read as soon as this has answered."""
-        body = decode_body(PlaceOrder, await _json_body(request))
-        symbol = await self._symbols.get(body.symbol_id)
-        order = new_order(body, str(uuid.uuid4()), user_of(request).id, symbol)
-        metadata = await self._log.append(symbol.id, _new_order_command(order), order.order_id)
-        await self._pending.add(pending_order(order, metadata.timestamp))
-        return json_response({"orderId": order.order_id}, status=201)
+        body = decode_body(PlaceOrder, await read_json_body(request, BODY_BYTES_MAX))
+        order = await self._desk.prepare(body, user_of(request).id)
+        return _placed(await self._desk.place(order), status=201)
 
     async def get(self, request: web.Request) -> web.Response:
-        """One of the user's orders; another's is answered as an unknown one."""
-        return json_response(await self._find(request), headers=None)
+        """One of the user's orders with its trades; another's is answered as an unknown one."""
+        order = await self._desk.find(request.match_info["id"], user_of(request).id)
+        return json_response(order | {"trades": await self._desk.trades(order)})
 
     async def list(self, request: web.Request) -> web.Response:
         """The user's orders, newest first."""
         page = integer_parameter(request, "page", default=1, most=PAGE_MAX)
         limit = integer_parameter(request, "limit", default=10, most=PAGE_ORDERS_MAX)
-        user_id = user_of(request).id
-        newer_than_ms = int((time.time() - PENDING_S_MAX) * 1000)
-        pending = await self._pending.of_user(user_id, newer_than_ms=newer_than_ms)
-        rows = await self._postgres.query(
-            "orders_of_user",
-            user_id=user_id,
-            pending=_encode(rows_of_pending(pending)).decode(),
-            limit=limit,
-            offset=(page - 1) * limit,
-        )
-        return json_response({"page": page, "limit": limit, "orders": [order_view(row) for row in rows]})
+        orders = await self._desk.page(user_of(request).id, page, limit)
+        return json_response({"page": page, "limit": limit, "orders": orders})
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Ask the engine to cancel an order."""
-        order = await self._find_open(request)
+        order = await self._desk.find_open(request.match_info["id"], user_of(request).id)
         command_id = uuid.uuid4().hex
-        command = {
-            "command": "CANCEL",
-            "symbolId": order["symbolId"],
-            "orderId": order["id"],
-            "userId": order["userId"],
-            "commandId": command_id,
-        }
-        await self._log.append(order["symbolId"], command, order["id"])
+        command = cancel_command(order["symbolId"], order["id"], order["userId"], command_id)
+        await self._desk.log.append(order["symbolId"], command)
         return _requested(order["id"], command_id, "CANCEL_REQUESTED")
 
     async def amend(self, request: web.Request) -> web.Response:
-        """Ask the engine to give an order another price or total quantity."""
-        body = decode_body(AmendOrder, await _json_body(request))
-        order = await self._find_open(request)
-        symbol = await self._symbols.get(order["symbolId"])
-        amend = amendment(body, order["id"], order["userId"], symbol, uuid.uuid4().hex)
-        await self._log.append(symbol.id, _amend_command(amend), order["id"])
-        return _requested(order["id"], amend.command_id or "", "AMEND_REQUESTED")
+        """Ask the engine to give an order another price, stop price or total quantity."""
+        body = decode_body(AmendOrder, await read_json_body(request, BODY_BYTES_MAX))
+        order = await self._desk.find_open(request.match_info["id"], user_of(request).id)
+        symbol = await self._desk.symbols.get(order["symbolId"])
+        command_id = uuid.uuid4().hex
+        # Whose stop price was reached is a limit order.
+        order_type = order["type"] if order["triggeredAt"] is None else LIMIT
+        command = amendment(body, order["id"], order["userId"], order_type, symbol, command_id)
+        await self._desk.log.append(symbol.id, amend_command(command))
+        return _requested(order["id"], command_id, "AMEND_REQUESTED")
+
+    async def replace(self, request: web.Request) -> web.Response:
+        """Ask the engine to cancel an order and place another one, or to do neither."""
+        body = decode_body(PlaceOrder, await read_json_body(request, BODY_BYTES_MAX))
+        old = await self._desk.find_open(request.match_info["id"], user_of(request).id)
+        if body.symbol_id != old["symbolId"]:
+            message = "an order is replaced by one of the same symbol"
+            raise ApiError(400, "INVALID_VALUE", message, field="symbolId")
+        order = await self._desk.prepare(body, user_of(request).id, replaces=old["id"])
+        return _placed(await self._desk.place(order), status=202)
 
     async def symbols(self, _request: web.Request) -> web.Response:
         """All symbols with their trading rules."""
-        rows = await self._symbols.rows()
-        decimals = ("tickSize", "lotSize")
-        return json_response({"symbols": [row | {name: plain(row[name]) for name in decimals} for row in rows]})
-
-    async def _find_open(self, request: web.Request) -> dict[str, Any]:
-        order = await self._find(request)
-        if order["status"] in _CLOSED:
-            raise ApiError(409, "ALREADY_CLOSED", f"the order is {order['status']}; it can not be changed any more")
-        return order
-
-    async def _find(self, request: web.Request) -> dict[str, Any]:
-        order_id, user_id = parse_order_id(request.match_info["id"]), user_of(request).id
-        pending = await self._pending.get(order_id, user_id)
-        try:
-            rows = await self._postgres.query("order_by_id", id=order_id, user_id=user_id)
-        except Unavailable:
-            if pending is None:
-                raise
-            rows = []
-        if rows:
-            return order_view(rows[0])
-        if pending is None:
-            raise ApiError(404, "NOT_FOUND", "you have no order with this id")
-        return order_view(rows_of_pending([pending])[0])
+        return json_response({"symbols": [symbol_view(row) for row in await self._desk.symbols.rows()]})
 
 
-async def _json_body(request: web.Request) -> bytes:
-    if request.content_type != "application/json":
-        raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be sent as Content-Type: application/json")
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body must not be compressed")
-    body = await request.content.read(BODY_BYTES_MAX + 1)
-    while len(body) <= BODY_BYTES_MAX and not request.content.at_eof():
-        body += await request.content.read(BODY_BYTES_MAX + 1 - len(body))
-    if len(body) > BODY_BYTES_MAX:
-        raise ApiError(413, "BODY_TOO_LARGE", f"the body must have at most {BODY_BYTES_MAX} bytes")
-    return body
-
-
-def _new_order_command(order: NewOrder) -> dict[str, Any]:
-    command: dict[str, Any] = {
-        "id": order.order_id,
-        "userId": order.user_id,
-        "symbolId": order.symbol_id,
-        "type": order.type,
-        "side": order.side,
-        "quantity": plain(order.quantity),
-        "timeInForce": order.time_in_force,
-    }
-    if order.price is not None:
-        command["price"] = plain(order.price)
-    if order.client_order_id is not None:
-        command["clientOrderId"] = order.client_order_id
-    return command
-
-
-def _amend_command(amend: Amend) -> dict[str, Any]:
-    command: dict[str, Any] = {
-        "command": "AMEND",
-        "symbolId": amend.symbol_id,
-        "orderId": amend.order_id,
-        "userId": amend.user_id,
-        "commandId": amend.command_id,
-    }
-    if amend.price is not None:
-        command["price"] = plain(amend.price)
-    if amend.quantity is not None:
-        command["quantity"] = plain(amend.quantity)
-    return command
+def _placed(placed: Placed, *, status: int) -> web.Response:
+    body = order_batches.placed_view(placed)
+    headers = {"Idempotent-Replay": "true"} if placed.repeated else None
+    return json_response(body, status=status, headers=headers)
 
 
 def _requested(order_id: str, command_id: str, status: str) -> web.Response:
@@ -260,20 +110,27 @@ def _requested(order_id: str, command_id: str, status: str) -> web.Response:
 def register(app: ExchangeApp) -> None:
     """Add the routes and what they need."""
     producer = EventProducer(app.settings.broker_list, client_id="forkast-oms")
-    postgres = Postgres(app.settings.database_url)
+    postgres = Postgres(app.settings.database_url, timeout_s=WEB_STATEMENT_S_MAX)
+    client_ids = ClientOrderIds(postgres)
     redis = connect(app.settings.redis_url)
-    views = OrderViews(CommandLog(producer), postgres, Symbols(postgres), PendingOrders(redis))
+    pending = PendingOrders(redis)
+    desk = OrderDesk(CommandLog(producer), postgres, Symbols(postgres), pending, client_ids)
+    views = OrderViews(desk)
     app.run_service(producer)
     app.run_service(postgres)
+    app.run_service(client_ids)
     router = app.web.web_app.router
+    order_batches.add_routes(router, desk)
     router.add_post("/orders", views.place)
     router.add_get("/orders", views.list)
-    router.add_get(_ORDER_PATH, views.get)
-    router.add_delete(_ORDER_PATH, views.cancel)
-    router.add_patch(_ORDER_PATH, views.amend)
+    router.add_get(ORDER_PATH, views.get)
+    router.add_delete(ORDER_PATH, views.cancel)
+    router.add_patch(ORDER_PATH, views.amend)
+    router.add_post(f"{ORDER_PATH}/replace", views.replace)
     router.add_get("/symbols", views.symbols)
 
     async def close(_: web.Application) -> None:
+        await pending.close()
         await redis.aclose()
 
     app.web.web_app.on_cleanup.append(close)

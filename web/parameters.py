@@ -40,3 +40,18 @@ def integer_parameter(request: web.Request, name: str, *, default: int, most: in
     if number > most:
         raise ApiError(400, "OUT_OF_RANGE", f"{name} must be at most {most}", field=name)
     return number
+
+
+def optional_symbol_id(request: web.Request) -> int | None:
+    """The query parameter ``symbolId``; None when it is not there.
+
+    Raises:
+        ApiError: 400, it is there twice, is no positive integer, or another parameter is there.
+    """
+    for name in request.query:
+        if name != "symbolId":
+            # A misspelt name must not make one symbol into all of them.
+            raise ApiError(400, "UNKNOWN_PARAM", "the only parameter here is symbolId")
+    if "symbolId" not in request.query:
+        return None
+    return integer_parameter(request, "symbolId", default=0, most=2**31 - 1)

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from forkast_streams.cli import book, init, orders, replay, stack, up, worker
+from forkast_streams.cli import audit, book, init, keys, orders, replay, stack, symbols, up, worker
 from forkast_streams.errors import ForkastError
 
 app = typer.Typer(
@@ -21,9 +21,12 @@ app.command()(up.up)
 app.command()(init.init)
 app.command()(worker.worker)
 app.command()(book.book)
+app.command()(audit.audit)
 app.add_typer(orders.app, name="order")
+app.add_typer(keys.app, name="keys")
 app.add_typer(replay.app, name="replay")
 app.add_typer(stack.app, name="stack")
+app.add_typer(symbols.app, name="symbols")
 
 
 def main() -> None:

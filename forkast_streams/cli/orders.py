@@ -22,13 +22,55 @@ class Side(StrEnum):
     sell = "sell"
 
 
+class TimeInForce(StrEnum):
+    """How long an order is good."""
+
+    gtc = "GTC"
+    ioc = "IOC"
+    fok = "FOK"
+    gtd = "GTD"
+
+
+class SelfTradePrevention(StrEnum):
+    """Which order expires when two of one user would trade."""
+
+    expire_taker = "EXPIRE_TAKER"
+    expire_maker = "EXPIRE_MAKER"
+    expire_both = "EXPIRE_BOTH"
+    none = "NONE"
+
+
+SymbolName = Annotated[str, typer.Argument(help="Name or id, such as AAPL.")]
+SideName = Annotated[Side, typer.Argument(help="buy or sell")]
+Quantity = Annotated[str | None, typer.Argument(help="How much, such as 10; left out with --amount.")]
+Price = Annotated[str | None, typer.Option(help="Limit price; without one it is a market or stop order.")]
+StopPrice = Annotated[str | None, typer.Option("--stop", help="Price at which the order comes in.")]
+Amount = Annotated[str | None, typer.Option(help="Amount of money to trade, instead of a quantity.")]
+Tif = Annotated[TimeInForce, typer.Option("--tif", case_sensitive=False, help="How long the order is good.")]
+ExpiresAt = Annotated[int | None, typer.Option(help="With GTD: when it expires, in milliseconds.")]
+PostOnly = Annotated[bool, typer.Option("--post-only", help="Refuse the order if it would trade at once.")]
+Display = Annotated[str | None, typer.Option(help="Show only so much at a time.")]
+Stp = Annotated[SelfTradePrevention, typer.Option("--stp", case_sensitive=False, help="Self-trade prevention.")]
+ClientId = Annotated[str | None, typer.Option("--client-id", help="Your own id; it makes a retry safe.")]
+Ioc = Annotated[bool, typer.Option("--ioc", help="Short for --tif IOC.")]
+
+
 @app.command()
 def place(
-    symbol: Annotated[str, typer.Argument(help="Name or id, such as AAPL.")],
-    side: Annotated[Side, typer.Argument(help="buy or sell")],
-    quantity: Annotated[str, typer.Argument(help="How much, such as 10.")],
-    price: Annotated[str | None, typer.Option(help="Limit price; without one it is a market order.")] = None,
-    ioc: Annotated[bool, typer.Option("--ioc", help="Cancel at once what does not trade at once.")] = False,
+    symbol: SymbolName,
+    side: SideName,
+    quantity: Quantity = None,
+    price: Price = None,
+    stop: StopPrice = None,
+    amount: Amount = None,
+    tif: Tif = TimeInForce.gtc,
+    ioc: Ioc = False,
+    expires_at: ExpiresAt = None,
+    post_only: PostOnly = False,
+    display: Display = None,
+    stp: Stp = SelfTradePrevention.expire_taker,
+    client_id: ClientId = None,
+    replaces: Annotated[str | None, typer.Option(help="Id of an order to cancel with the same command.")] = None,
     url: OmsUrl = OMS_URL,
     user: UserName = DEMO_USER,
     password: Password = None,
@@ -38,19 +80,49 @@ def place(
     Example:
         forkast order place AAPL buy 10 --price 101.25
     """
+    unstopped = "MARKET" if price is None else "LIMIT"
+    chosen = {
+        "type": unstopped if stop is None else "STOP" if price is None else "STOP_LIMIT",
+        "side": side.value.upper(),
+        "quantity": quantity,
+        "price": price,
+        "stopPrice": stop,
+        "quoteQuantity": amount,
+        "timeInForce": "IOC" if ioc else tif.value,
+        "expiresAt": expires_at,
+        "postOnly": post_only or None,
+        "displayQuantity": display,
+        "selfTradePrevention": stp.value,
+        "clientOrderId": client_id,
+    }
 
     async def run() -> None:
         async with session(user, password) as client:
-            body: dict[str, Any] = {
-                "symbolId": await symbol_id_of(client, url, symbol),
-                "type": "MARKET" if price is None else "LIMIT",
-                "side": side.value.upper(),
-                "quantity": quantity,
-                "timeInForce": "IOC" if ioc else "GTC",
-            }
-            if price is not None:
-                body["price"] = price
-            typer.echo((await call(client, "POST", f"{url}/orders", body))["orderId"])
+            body: dict[str, Any] = {"symbolId": await symbol_id_of(client, url, symbol)}
+            body |= {name: value for name, value in chosen.items() if value is not None}
+            path = "/orders" if replaces is None else f"/orders/{replaces}/replace"
+            typer.echo((await call(client, "POST", f"{url}{path}", body))["orderId"])
+
+    asyncio.run(run())
+
+
+@app.command("cancel-all")
+def cancel_all(
+    symbol: Annotated[str | None, typer.Argument(help="Name or id; all symbols without it.")] = None,
+    url: OmsUrl = OMS_URL,
+    user: UserName = DEMO_USER,
+    password: Password = None,
+) -> None:
+    """Ask for all orders to be cancelled, of one symbol or of all.
+
+    Example:
+        forkast order cancel-all AAPL
+    """
+
+    async def run() -> None:
+        async with session(user, password) as client:
+            query = "" if symbol is None else f"?symbolId={await symbol_id_of(client, url, symbol)}"
+            typer.echo((await call(client, "DELETE", f"{url}/orders{query}"))["status"])
 
     asyncio.run(run())
 
@@ -120,8 +192,8 @@ def list_orders(
         for column in ("symbol", "side", "price", "filled", "status"):
             table.add_column(column)
         for order in answer["orders"]:
-            price = order["price"] or "market"
-            filled = f"{order['filledQuantity']} of {order['quantity']}"
+            price = order["price"] or order["type"].lower()
+            filled = f"{order['filledQuantity']} of {order['quantity'] or order['quoteQuantity']}"
             table.add_row(order["id"], str(order["symbolId"]), order["side"], price, filled, order["status"])
         Console().print(table)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +16,8 @@ from forkast_streams.cli.init import prepare
 from forkast_streams.cli.stack import Ports
 from forkast_streams.config import Settings
 from forkast_streams.devstack import Stack
+from forkast_streams.kafka_security import VARIABLES as KAFKA_SECURITY_VARIABLES
+from forkast_streams.start_checks import local_signing_secret, require_no_demo_users, require_safe_transport
 from forkast_streams.supervisor import RoleProcess, Supervisor, choose_ports
 from forkast_streams.topics import PARTITIONS_DEFAULT
 
@@ -39,13 +42,20 @@ def up(
     """
     # Until the supervisor handles signals, SIGTERM has to unwind as Ctrl-C does, or servers would be left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    require_safe_transport(Settings.from_env(os.environ | {"FORKAST_HOST": host}))
+    # The embedded Kafka speaks plain text on the loopback interface, whatever is set for another one.
+    for name in KAFKA_SECURITY_VARIABLES:
+        os.environ.pop(name, None)
     role_ports = choose_ports(data_dir, auto=None if ports is None else ports is Ports.auto)
     stack = Stack(data_dir, ports.value if ports else None)
     try:
         stack.start(progress=_say)
-        settings = Settings.from_env(stack.env() | {"FORKAST_DATA_DIR": str(data_dir), "FORKAST_HOST": host})
+        env = {"FORKAST_SIGNING_SECRET": local_signing_secret(data_dir)} | os.environ | stack.env()
+        env |= {"FORKAST_DATA_DIR": str(data_dir), "FORKAST_HOST": host}
+        settings = Settings.from_env(env | ({"FORKAST_DEMO_USERS": "1"} if demo_users else {}))
         for sentence in asyncio.run(prepare(settings, partitions=PARTITIONS_DEFAULT, demo_users=demo_users)):
             _say(sentence)
+        asyncio.run(require_no_demo_users(settings))
         processes = [RoleProcess(role, port, settings) for role, port in role_ports.items()]
         supervisor = Supervisor(processes, report=_say)
         asyncio.run(supervisor.run(lambda: _print_where(processes, stack, data_dir, demo_users=demo_users)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import resource
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,7 @@ from faust.cli.faust import cli as faust_cli
 
 from forkast_streams.config import Settings
 from forkast_streams.roles import ROLES, create_app
+from forkast_streams.start_checks import require_no_demo_users, require_safe_transport
 from forkast_streams.topics import require_topics
 
 
@@ -50,7 +52,13 @@ def worker(
     settings = replace(settings, host=host or settings.host, instance=instance or settings.instance)
     folder = data_dir or settings.data_dir / f"{role}-{settings.instance}"
     settings = replace(settings, data_dir=folder)
+    if "web.auth" in ROLES[role].modules:
+        require_safe_transport(settings)
+        asyncio.run(require_no_demo_users(settings))
     asyncio.run(require_topics(settings.broker_list))
+    # Each connection is an open file, and the usual limit is there for programs with few.
+    files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))
     logging.getLogger("aiokafka").setLevel(logging.WARNING)
     mode.loop.use("uvloop")
     # Records become many small objects that live shortly; collecting as often as by default costs a third of the speed.

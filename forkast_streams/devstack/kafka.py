@@ -39,6 +39,8 @@ class Kafka(Server):
 
     name = "kafka"
     title = "Kafka"
+    # What a subclass with users or other features formats the storage with.
+    format_options: tuple[str, ...] = ()
 
     def __init__(self, data_dir: Path, port: int, controller_port: int) -> None:
         super().__init__(data_dir, port)
@@ -83,7 +85,14 @@ class Kafka(Server):
         config = self.folder / "format.properties"
         config.write_text(self._properties(fresh), "utf-8")
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = ["kafka.tools.StorageTool", "format", f"--cluster-id={cluster_id}", "--config", str(config)]
+        tool = [
+            "kafka.tools.StorageTool",
+            "format",
+            f"--cluster-id={cluster_id}",
+            "--config",
+            str(config),
+            *self.format_options,
+        ]
         with self._open_log() as log:
             done = subprocess.run([*self._java(), *tool], stdout=log, stderr=log, timeout=FORMAT_TIMEOUT_S, check=False)
         if done.returncode != 0:

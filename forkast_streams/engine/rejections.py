@@ -48,25 +48,20 @@ class Rejection(Enum):
 
     def message(self, command: Command, symbol: Symbol) -> str:
         """A sentence for the sender of ``command``."""
-        rules = symbol.rules
-        return _MESSAGES[self].format(
-            symbol=rules.name,
-            tick=f"{rules.tick_size:f}",
-            lot=f"{rules.lot_size:f}",
-            price=_sent(command, "price"),
-            stop_price=_sent(command, "stop_price"),
-            quantity=_sent(command, "quantity"),
-            price_max=f"{PRICE_MAX:f}",
-            quantity_max=f"{QUANTITY_MAX:f}",
-            quote_max=f"{QUOTE_QUANTITY_MAX:f}",
-            slices=ICEBERG_SLICES_MAX,
-            min_quantity=_plain(rules.min_quantity),
-            max_quantity=_plain(rules.max_quantity),
-            min_notional=_plain(rules.min_notional),
-            collar=_plain(rules.price_collar),
-            max_open_orders=rules.max_open_orders,
-            expires_at=getattr(command, "expires_at", None),
-        )
+        template = _MESSAGES[self]
+        if "{sent_" in template:
+            return template.format(
+                sent_price=_sent(command, "price"),
+                sent_stop_price=_sent(command, "stop_price"),
+                sent_quantity=_sent(command, "quantity"),
+                sent_expiry=_sent(command, "expires_at"),
+                **_of_symbol(symbol),
+            )
+        # Cancels of orders that are gone are common: their answer is put together once.
+        message = symbol.messages.get(self.value)
+        if message is None:
+            message = symbol.messages[self.value] = template.format(**_of_symbol(symbol))
+        return message
 
 
 _MESSAGES = {
@@ -88,27 +83,46 @@ _MESSAGES = {
     Rejection.DISPLAY_QUANTITY_NOT_ALLOWED: (
         "displayQuantity needs a LIMIT or STOP_LIMIT order that may rest (GTC or GTD)"
     ),
-    Rejection.INVALID_PRICE: "price must be above 0 and at most {price_max}, was {price}",
-    Rejection.INVALID_TICK: "price must be a multiple of the tick size {tick}, was {price}",
-    Rejection.INVALID_STOP_PRICE: "stopPrice must be above 0 and at most {price_max}, was {stop_price}",
-    Rejection.INVALID_STOP_TICK: "stopPrice must be a multiple of the tick size {tick}, was {stop_price}",
-    Rejection.INVALID_QUANTITY: "quantity must be above 0 and at most {quantity_max}, was {quantity}",
-    Rejection.INVALID_LOT: "quantity must be a multiple of the lot size {lot}, was {quantity}",
+    Rejection.INVALID_PRICE: "price must be above 0 and at most {price_max}, was {sent_price}",
+    Rejection.INVALID_TICK: "price must be a multiple of the tick size {tick}, was {sent_price}",
+    Rejection.INVALID_STOP_PRICE: "stopPrice must be above 0 and at most {price_max}, was {sent_stop_price}",
+    Rejection.INVALID_STOP_TICK: "stopPrice must be a multiple of the tick size {tick}, was {sent_stop_price}",
+    Rejection.INVALID_QUANTITY: "quantity must be above 0 and at most {quantity_max}, was {sent_quantity}",
+    Rejection.INVALID_LOT: "quantity must be a multiple of the lot size {lot}, was {sent_quantity}",
     Rejection.INVALID_QUOTE_QUANTITY: (
         "quoteQuantity must be above 0 and at most {quote_max}, with at most 18 decimals"
     ),
     Rejection.INVALID_DISPLAY_QUANTITY: (
         "displayQuantity must be a multiple of the lot size {lot}, at most the quantity and at least 1/{slices} of it"
     ),
-    Rejection.QUANTITY_TOO_SMALL: "quantity must be at least {min_quantity} in {symbol}, was {quantity}",
-    Rejection.QUANTITY_TOO_LARGE: "quantity must be at most {max_quantity} in {symbol}, was {quantity}",
+    Rejection.QUANTITY_TOO_SMALL: "quantity must be at least {min_quantity} in {symbol}, was {sent_quantity}",
+    Rejection.QUANTITY_TOO_LARGE: "quantity must be at most {max_quantity} in {symbol}, was {sent_quantity}",
     Rejection.MIN_NOTIONAL: "price times quantity, or quoteQuantity, must be at least {min_notional} in {symbol}",
-    Rejection.ALREADY_EXPIRED: "expiresAt must be later than now, was {expires_at}",
-    Rejection.PRICE_COLLAR: "price must be within {collar} of the last trade's price, as a fraction of it, was {price}",
+    Rejection.ALREADY_EXPIRED: "expiresAt must be later than now, was {sent_expiry}",
+    Rejection.PRICE_COLLAR: "price must be within {collar} (a fraction) of the last trade's price, was {sent_price}",
     Rejection.TOO_MANY_OPEN_ORDERS: "you have {max_open_orders} open orders in {symbol}, which is the most allowed",
     Rejection.POST_ONLY_WOULD_TAKE: "the order would trade at once, which postOnly forbids",
     Rejection.SYMBOL_IN_USE: "tick and lot size of {symbol} can only change while its book is empty",
 }
+
+
+def _of_symbol(symbol: Symbol) -> dict[str, str]:
+    """What messages say of a symbol and of the exchange's bounds."""
+    rules = symbol.rules
+    return {
+        "symbol": rules.name,
+        "tick": f"{rules.tick_size:f}",
+        "lot": f"{rules.lot_size:f}",
+        "min_quantity": _plain(rules.min_quantity),
+        "max_quantity": _plain(rules.max_quantity),
+        "min_notional": _plain(rules.min_notional),
+        "collar": _plain(rules.price_collar),
+        "max_open_orders": str(rules.max_open_orders),
+        "price_max": f"{PRICE_MAX:f}",
+        "quantity_max": f"{QUANTITY_MAX:f}",
+        "quote_max": f"{QUOTE_QUANTITY_MAX:f}",
+        "slices": str(ICEBERG_SLICES_MAX),
+    }
 
 
 def _sent(command: Command, field: str) -> str:

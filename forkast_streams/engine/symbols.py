@@ -101,6 +101,7 @@ class Symbol:
         min_lots, max_lots, min_notional: the rules of the same names in lots and in ``quote_step``.
         collar_parts: the price collar in parts of _COLLAR_PARTS; None when there is none.
         is_bounded: whether any of those bounds applies.
+        messages: sentences that say no more than these rules, by rejection code.
     """
 
     __slots__ = (
@@ -109,6 +110,7 @@ class Symbol:
         "is_bounded",
         "lots",
         "max_lots",
+        "messages",
         "min_lots",
         "min_notional",
         "quote_step",
@@ -142,6 +144,7 @@ class Symbol:
         """Let ``rules``, of the same tick and lot size, be the symbol's from now on."""
         assert self.has_grids_of(rules), "other grids make another Symbol"
         self.rules = rules
+        self.messages: dict[str, str] = {}
         self.quote_step = EXACT.multiply(rules.tick_size, rules.lot_size)
         self.min_lots = 0 if rules.min_quantity is None else _steps_up(rules.min_quantity, rules.lot_size)
         self.max_lots = (

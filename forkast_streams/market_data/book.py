@@ -18,6 +18,7 @@ from forkast_streams.wire_events import (
     AmendEvent,
     CancelEvent,
     OrderEvent,
+    ShowEvent,
     SymbolEvent,
     TradeEvent,
     WireEvent,
@@ -81,38 +82,56 @@ class BookChange(Struct):
 
 
 class BookSide:
-    """The levels of one side by price text, which is unique as a symbol's prices have one number of decimals."""
+    """The levels of one side by price text, which is unique as a symbol's prices have one number of decimals.
 
-    __slots__ = ("changed", "levels")
+    Attributes:
+        levels: what is open; inside a command also levels at which orders have nothing to show yet.
+        changed: the levels that changed since the last change of the book was taken.
+        hollow: prices at which orders had nothing to show; to be looked at when the command is complete.
+    """
+
+    __slots__ = ("changed", "hollow", "levels")
 
     def __init__(self) -> None:
         self.levels: dict[str, Level] = {}
         self.changed: dict[str, Level] = {}
+        self.hollow: set[str] = set()
 
-    def add(self, price: str, quantity: int) -> None:
-        """Add an order of ``quantity`` lots."""
+    def add(self, price: str, quantity: int, orders: int) -> bool:
+        """Add ``quantity`` lots of ``orders`` more orders, 1 or 0; False when that cannot be."""
         level = self.levels.get(price)
         if level is None:
+            if not orders:
+                return False
             level = self.levels[price] = Level()
         level.quantity += quantity
-        level.orders += 1
+        level.orders += orders
         self.changed[price] = level
+        return quantity > 0
 
-    def take(self, price: str, quantity: int, *, leaves: bool) -> bool:
-        """Take ``quantity`` lots off; the order ``leaves`` the level or stays. False when there is not that much."""
+    def take(self, price: str, quantity: int, orders: int) -> bool:
+        """Take off ``quantity`` lots of ``orders`` orders that leave, 1 or 0; False when there is not that much."""
         level = self.levels.get(price)
         if level is None:
             return False
         level.quantity -= quantity
-        if leaves:
-            level.orders -= 1
+        level.orders -= orders
         self.changed[price] = level
         if level.quantity > 0 and level.orders > 0:
+            return quantity > 0
+        if level.quantity < 0 or level.orders < 0:
+            return False
+        if level.orders:
+            # An iceberg whose slice is gone shows the next one before the command is over.
+            self.hollow.add(price)
             return True
-        if level.quantity == 0 and level.orders == 0:
-            del self.levels[price]
-            return True
-        return False
+        del self.levels[price]
+        return level.quantity == 0
+
+    def take_empty(self) -> str | None:
+        """A price at which orders still have nothing to show, if there is one; forget the others."""
+        hollow, self.hollow = self.hollow, set()
+        return next((price for price in hollow if price in self.levels and not self.levels[price].quantity), None)
 
     def states(self, levels: dict[str, Level], lots: Grid) -> dict[str, LevelState]:
         """``levels`` with their quantities as text."""
@@ -170,6 +189,8 @@ class SymbolBook:
                 self._fold(earlier)
             self.pending.clear()
         self._fold(event)
+        if self.buy.hollow or self.sell.hollow:
+            self._check_hollow(event)
         self.sequence, self.timestamp = event.sequence, event.timestamp
         return True
 
@@ -206,16 +227,19 @@ class SymbolBook:
 
     def _fold(self, event: WireEvent) -> None:
         if isinstance(event, OrderEvent):
-            if event.data.price is not None:
-                self._side(event.data.side).add(event.data.price, self._lots.units(event.data.quantity))
+            order = event.data
+            # Stop orders and icebergs show themselves later, if at all.
+            if order.price is not None and order.stop_price is None and order.display_quantity is None:
+                self._add(event, order.side, order.price, self._lots.units(order.quantity or "0"), 1)
         elif isinstance(event, TradeEvent):
             self._fold_trade(event)
         elif isinstance(event, CancelEvent):
-            data = event.data
-            if data.price is not None:
-                self._take(event, data.side, data.price, self._lots.units(data.quantity), leaves=True)
+            self._fold_cancel(event)
         elif isinstance(event, AmendEvent):
             self._fold_amend(event)
+        elif isinstance(event, ShowEvent):
+            shown = event.data
+            self._add(event, shown.side, shown.price, self._lots.units(shown.quantity), 0 if shown.refill else 1)
         elif isinstance(event, SymbolEvent):
             self._set_lot_size(event.data.lot_size)
             self._defined = True
@@ -227,24 +251,55 @@ class SymbolBook:
         buy_price = data.taker_price if buyer_is_taker else data.price
         sell_price = data.price if buyer_is_taker else data.taker_price
         if buy_price is not None:
-            self._take(event, BUY, buy_price, quantity, leaves=data.buy_status == FILLED)
+            self._take(event, BUY, buy_price, quantity, 1 if data.buy_status == FILLED else 0)
         if sell_price is not None:
-            self._take(event, SELL, sell_price, quantity, leaves=data.sell_status == FILLED)
+            self._take(event, SELL, sell_price, quantity, 1 if data.sell_status == FILLED else 0)
         self.last_price = data.price
         self._record(Trade(data.trade_id, data.price, data.quantity, data.taker_side, event.timestamp, event.sequence))
 
+    def _fold_cancel(self, event: CancelEvent) -> None:
+        data = event.data
+        if data.price is None:
+            return
+        shown = data.quantity or "0" if data.shown_quantity is None else data.shown_quantity
+        if data.shown_quantity is None or not _is_zero(shown):
+            self._take(event, data.side, data.price, self._lots.units(shown), 1)
+
     def _fold_amend(self, event: AmendEvent) -> None:
         data, units = event.data, self._lots.units
+        # A STOP has no price and is in no level; nor is what shows nothing.
+        if data.previous_price is None or data.price is None:
+            return
         filled = units(data.filled_quantity)
-        self._take(event, data.side, data.previous_price, units(data.previous_quantity) - filled, leaves=True)
-        self._side(data.side).add(data.price, units(data.quantity) - filled)
+        if data.previous_shown_quantity is None:
+            self._take(event, data.side, data.previous_price, units(data.previous_quantity) - filled, 1)
+        elif not _is_zero(data.previous_shown_quantity):
+            self._take(event, data.side, data.previous_price, units(data.previous_shown_quantity), 1)
+        if data.shown_quantity is None:
+            self._add(event, data.side, data.price, units(data.quantity) - filled, 1)
+        elif not _is_zero(data.shown_quantity):
+            self._add(event, data.side, data.price, units(data.shown_quantity), 1)
 
-    def _take(self, event: WireEvent, side: str, price: str, quantity: int, *, leaves: bool) -> None:
-        if not self._side(side).take(price, quantity, leaves=leaves):
-            raise CorruptLog(
-                f"symbol {self.id}: the event with sequence {event.sequence} takes more from {side} {price} than "
-                "is open there; stop and look at what wrote it."
-            )
+    def _add(self, event: WireEvent, side: str, price: str, quantity: int, orders: int) -> None:
+        if not self._side(side).add(price, quantity, orders):
+            raise self._contradiction(event, f"adds nothing to {side} {price}, or to an order that is not there")
+
+    def _take(self, event: WireEvent, side: str, price: str, quantity: int, orders: int) -> None:
+        if not self._side(side).take(price, quantity, orders):
+            raise self._contradiction(event, f"takes more from {side} {price} than is open there, or nothing")
+
+    def _check_hollow(self, event: WireEvent) -> None:
+        for side, name in ((self.buy, BUY), (self.sell, SELL)):
+            price = side.take_empty()
+            if price is not None:
+                raise self._contradiction(
+                    event, f"ends a command that leaves {name} {price} with orders but no quantity"
+                )
+
+    def _contradiction(self, event: WireEvent, what: str) -> CorruptLog:
+        return CorruptLog(
+            f"symbol {self.id}: the event with sequence {event.sequence} {what}; stop and look at what wrote it."
+        )
 
     def _side(self, side: str) -> BookSide:
         return self.buy if side == BUY else self.sell
@@ -303,3 +358,7 @@ class SymbolBook:
         if found != [head[8], head[9], min(self.trade_count, TAPE_TRADES)]:
             raise CorruptLog(f"symbol {self.id}: the checkpoint has {found} levels and trades, its head says {head}.")
         return self
+
+
+def _is_zero(quantity: str) -> bool:
+    return not quantity.strip("0.")

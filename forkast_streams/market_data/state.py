@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Protocol, Self
 
 import msgspec
@@ -12,6 +12,7 @@ from forkast_streams.checkpoint import Journal, Key
 from forkast_streams.errors import CorruptLog
 from forkast_streams.limits import TAPE_TRADES
 from forkast_streams.market_data.book import BookChange, Level, SymbolBook, Trade
+from forkast_streams.repeats import RecentEvents
 from forkast_streams.topics import ORDERS_EXCHANGE
 from forkast_streams.wire_events import decode_event
 
@@ -44,8 +45,9 @@ class MarketDataState:
         self.next_offset = 0
         self.books: dict[int, SymbolBook] = {}
         self._unsaved: dict[str, Level | Trade] = {}
+        self._recent = RecentEvents()
 
-    def apply(self, records: Iterable[EventRecord]) -> list[BookChange]:
+    def apply(self, records: Sequence[EventRecord]) -> list[BookChange]:
         """Fold ``records``, which continue the input without a hole; those known already are dropped.
 
         Returns:
@@ -53,8 +55,10 @@ class MarketDataState:
             half a command in it is ever shown.
 
         Raises:
-            CorruptLog: records or events are missing, or they contradict the book.
+            CorruptLog: records or events are missing, they contradict the book, or one has come again with other
+                content.
         """
+        self._recent.remember([record.value for record in records])
         touched: dict[int, SymbolBook] = {}
         books = self.books
         for record in records:
@@ -72,6 +76,7 @@ class MarketDataState:
                 book = books[event.symbol_id] = SymbolBook(event.symbol_id, event.timestamp)
             seen = book.seen
             if event.sequence <= seen:
+                self._recent.check(event.symbol_id, event.sequence, record.value)
                 continue
             if event.sequence != seen + 1:
                 raise CorruptLog(

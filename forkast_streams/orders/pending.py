@@ -2,23 +2,39 @@
 
 They are kept in Redis for all processes, and in this process's memory, so that a Redis that is away or was flushed
 hides no order from the client that placed it here. A row of the database always wins over a pending order.
+
+Redis is written from a task of its own. An order's answer waits for that task while Redis is quick, so that another
+process knows the order as soon as its client does, and for nothing once Redis was not.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections import OrderedDict, defaultdict
-from typing import Any
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Awaitable, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 import msgspec
 
+from forkast_streams.breaker import Breaker
 from forkast_streams.storage.redis import REDIS_AWAY, RedisClient
 
 log = logging.getLogger(__name__)
 
+ResultT = TypeVar("ResultT")
+
 PENDING_S_MAX = 600
+# The newest pending orders of a user that are listed: what a page reads has to be bounded, too.
+LISTED_MAX = 1_000
 _OWN_MAX = 20_000
-_LISTED_MAX = 1_000
+_WRITTEN_AT_ONCE = 200
+# Seconds an answer waits for Redis, a read waits, and nobody waits once one has waited in vain.
+_WRITE_WAIT_S = 0.05
+_READ_WAIT_S = 0.25
+_PAUSE_S = 1.0
+_RETRY_S = 0.5
 
 Order = dict[str, Any]
 
@@ -33,52 +49,153 @@ class PendingOrders:
         self._redis = redis
         self._own: OrderedDict[str, Order] = OrderedDict()
         self._own_of_user: defaultdict[int, dict[str, Order]] = defaultdict(dict)
+        self._writer = _Writer(redis)
+        self._reads = Breaker(pause_s=_PAUSE_S)
 
     async def add(self, order: Order) -> None:
-        """Remember ``order``; a Redis that is away does not matter."""
-        self._own[order["id"]] = order
-        self._own_of_user[order["userId"]][order["id"]] = order
-        while len(self._own) > _OWN_MAX:
-            order_id, oldest = self._own.popitem(last=False)
-            del self._own_of_user[oldest["userId"]][order_id]
-        of_user = _of_user(order["userId"])
-        try:
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                pipeline.set(f"order:{order['id']}", msgspec.json.encode(order), ex=PENDING_S_MAX)
-                pipeline.zadd(of_user, {order["id"]: order["createdAtMs"]})
-                pipeline.zremrangebyrank(of_user, 0, -_LISTED_MAX - 1)
-                pipeline.expire(of_user, PENDING_S_MAX)
-                await pipeline.execute()
-        except REDIS_AWAY as exc:
-            log.warning("a pending order is only in this process, Redis is away: %r", exc)
+        """Remember ``order``; a Redis that is away neither matters nor takes time."""
+        await self.add_all([order])
+
+    async def add_all(self, orders: Sequence[Order]) -> None:
+        """Remember ``orders``, as ``add``."""
+        for order in orders:
+            self._own[order["id"]] = order
+            self._own_of_user[order["userId"]][order["id"]] = order
+            while len(self._own) > _OWN_MAX:
+                self._forget_oldest()
+        await self._writer.write(orders)
 
     async def get(self, order_id: str, user_id: int) -> Order | None:
         """A pending order of a user."""
         order = self._own.get(order_id)
         if order is None:
-            try:
-                raw = await self._redis.get(f"order:{order_id}")
-            except REDIS_AWAY:
-                return None
+            raw = await self._read(self._redis.get, f"order:{order_id}")
             order = msgspec.json.decode(raw) if raw is not None else None
         return order if order is not None and order["userId"] == user_id else None
 
-    async def of_user(self, user_id: int, *, newer_than_ms: int) -> list[Order]:
-        """The pending orders of a user that were placed after a moment."""
-        orders = {
-            order["id"]: order for order in self._own_of_user[user_id].values() if order["createdAtMs"] > newer_than_ms
-        }
-        try:
-            ids = await self._redis.zrangebyscore(_of_user(user_id), newer_than_ms, "+inf")
-            unknown = [f"order:{raw.decode()}" for raw in ids if raw.decode() not in orders]
-            found = await self._redis.mget(unknown) if unknown else []
-        except REDIS_AWAY:
-            found = []
-        for raw in found:
+    async def of_user(self, user_id: int, *, newer_than_ms: int, most: int = LISTED_MAX) -> list[Order]:
+        """The pending orders of a user that were placed after a moment.
+
+        Args:
+            user_id: whose orders.
+            newer_than_ms: the moment, in epoch milliseconds.
+            most: only so many, the newest, and never more than ``LISTED_MAX``. Page ``n`` of ``limit`` orders can
+                show no others than the newest ``n * limit``.
+        """
+        most = min(most, LISTED_MAX)
+        newest = islice(reversed(self._own_of_user.get(user_id, {}).values()), most)
+        orders = {order["id"]: order for order in newest if order["createdAtMs"] > newer_than_ms}
+        key = _of_user(user_id)
+        ids = await self._read(self._redis.zrevrangebyscore, key, "+inf", f"({newer_than_ms}", start=0, num=most)
+        unknown = [f"order:{order_id}" for raw in ids or [] if (order_id := raw.decode()) not in self._own]
+        for raw in (await self._read(self._redis.mget, unknown) if unknown else None) or []:
             if raw is not None:
                 order = msgspec.json.decode(raw)
                 orders[order["id"]] = order
-        return list(orders.values())
+        return sorted(orders.values(), key=_created, reverse=True)[:most]
+
+    async def close(self) -> None:
+        """Stop writing."""
+        await self._writer.close()
+
+    def _forget_oldest(self) -> None:
+        order_id, oldest = self._own.popitem(last=False)
+        of_user = self._own_of_user[oldest["userId"]]
+        del of_user[order_id]
+        if not of_user:
+            del self._own_of_user[oldest["userId"]]
+
+    async def _read(self, command: Any, *args: Any, **options: Any) -> Any:
+        """What Redis answers, or None when it does not soon."""
+        if not self._reads.allows():
+            return None
+        try:
+            answer = await _within(_READ_WAIT_S, command(*args, **options))
+        except REDIS_AWAY as exc:
+            self._reads.failed()
+            log.warning("pending orders of other processes are not seen, Redis is away: %r", exc)
+            return None
+        self._reads.succeeded()
+        return answer
+
+
+class _Writer:
+    """Writes orders into Redis, many at once, in the order they came."""
+
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
+        # What is not written yet when this overflows is only in this process; the oldest is persisted by then.
+        self._waiting: deque[Order] = deque(maxlen=_OWN_MAX)
+        self._written: asyncio.Future[None] | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._is_quick = True
+
+    async def write(self, orders: Sequence[Order]) -> None:
+        """Have ``orders`` written; wait for it while Redis is quick."""
+        self._waiting.extend(orders)
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._write_all())
+        if not self._is_quick:
+            return
+        if self._written is None:
+            self._written = asyncio.get_running_loop().create_future()
+        done, _ = await asyncio.wait({self._written}, timeout=_WRITE_WAIT_S)
+        if not done:
+            self._is_quick = False
+
+    async def close(self) -> None:
+        """Stop writing."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _WRITTEN_AT_ONCE))]
+            written, self._written = self._written, None
+            try:
+                await self._write(batch)
+            finally:
+                if written is not None and not written.done():
+                    written.set_result(None)
+
+    async def _write(self, batch: list[Order]) -> None:
+        """Write a batch, as often as it takes."""
+        while True:
+            try:
+                async with self._redis.pipeline(transaction=False) as pipeline:
+                    for order in batch:
+                        pipeline.set(f"order:{order['id']}", msgspec.json.encode(order), ex=PENDING_S_MAX)
+                        pipeline.zadd(_of_user(order["userId"]), {order["id"]: order["createdAtMs"]})
+                    for user_id in {order["userId"] for order in batch}:
+                        pipeline.zremrangebyrank(_of_user(user_id), 0, -LISTED_MAX - 1)
+                        pipeline.expire(_of_user(user_id), PENDING_S_MAX)
+                    await pipeline.execute()
+            except REDIS_AWAY as exc:
+                self._is_quick = False
+                if self._written is not None and not self._written.done():
+                    self._written.set_result(None)
+                    self._written = None
+                log.warning(
+                    "%d pending orders are only in this process, Redis is away: %r", self._unwritten(batch), exc
+                )
+                await asyncio.sleep(_RETRY_S)
+            else:
+                self._is_quick = True
+                return
+
+    def _unwritten(self, batch: list[Order]) -> int:
+        return len(batch) + len(self._waiting)
+
+
+async def _within(seconds: float, answer: Awaitable[ResultT]) -> ResultT:
+    async with asyncio.timeout(seconds):
+        return await answer
+
+
+def _created(order: Order) -> int:
+    created: int = order["createdAtMs"]
+    return created
 
 
 def _of_user(user_id: int) -> str:

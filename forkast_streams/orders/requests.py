@@ -5,41 +5,88 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from forkast_streams.codec import number_of
-from forkast_streams.engine.commands import LIMIT, Amend, DefineSymbol, NewOrder, Number
+from forkast_streams.engine.commands import EXPIRE_TAKER, GTC, Amend, DefineSymbol, NewOrder, Number
 from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.rules import broken_amend_rule, broken_rule
 from forkast_streams.engine.symbols import Symbol, decimal_of
 from forkast_streams.errors import ApiError, InvalidRecord
 
+BATCH_ORDERS_MAX = 100
+CANCEL_AFTER_S_MAX = 86_400
+CLIENT_ID_PREFIX = "client:"
 CLIENT_ORDER_ID = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _FIELD_NAME = re.compile(r"[A-Za-z0-9_]{1,40}", re.ASCII)
+_TIME_MAX = 2**53
+# The optional decimal rules of a symbol.
+RULE_COLUMNS = ("minQuantity", "maxQuantity", "minNotional", "priceCollar")
 _REJECTED_FIELDS = {
     Rejection.PRICE_REQUIRED: "price",
     Rejection.PRICE_NOT_ALLOWED: "price",
+    Rejection.STOP_PRICE_REQUIRED: "stopPrice",
+    Rejection.STOP_PRICE_NOT_ALLOWED: "stopPrice",
+    Rejection.QUANTITY_REQUIRED: "quantity",
+    Rejection.QUANTITY_NOT_ALLOWED: "quantity",
+    Rejection.QUOTE_QUANTITY_NOT_ALLOWED: "quoteQuantity",
+    Rejection.EXPIRES_AT_REQUIRED: "expiresAt",
+    Rejection.EXPIRES_AT_NOT_ALLOWED: "expiresAt",
+    Rejection.TIME_IN_FORCE_NOT_ALLOWED: "timeInForce",
+    Rejection.POST_ONLY_NOT_ALLOWED: "postOnly",
+    Rejection.DISPLAY_QUANTITY_NOT_ALLOWED: "displayQuantity",
     Rejection.INVALID_PRICE: "price",
     Rejection.INVALID_TICK: "price",
+    Rejection.INVALID_STOP_PRICE: "stopPrice",
+    Rejection.INVALID_STOP_TICK: "stopPrice",
     Rejection.INVALID_QUANTITY: "quantity",
     Rejection.INVALID_LOT: "quantity",
+    Rejection.INVALID_QUOTE_QUANTITY: "quoteQuantity",
+    Rejection.INVALID_DISPLAY_QUANTITY: "displayQuantity",
+    Rejection.QUANTITY_TOO_SMALL: "quantity",
+    Rejection.QUANTITY_TOO_LARGE: "quantity",
+    Rejection.MIN_NOTIONAL: "quantity",
 }
 
 
 class PlaceOrder(Struct, rename="camel", forbid_unknown_fields=True):
-    """Body of ``POST /orders``. Numbers are JSON numbers or decimal strings."""
+    """Body of ``POST /orders``. Prices and quantities are JSON numbers or decimal strings."""
 
     symbol_id: int
-    type: Literal["LIMIT", "MARKET"]
+    type: Literal["LIMIT", "MARKET", "STOP", "STOP_LIMIT"]
     side: Literal["BUY", "SELL"]
-    quantity: Any
-    price: Any = None
-    time_in_force: Literal["GTC", "IOC"] = "GTC"
+    quantity: Any = UNSET
+    price: Any = UNSET
+    time_in_force: Literal["GTC", "IOC", "FOK", "GTD"] = GTC
     client_order_id: str | None = None
+    quote_quantity: Any = UNSET
+    stop_price: Any = UNSET
+    expires_at: int | UnsetType = UNSET
+    post_only: bool = False
+    display_quantity: Any = UNSET
+    self_trade_prevention: Literal["EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH", "NONE"] = EXPIRE_TAKER
+
+
+class PlaceBatch(Struct, rename="camel", forbid_unknown_fields=True):
+    """Body of ``POST /orders/batch``: 1 to 100 orders, each as the body of ``POST /orders``."""
+
+    orders: list[msgspec.Raw]
+
+
+class CancelBatch(Struct, rename="camel", forbid_unknown_fields=True):
+    """Body of ``POST /orders/batch-cancel``: 1 to 100 order ids, or ``client:`` and a client order id."""
+
+    ids: list[str]
+
+
+class CancelAfterBody(Struct, rename="camel", forbid_unknown_fields=True):
+    """Body of ``POST /orders/cancel-after``: seconds from now, 0 for never."""
+
+    timeout: int
 
 
 class AmendOrder(Struct, rename="camel", forbid_unknown_fields=True):
@@ -47,11 +94,15 @@ class AmendOrder(Struct, rename="camel", forbid_unknown_fields=True):
 
     price: Any | UnsetType = UNSET
     quantity: Any | UnsetType = UNSET
+    stop_price: Any | UnsetType = UNSET
 
 
-BodyT = TypeVar("BodyT", PlaceOrder, AmendOrder)
+BodyT = TypeVar("BodyT", PlaceOrder, PlaceBatch, CancelBatch, CancelAfterBody, AmendOrder)
 
-_decoders: dict[type, Any] = {body: msgspec.json.Decoder(body, float_hook=Decimal) for body in (PlaceOrder, AmendOrder)}
+_decoders: dict[type, Any] = {
+    body: msgspec.json.Decoder(body, float_hook=Decimal)
+    for body in (PlaceOrder, PlaceBatch, CancelBatch, CancelAfterBody, AmendOrder)
+}
 
 
 def decode_body(kind: type[BodyT], body: bytes) -> BodyT:
@@ -70,11 +121,64 @@ def decode_body(kind: type[BodyT], body: bytes) -> BodyT:
     return decoded  # type: ignore[no-any-return]
 
 
+def decode_batch(body: bytes) -> list[PlaceOrder | ApiError]:
+    """Decode the orders of a batch, each by itself: what is wrong with one says nothing of the others.
+
+    Raises:
+        ApiError: 400, the body is no batch of 1 to 100 orders.
+    """
+    raws = decode_body(PlaceBatch, body).orders
+    _require_batch_size(raws, "orders")
+    orders: list[PlaceOrder | ApiError] = []
+    for raw in raws:
+        try:
+            orders.append(decode_body(PlaceOrder, bytes(raw)))
+        except ApiError as exc:
+            orders.append(exc)
+    return orders
+
+
+def decode_ids(body: bytes) -> list[str]:
+    """Decode the ids of a batch of cancels.
+
+    Raises:
+        ApiError: 400, the body is no list of 1 to 100 texts.
+    """
+    ids = decode_body(CancelBatch, body).ids
+    _require_batch_size(ids, "ids")
+    return ids
+
+
+def decode_timeout(body: bytes) -> int:
+    """Decode the seconds of a dead-man's switch.
+
+    Raises:
+        ApiError: 400, they are none from 0 to a day.
+    """
+    timeout = decode_body(CancelAfterBody, body).timeout
+    if not 0 <= timeout <= CANCEL_AFTER_S_MAX:
+        message = f"timeout must be 0 to {CANCEL_AFTER_S_MAX} seconds"
+        raise ApiError(400, "OUT_OF_RANGE", message, field="timeout")
+    return timeout
+
+
+def _require_batch_size(items: list[Any], field: str) -> None:
+    if not 0 < len(items) <= BATCH_ORDERS_MAX:
+        message = f"{field} must have 1 to {BATCH_ORDERS_MAX} elements"
+        raise ApiError(400, "BATCH_SIZE", message, field=field)
+
+
 def _refuse_repeated_fields(body: bytes) -> None:
-    pairs = json.loads(body, object_pairs_hook=list)
-    names = [name for name, _ in pairs]
-    if len(set(names)) != len(names):
+    json.loads(body, object_pairs_hook=_without_repeats, parse_float=_unread, parse_int=_unread)
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) != len(pairs):
         raise ApiError(400, "DUPLICATE_FIELD", "a field must be given once")
+
+
+def _unread(_text: str) -> None:
+    """Numbers are not looked at here, and a long one must not cost time."""
 
 
 def _shape_error(message: str) -> ApiError:
@@ -93,53 +197,86 @@ def _shape_error(message: str) -> ApiError:
     return ApiError(400, "INVALID_TYPE", f"{path} has the wrong type", field=path)
 
 
-def new_order(request: PlaceOrder, order_id: str, user_id: int, symbol: Symbol) -> NewOrder:
+def new_order(
+    request: PlaceOrder, order_id: str, user_id: int, symbol: Symbol, *, replaces: str | None = None
+) -> NewOrder:
     """The command that places an order.
 
     Raises:
-        ApiError: 400, the order breaks a rule of its symbol.
+        ApiError: 400, the order breaks a rule that needs no book to be seen broken.
     """
     if request.client_order_id is not None and not CLIENT_ORDER_ID.fullmatch(request.client_order_id):
         message = "clientOrderId must be 1 to 36 letters, digits, '-' or '_'"
         raise ApiError(400, "INVALID_VALUE", message, field="clientOrderId")
+    expires_at = None if request.expires_at is UNSET else request.expires_at
+    if expires_at is not None and not 0 < expires_at <= _TIME_MAX:
+        raise ApiError(400, "OUT_OF_RANGE", "expiresAt must be a time in milliseconds", field="expiresAt")
+    price = _price(request)
     order = NewOrder(
         symbol.id,
         order_id,
         user_id,
         request.type,
         request.side,
-        _number("quantity", request.quantity),
-        None if request.price is None else _number("price", request.price),
+        _optional_number("quantity", request.quantity),
+        price,
         request.time_in_force,
         request.client_order_id,
         None,
+        _optional_number("quoteQuantity", request.quote_quantity),
+        _optional_number("stopPrice", request.stop_price),
+        expires_at,
+        request.post_only,
+        _optional_number("displayQuantity", request.display_quantity),
+        request.self_trade_prevention,
+        replaces,
     )
-    _raise_if_broken(broken_rule(order, symbol), order, symbol)
+    broken = broken_rule(order, symbol)
+    if broken is not None:
+        _refuse(broken, order, symbol)
     return order
 
 
-def amendment(request: AmendOrder, order_id: str, user_id: int, symbol: Symbol, command_id: str) -> Amend:
+def _price(request: PlaceOrder) -> Number | None:
+    # A price of null is one that the sender's program has lost, or one where there must be none.
+    if request.price is None:
+        rejection = Rejection.PRICE_REQUIRED if request.type in ("LIMIT", "STOP_LIMIT") else Rejection.PRICE_NOT_ALLOWED
+        raise ApiError(400, rejection.value, "price must be a number, or left out where there is none", field="price")
+    return _optional_number("price", request.price)
+
+
+def amendment(
+    request: AmendOrder, order_id: str, user_id: int, order_type: str, symbol: Symbol, command_id: str
+) -> Amend:
     """The command that changes an order.
 
     Raises:
         ApiError: 400, nothing is to be changed or a value breaks a rule of the symbol.
     """
-    price = None if request.price is UNSET else _number("price", request.price)
-    quantity = None if request.quantity is UNSET else _number("quantity", request.quantity)
-    if price is None and quantity is None:
-        raise ApiError(400, "MISSING_FIELD", "price or quantity must be given")
-    command = Amend(symbol.id, order_id, user_id, price, quantity, command_id)
-    _raise_if_broken(broken_amend_rule(command, LIMIT, symbol), command, symbol)
+    command = Amend(
+        symbol.id,
+        order_id,
+        user_id,
+        _optional_number("price", request.price),
+        _optional_number("quantity", request.quantity),
+        command_id,
+        _optional_number("stopPrice", request.stop_price),
+    )
+    if command.price is None and command.quantity is None and command.stop_price is None:
+        raise ApiError(400, "MISSING_FIELD", "price, quantity or stopPrice must be given")
+    broken = broken_amend_rule(command, order_type, symbol)
+    if broken is not None:
+        _refuse(broken, command, symbol)
     return command
 
 
-def _raise_if_broken(broken: Rejection | None, command: NewOrder | Amend, symbol: Symbol) -> None:
-    if broken is not None:
-        message = broken.message(command, symbol)
-        raise ApiError(400, broken.value, message, field=_REJECTED_FIELDS.get(broken))
+def _refuse(broken: Rejection, command: NewOrder | Amend, symbol: Symbol) -> NoReturn:
+    raise ApiError(400, broken.value, broken.message(command, symbol), field=_REJECTED_FIELDS.get(broken))
 
 
-def _number(field: str, value: object) -> Number:
+def _optional_number(field: str, value: object) -> Number | None:
+    if value is UNSET:
+        return None
     try:
         return number_of(field, value)
     except InvalidRecord as exc:
@@ -148,8 +285,22 @@ def _number(field: str, value: object) -> Number:
 
 def symbol_of(row: dict[str, Any]) -> Symbol:
     """A row of ``"Symbol"`` as trading rules."""
-    tick_size, lot_size = row["tickSize"].normalize(), row["lotSize"].normalize()
-    return Symbol(DefineSymbol(row["id"], row["symbol"], tick_size, lot_size, row["status"], None))
+    rules = {name: None if row[name] is None else row[name].normalize() for name in RULE_COLUMNS}
+    return Symbol(
+        DefineSymbol(
+            row["id"],
+            row["symbol"],
+            row["tickSize"].normalize(),
+            row["lotSize"].normalize(),
+            row["status"],
+            None,
+            rules["minQuantity"],
+            rules["maxQuantity"],
+            rules["minNotional"],
+            rules["priceCollar"],
+            row["maxOpenOrders"],
+        )
+    )
 
 
 def parse_order_id(text: str) -> str:
@@ -163,7 +314,6 @@ def parse_order_id(text: str) -> str:
     return text.lower()
 
 
-def plain(number: Number | None) -> str:
+def plain(number: Number) -> str:
     """A number as plain decimal text without superfluous zeros."""
-    assert number is not None, "only a market order can do without, and it is checked before"
     return f"{decimal_of(number).normalize():f}"

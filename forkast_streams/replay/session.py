@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError
 
 from forkast_streams.engine_partition import OutputRecord
 from forkast_streams.errors import SetupError
+from forkast_streams.kafka_security import kafka_arguments, unreachable
 from forkast_streams.producer import EventProducer
 from forkast_streams.replay.depth import Depth
 from forkast_streams.replay.flow import Flow, Step
@@ -135,7 +136,7 @@ async def open_session(brokers: list[str], symbol_id: int) -> AsyncIterator[Repl
     """
     producer = EventProducer(brokers, client_id="forkast-replay")
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers, enable_auto_commit=False, max_partition_fetch_bytes=_FETCH_BYTES_MAX
+        **kafka_arguments(brokers), enable_auto_commit=False, max_partition_fetch_bytes=_FETCH_BYTES_MAX
     )
     try:
         await consumer.start()
@@ -144,9 +145,7 @@ async def open_session(brokers: list[str], symbol_id: int) -> AsyncIterator[Repl
         consumer.assign([TopicPartition(ORDERS_EXCHANGE, partition)])
         yield ReplaySession(symbol_id, partition, producer, consumer)
     except KafkaError as exc:
-        raise SetupError(
-            f"Kafka is not reachable at {','.join(brokers)}; start it (`forkast stack up`) or set KAFKA_BROKERS."
-        ) from exc
+        raise unreachable(brokers) from exc
     finally:
         await producer.stop()
         await consumer.stop()

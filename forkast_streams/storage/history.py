@@ -10,6 +10,7 @@ import psycopg2.errors
 
 from forkast_streams.errors import CorruptLog, SetupError
 from forkast_streams.persistence import EventRecord, Write, fold
+from forkast_streams.repeats import RecentEvents
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.storage.queries import query
 
@@ -28,6 +29,7 @@ class PartitionHistory:
         self._name = f"{topic}-{partition}"
         self.next_offset = 0
         self.sequences: dict[int, int] = {}
+        self._recent = RecentEvents()
 
     async def load(self) -> None:
         """Read the place from the tables; wait for Postgres if need be.
@@ -57,10 +59,11 @@ class PartitionHistory:
         """Put ``records`` into the tables, all or none; wait for Postgres as long as it takes.
 
         Raises:
-            CorruptLog: the log has a hole, an order that trades was never there, or another worker writes this
-                partition, too.
+            CorruptLog: the log has a hole or two events with one sequence, an order that trades was never there, or
+                another worker writes this partition, too.
+            SetupError: the tables are of an earlier version.
         """
-        write = fold(records, self.next_offset, self.sequences)
+        write = fold(records, self.next_offset, self.sequences, self._recent)
         if write.next_offset == write.first_offset:
             return
         parameters = self._key | {
@@ -68,7 +71,12 @@ class PartitionHistory:
             "next_offset": write.next_offset,
             "rows": msgspec.json.encode(write.rows).decode(),
         }
-        await self._postgres.retrying(f"writing {self._name}", lambda: self._apply(write, parameters))
+        try:
+            await self._postgres.retrying(f"writing {self._name}", lambda: self._apply(write, parameters))
+        except psycopg2.errors.UndefinedColumn as exc:
+            raise SetupError(
+                "the database's tables are of an earlier version; run `forkast init` once to bring them up to this one."
+            ) from exc
         self.next_offset = write.next_offset
         self.sequences.update((row.symbol_id, row.sequence) for row in write.rows.sequences)
 

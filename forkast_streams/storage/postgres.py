@@ -27,7 +27,7 @@ Row = tuple[Any, ...]
 
 # The client gives up first: aiopg turns a time-out of the server's into the cancellation of the calling task.
 STATEMENT_TIMEOUT_S = 20.0
-_SERVER_STATEMENT_TIMEOUT_MS = 25_000
+_SERVER_PATIENCE = 1.25
 _LOCK_TIMEOUT_MS = 5_000
 _CONNECT_TIMEOUT_S = 5
 _RETRY_WAIT_S_MAX = 2.0
@@ -53,14 +53,27 @@ class Postgres(Service):
     Args:
         database_url: ``postgresql://`` URL.
         connections: the most connections at a time.
+        timeout_s: the most a statement takes, with the wait for a connection.
         name: shown in ``pg_stat_activity``.
     """
 
-    def __init__(self, database_url: str, *, connections: int = 4, name: str = "forkast", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        connections: int = 4,
+        timeout_s: float = STATEMENT_TIMEOUT_S,
+        name: str = "forkast",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self._url = database_url
         self._connections = connections
+        self._timeout_s = timeout_s
         self._name = name
+        # aiopg wakes nobody who waits for a connection when one comes back broken, so nobody waits there.
+        self._slots = asyncio.Semaphore(connections)
+        self._is_away = False
         self._pool: aiopg.Pool | None = None
         self._why_unreachable: str | None = "Postgres has not been reached yet"
 
@@ -70,14 +83,15 @@ class Postgres(Service):
             self._url,
             minsize=0,
             maxsize=self._connections,
-            timeout=STATEMENT_TIMEOUT_S,
+            # Ours comes first and bounds the whole; aiopg's would bound each step anew.
+            timeout=self._timeout_s * 2,
             enable_json=False,
             enable_hstore=False,
             enable_uuid=False,
             application_name=self._name,
             connect_timeout=_CONNECT_TIMEOUT_S,
-            options=f"-c statement_timeout={_SERVER_STATEMENT_TIMEOUT_MS} -c lock_timeout={_LOCK_TIMEOUT_MS} "
-            "-c timezone=UTC -c jit=off",
+            options=f"-c statement_timeout={int(self._timeout_s * _SERVER_PATIENCE * 1_000)} "
+            f"-c lock_timeout={_LOCK_TIMEOUT_MS} -c timezone=UTC -c jit=off",
         )
 
     async def on_stop(self) -> None:
@@ -93,7 +107,7 @@ class Postgres(Service):
         Raises:
             psycopg2.Error: as the server says; ``is_transient`` tells whether trying again can help. After a
                 transient error the statement may still have been committed, or be committed a little later.
-            TimeoutError: it took longer than ``STATEMENT_TIMEOUT_S``, of which the same holds.
+            TimeoutError: it took longer than ``timeout_s``, of which the same holds.
         """
         return (await self._run(statement, parameters))[1]
 
@@ -101,8 +115,10 @@ class Postgres(Service):
         """Run the query ``sql/<name>.sql`` once and return its rows by column name.
 
         Raises:
-            Unavailable: the server is out of reach or too slow now.
+            Unavailable: the server is out of reach or too slow now; at once while the ping gets no answer.
         """
+        if self._is_away:
+            raise Unavailable("the database is out of reach; try again shortly")
         try:
             columns, rows = await self._run(query(name), parameters)
         except Exception as exc:
@@ -116,7 +132,13 @@ class Postgres(Service):
         if self._pool is None:
             raise RuntimeError("Postgres is not started or already stopped")
         try:
-            async with self._pool.acquire() as connection, connection.cursor() as cursor:
+            # A statement given up closes its connection, so the next one does not meet its answer.
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._slots,
+                self._pool.acquire() as connection,
+                connection.cursor() as cursor,
+            ):
                 await cursor.execute(statement, parameters)
                 if not cursor.description:
                     return [], []
@@ -161,9 +183,11 @@ class Postgres(Service):
             try:
                 await self.fetch("SELECT 1")
                 self._why_unreachable = None
+                self._is_away = False
             except Exception as exc:
                 if not is_transient(exc):
                     raise
+                self._is_away = True
                 self._why_unreachable = f"Postgres is out of reach: {_sentence(exc)}"
             await self.sleep(_PING_INTERVAL_S)
 

@@ -22,6 +22,8 @@ from forkast_streams.producer import EventProducer
 from forkast_streams.topics import partition_for
 
 PARTITIONS = 10
+# The users that tests act for are the demo users.
+_DEMO = {"FORKAST_DEMO_USERS": "1"}
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, within_s: float = 60.0) -> None:
@@ -54,7 +56,7 @@ class Worker:
         command = [sys.executable, "-m", "forkast_streams", "worker", self.role, "--data-dir", str(self.data_dir)]
         command += ["--port", str(self.port), "--instance", self.instance]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, env=os.environ | self._env, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, env=os.environ | _DEMO | self._env, stdout=log, stderr=log)
         return self
 
     def wait_ready(self) -> Worker:

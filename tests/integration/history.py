@@ -14,7 +14,9 @@ Tables = tuple[dict[tuple[int, str], tuple[Any, ...]], dict[str, tuple[Any, ...]
 _ORDERS = """
 SELECT "symbolId", id, "userId", type::text, side::text, price, quantity, "filledQuantity", status::text, reason,
     "timeInForce", "clientOrderId", sequence, extract(epoch FROM "createdAt") * 1000,
-    extract(epoch FROM "updatedAt") * 1000, extract(epoch FROM "executedAt") * 1000
+    extract(epoch FROM "updatedAt") * 1000, extract(epoch FROM "executedAt") * 1000, "stopPrice",
+    extract(epoch FROM "expiresAt") * 1000, "postOnly", "displayQuantity", "selfTradePrevention", "quoteQuantity",
+    extract(epoch FROM "triggeredAt") * 1000, replaces
 FROM "Order"
 """
 _TRADES = """
@@ -56,7 +58,7 @@ def _apply(
 ) -> None:
     if kind == "ORDER":
         orders[symbol_id, data["id"]] = data | common
-    elif kind == "REJECT" and data["command"] == "NEW" and data["code"] != "DUPLICATE_ORDER":
+    elif kind == "REJECT" and data["command"] in ("NEW", "REPLACE") and data["code"] != "DUPLICATE_ORDER":
         made = {"status": "REJECTED", "filledQuantity": 0, "reason": data["code"], "createdAt": common["updatedAt"]}
         orders[symbol_id, data["id"]] = data | made | common
     elif kind == "TRADE":
@@ -71,14 +73,22 @@ def _apply(
         orders[symbol_id, data["id"]] |= state | common
     elif kind == "AMEND":
         state = {field: data[field] for field in ("filledQuantity", "status", "price", "quantity")}
+        state |= {"stopPrice": data["stopPrice"]} if "stopPrice" in data else {}
         orders[symbol_id, data["id"]] |= state | common
+    elif kind == "TRIGGER":
+        orders[symbol_id, data["id"]] |= {"triggeredAt": common["updatedAt"]} | common
 
 
 def _row(order: dict[str, Any]) -> tuple[Any, ...]:
-    price = order["price"]
     return (
-        order["userId"], order["type"], order["side"], None if price is None else Decimal(price),
-        Decimal(order["quantity"]), Decimal(order["filledQuantity"]), order["status"], order.get("reason"),
-        order["timeInForce"], order.get("clientOrderId"), order["sequence"], order["createdAt"], order["updatedAt"],
-        order.get("executedAt"),
+        order["userId"], order["type"], order["side"], _number(order["price"]), _number(order["quantity"]),
+        Decimal(order["filledQuantity"]), order["status"], order.get("reason"), order["timeInForce"],
+        order.get("clientOrderId"), order["sequence"], order["createdAt"], order["updatedAt"], order.get("executedAt"),
+        _number(order.get("stopPrice")), order.get("expiresAt"), order.get("postOnly", False),
+        _number(order.get("displayQuantity")), order.get("selfTradePrevention", "EXPIRE_TAKER"),
+        _number(order.get("quoteQuantity")), order.get("triggeredAt"), order.get("replaces"),
     )  # fmt: skip
+
+
+def _number(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)

@@ -27,6 +27,8 @@ from tests.unit.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
 
 NOTHING: Any = ({}, {}, {})
 NEW_ORDER = json.dumps({"id": str(uuid.UUID(int=1)), "userId": 77, "symbolId": 1, "type": "LIMIT", "side": "BUY"})
+# As late as a command can say, later than Python can.
+FAR_FUTURE = {"timeInForce": "GTD", "expiresAt": 2**53}
 
 
 @pytest.fixture
@@ -200,12 +202,15 @@ async def test_odd_values_of_a_producer_do_not_stop_the_sink(postgres: Postgres)
         json.loads(NEW_ORDER) | {"quantity": -3, "price": 5},
         json.loads(NEW_ORDER) | {"id": str(uuid.UUID(int=2)), "quantity": 10**100, "price": 1e-300},
         json.loads(NEW_ORDER) | {"id": str(uuid.UUID(int=3)), "quantity": 10**9, "price": "1000000000.00"},
+        json.loads(NEW_ORDER) | {"id": str(uuid.UUID(int=4)), "quantity": 5, "price": 5} | FAR_FUTURE,
     ]
     outputs = EnginePartition(home_of(1), PARTITIONS).process(records_of(commands))
     history = await loaded(postgres)
     await history.write([Record(at, event.timestamp, b"1", event.value) for at, event in enumerate(outputs.events)])
     rows = await postgres.fetch('SELECT status::text, quantity::text FROM "Order" ORDER BY id')
-    assert rows == [("REJECTED", "-3"), ("REJECTED", "0"), ("PENDING", "1000000000")]
+    assert rows == [("REJECTED", "-3"), ("REJECTED", "0"), ("PENDING", "1000000000"), ("PENDING", "5")]
+    [(expires_at,)] = await postgres.fetch('SELECT max("expiresAt") FROM "Order"')
+    assert expires_at.year == 9999
     assert await postgres.fetch('SELECT symbol, name FROM "Symbol" WHERE id = 1') == [("A\ufffdB", "Apple Inc.")]
 
 
@@ -224,6 +229,50 @@ async def test_preparing_again_changes_nothing(empty_url: str) -> None:
         assert await _all_rows(postgres) == before
         added = """INSERT INTO "User" (email, name, password) VALUES ('k@example.com', 'K', '') RETURNING id"""
         assert await postgres.fetch(added) == [(11,)]
+
+
+async def test_tables_of_the_first_version_are_brought_up_to_this_one(empty_url: str, events: list[Record]) -> None:
+    """Preparing adds what is missing and keeps what is there; then the sink goes on. Before, it says what to do."""
+    await prepare_database(empty_url, demo_users=True)
+    async with Postgres(empty_url) as postgres:
+        await postgres.fetch(_FIRST_VERSION)
+        before = await _all_rows(postgres)
+        history = await loaded(postgres)
+        with pytest.raises(SetupError, match="forkast init"):
+            await history.write(events)
+        await prepare_database(empty_url, demo_users=False)
+        for old, new in zip(before, await _all_rows(postgres), strict=True):
+            assert [row[: len(kept)] for kept, row in zip(old, new, strict=True)] == old
+        await postgres.fetch('DELETE FROM "Order"')
+        await (await loaded(postgres)).write(events)
+        assert await stored(postgres) == replayed(values(events))
+        upgraded = await postgres.fetch(_CHECKS)
+    async with Postgres(empty_url) as postgres:
+        await postgres.fetch('DROP TABLE "Order", "Symbol"')
+        await prepare_database(empty_url, demo_users=False)
+        assert await postgres.fetch(_CHECKS) == upgraded
+
+
+# What the first version's tables lack; one order stands in them.
+_FIRST_VERSION = """
+ALTER TABLE "Symbol" DROP COLUMN "minQuantity", DROP COLUMN "maxQuantity", DROP COLUMN "minNotional",
+    DROP COLUMN "priceCollar", DROP COLUMN "maxOpenOrders";
+ALTER TABLE "Order" DROP COLUMN "stopPrice", DROP COLUMN "expiresAt", DROP COLUMN "postOnly",
+    DROP COLUMN "displayQuantity", DROP COLUMN "selfTradePrevention", DROP COLUMN "quoteQuantity",
+    DROP COLUMN "triggeredAt", DROP COLUMN replaces, ALTER COLUMN quantity SET NOT NULL,
+    DROP CONSTRAINT IF EXISTS "Order_quantities_check", ADD CONSTRAINT "Order_filledQuantity_check"
+        CHECK ("filledQuantity" BETWEEN 0 AND quantity OR (status = 'REJECTED' AND "filledQuantity" = 0));
+INSERT INTO "Order" ("userId", "symbolId", type, quantity, side, sequence, "createdAt", "updatedAt")
+    VALUES (1, 99, 'LIMIT', 5, 'BUY', 1, now(), now());
+"""
+_CHECKS = """
+SELECT attrelid::regclass::text, attname, atttypid::regtype::text, attnotnull, NULL FROM pg_attribute
+WHERE attrelid IN ('"Order"'::regclass, '"Symbol"'::regclass) AND attnum > 0 AND NOT attisdropped
+UNION ALL
+SELECT conrelid::regclass::text, conname, NULL, NULL, replace(pg_get_constraintdef(oid), ' NOT VALID', '')
+FROM pg_constraint WHERE conrelid IN ('"Order"'::regclass, '"Symbol"'::regclass)
+ORDER BY 1, 2
+"""
 
 
 async def _all_rows(postgres: Postgres) -> list[Any]:

@@ -27,9 +27,9 @@ def run_both(commands: list[dict[str, Any]]) -> Counter[str]:
         follower.follow(engine.envelopes[first:])
         assert follower.sequence == naive.exchange.books[symbol_id].sequence
         kinds.update(data.get("code") or data.get("reason") or kind for kind, data in events)
-    for symbol_id in invariants:
-        assert engine.resting(symbol_id) == naive.resting(symbol_id)
-        assert engine.waiting(symbol_id) == naive.waiting(symbol_id)
+    for symbol_id, follower in invariants.items():
+        assert engine.resting(symbol_id) == naive.resting(symbol_id) == follower.resting()
+        assert engine.waiting(symbol_id) == naive.waiting(symbol_id) == follower.waiting()
     return kinds
 
 

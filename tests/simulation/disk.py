@@ -167,6 +167,7 @@ class SimTable(SegmentTable):
         process, log, world = self._process, self._log.of(self._topic.get_topic_name(), partition), self._process.world
         folder, end = self.app.disk.folder(partition), log.end
         self.replayed_to[partition] = end
+        self.app.tables.recovery.active_highwaters[self._changelog_tp(partition)] = end - 1
         channels = process.channel(), process.channel()
         while folder.replayed_to < end and not is_interrupted():
             most = world.rng.randint(1, _REPLAYED_AT_ONCE_MAX)

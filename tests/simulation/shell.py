@@ -83,6 +83,7 @@ class SimConsumer(BatchConsumer):
         self._unacked_messages: set[Any] = set()
         self._buffered_partitions: set[TP] = set()
         self._positions: dict[TP, int] = {}
+        self.positions: dict[TP, int] = {}
         self._ends: dict[TP, int] = {}
         self._channels = worker.channel(), worker.channel()
         self.scheduler = SimpleNamespace(iterate=lambda _others: ())
@@ -210,9 +211,10 @@ class SimApp:
         self.log = worker.log
         self.disk = worker.disk
         self.role = SimpleNamespace(name=worker.kind)
-        self.settings = SimpleNamespace(broker_list=[], redis_url="", database_url="")
+        self.settings = SimpleNamespace(broker_list=[], redis_url="", database_url="", producer_keys=None)
         self.transport = SimTransport()
         self.ready_checks: list[Callable[[], str | None]] = []
+        self.excuses: list[Callable[[], str | None]] = []
         self.consumer_generation_id = 0
         self.rebalancing = True
         self.monitor = SimpleNamespace(track_tp_end_offset=lambda *_: None)
@@ -220,7 +222,7 @@ class SimApp:
         self.agents: list[Callable[[Any], Any]] = []
         self.services: list[Any] = []
         self.registered_tables: list[SimTable] = []
-        self.tables = SimpleNamespace(add=self._add_table)
+        self.tables = SimpleNamespace(add=self._add_table, recovery=SimpleNamespace(active_highwaters={}))
         self.assignor = SimpleNamespace(assigned_actives=self._actives)
 
     def _add_table(self, table: SimTable) -> SimTable:

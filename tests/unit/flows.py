@@ -72,7 +72,7 @@ def mixed_flow(count: int, *, seed: int = 1, symbol_id: int = 1) -> Iterator[dic
             } | change  # fmt: skip
         elif kind < 0.43 and placed:
             yield chance.choice(placed)
-        elif kind < 0.44:
+        elif kind < 0.433:
             yield _for_a_user(chance) | {"symbolId": symbol_id}
         else:
             order = _mixed_order(chance, symbol_id, at)

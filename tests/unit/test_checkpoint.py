@@ -172,3 +172,17 @@ def test_number_of_segments_is_bounded_however_long_the_history() -> None:
     cuts = 20_000 // STEP
     segments = {tuple(key.split(b".")[2:4]) for key in table if b".s." in key}
     assert len(segments) <= 3 * (checkpoint.BASE_SLICES_MAX + 1) < cuts / 5
+
+
+@pytest.mark.usefixtures("small_rows")
+def test_segment_under_the_name_of_a_later_one_is_refused() -> None:
+    """A wrong name would make the worker skip input; the checksum covers the name as well."""
+    records = records_of(mixed_flow(600, seed=5))
+    changelog, _ = run_with_changelog(records)
+    table = table_after(changelog)
+    newest = recover(table).newest
+    assert newest is not None
+    for key in [key for key in table if key.split(b".")[1:3] == [b"s", b"%020d" % newest.reached]]:
+        partition, kind, reached, *rest = key.split(b".")
+        table[b".".join([partition, kind, b"%020d" % (int(reached) + 7), *rest])] = table[key]
+    assert recover(table).newest == newest

@@ -33,7 +33,7 @@ BID, ASK = str(UUID(int=1001)), str(UUID(int=1002))
 def orders(*changes: dict[str, Any]) -> list[dict[str, Any]]:
     """Orders with ids of their own behind the definition of the symbol."""
     return [symbol_command(SYMBOL)] + [
-        change if "command" in change else order_command(SYMBOL, id=str(UUID(int=at))) | change
+        change if "command" in change else order_command(SYMBOL, **{"id": str(UUID(int=at))} | change)
         for at, change in enumerate(changes)
     ]
 
@@ -52,14 +52,14 @@ BUY_4 = {"id": BID, "quantity": 4, "price": "101.50"}
         ([SELL_10, BUY_4 | {"quantity": 15}], {"101.50": ("5", 1)}, {}),
         ([SELL_10, BUY_4 | {"quantity": 15, "timeInForce": "IOC"}], {}, {}),
         ([SELL_10, BUY_4 | {"type": "MARKET", "price": None}], {}, {"101.00": ("6", 1)}),
-        ([SELL_10, {"command": "CANCEL", "symbolId": 1, "orderId": ASK, "userId": 1}], {}, {}),
+        ([SELL_10, {"command": "CANCEL", "symbolId": 1, "orderId": ASK, "userId": 2}], {}, {}),
         (
-            [SELL_10, {"command": "AMEND", "symbolId": 1, "orderId": ASK, "userId": 1, "quantity": 3}],
+            [SELL_10, {"command": "AMEND", "symbolId": 1, "orderId": ASK, "userId": 2, "quantity": 3}],
             {},
             {"101.00": ("3", 1)},
         ),
         (
-            [SELL_10, BUY_4, {"command": "AMEND", "symbolId": 1, "orderId": ASK, "userId": 1, "price": "102"}],
+            [SELL_10, BUY_4, {"command": "AMEND", "symbolId": 1, "orderId": ASK, "userId": 2, "price": "102"}],
             {},
             {"102.00": ("6", 1)},
         ),
@@ -67,7 +67,7 @@ BUY_4 = {"id": BID, "quantity": 4, "price": "101.50"}
             [
                 {"id": BID, "quantity": 5, "price": "100"},
                 SELL_10,
-                {"command": "AMEND", "symbolId": 1, "orderId": ASK, "userId": 1, "price": "100"},
+                {"command": "AMEND", "symbolId": 1, "orderId": ASK, "userId": 2, "price": "100"},
             ],
             {},
             {"100.00": ("5", 1)},
@@ -186,3 +186,15 @@ def test_log_that_contradicts_itself_is_refused(spoil: Any, message: str) -> Non
     records = engine_with(orders(SELL_10, BUY_4))[1]
     with pytest.raises(CorruptLog, match=message):
         MarketDataState(HOME).apply(spoil(records))
+
+
+def test_an_event_that_comes_again_otherwise_stops_the_keeper() -> None:
+    """Dropping it would hide that the log tells two stories; a true repeat before it is dropped."""
+    records = engine_with(orders(SELL_10, BUY_4))[1]
+    state = MarketDataState(HOME)
+    state.apply(records)
+    again = [EventRecord(len(records) + at, record.value) for at, record in enumerate(records)]
+    assert state.apply(again) == []
+    other = changed_event(EventRecord(2 * len(records), records[1].value), timestamp=1)
+    with pytest.raises(CorruptLog, match="two different events with sequence 2"):
+        state.apply([other])

@@ -9,7 +9,8 @@ import pytest
 
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog
-from forkast_streams.persistence import OrderChange, Write, fold
+from forkast_streams.persistence import OrderChange, OrderRow, SymbolRow, Write, fold
+from forkast_streams.repeats import RecentEvents
 from forkast_streams.wire_events import TradeEvent, decode_event
 from tests.unit.flows import (
     PARTITIONS,
@@ -21,7 +22,20 @@ from tests.unit.flows import (
     records_of,
     symbol_command,
 )
+from tests.unit.hand_written import (
+    Event,
+    amend,
+    cancel,
+    order,
+    order_id,
+    records,
+    reject,
+    show,
+    trade,
+    trigger,
+)
 
+EPOCH_9999_END_MS = 253_402_300_799_999
 A = "00000000-0000-0000-0000-00000000000a"
 B = "00000000-0000-0000-0000-00000000000b"
 
@@ -163,11 +177,134 @@ def test_any_cut_into_batches_gives_the_same_rows(batch: int) -> None:
         rows = fold(events[at : at + batch], at, sequences).rows
         sequences = {row.symbol_id: row.sequence for row in rows.sequences}
         trades += len(rows.trades)
-        for order in rows.orders:
-            orders[order.id] = order
+        for row in rows.orders:
+            orders[row.id] = row
         for change in rows.changes:
             for field, value in msgspec.structs.asdict(change).items():
                 if value is not None:
                     setattr(orders[change.id], field, value)
     assert orders == whole
     assert trades == sum(isinstance(decode_event(event.value), TradeEvent) for event in events) > 100
+
+
+def rows_of(*commands: list[Event]) -> list[OrderRow]:
+    """The rows of the orders in events written by hand."""
+    return fold(records(*commands), 0, {}).rows.orders
+
+
+STOP_LIMIT = order("stop", "BUY", "103.00", "5", type="STOP_LIMIT", stopPrice="102.00")
+TRIGGER = trigger("stop", "BUY", "103.00", "102.00", "5", "102.50")
+
+
+def test_an_order_is_stored_with_all_that_it_says() -> None:
+    """Every field of the wire has its column; what an order does not say is NULL or the default."""
+    everything = {
+        "stopPrice": "102.00", "expiresAt": START_MS + 99, "postOnly": True, "displayQuantity": "2",
+        "selfTradePrevention": "EXPIRE_BOTH", "replaces": A, "timeInForce": "GTD", "type": "STOP_LIMIT",
+    }  # fmt: skip
+    full, plain = rows_of([order("full", "BUY", "103.00", "5", **everything)], [order("plain", "BUY", "1.00", "5")])
+    assert (full.type, full.time_in_force, full.stop_price, full.expires_at) == (
+        "STOP_LIMIT", "GTD", "102.00", START_MS + 99
+    )  # fmt: skip
+    assert (full.post_only, full.display_quantity, full.self_trade_prevention) == (True, "2", "EXPIRE_BOTH")
+    assert (full.replaces, full.triggered_at, full.quote_quantity) == (A, None, None)
+    assert (plain.stop_price, plain.expires_at, plain.post_only, plain.display_quantity) == (None, None, False, None)
+    assert (plain.self_trade_prevention, plain.replaces) == ("EXPIRE_TAKER", None)
+    assert b"null" not in msgspec.json.encode(plain)
+
+
+def test_an_order_for_an_amount_has_no_quantity() -> None:
+    """What is left of the amount when it ends changes neither."""
+    market = {"type": "MARKET", "quoteQuantity": "250.50"}
+    ends = cancel("spends", "BUY", None, None, filledQuantity="2", quoteQuantity="48.50", reason="MARKET")
+    [row] = rows_of([order("spends", "BUY", None, None, **market), ends])
+    assert (row.quantity, row.quote_quantity, row.filled_quantity) == (None, "250.50", "2")
+    assert (row.status, row.reason) == ("CANCELLED", "MARKET")
+
+
+def test_a_trigger_is_stored_with_its_time() -> None:
+    """In the batch of its order as in a later one; the trades behind it change the rest."""
+    maker = order("maker", "SELL", "102.50", "5")
+    fill = trade(("stop", "5", True), ("maker", "5", True), "BUY", "102.50", "5")
+    events = records([STOP_LIMIT], [maker], [TRIGGER, fill])
+    stop, _ = fold(events, 0, {}).rows.orders
+    assert (stop.status, stop.filled_quantity, stop.triggered_at, stop.sequence) == ("FILLED", "5", START_MS + 3, 5)
+    [change] = fold(events[3:4], 3, {1: 3}).rows.changes
+    assert change == OrderChange(
+        order_id("stop"), 1, "0", "PENDING", 4, START_MS + 3, triggered_at=START_MS + 3
+    )  # fmt: skip
+
+
+def test_an_amended_stop_order_has_its_new_stop_price() -> None:
+    """Both prices move; a STOP still has no price."""
+    stops = {"stopPrice": "101.00", "previousStopPrice": "102.00", "shownQuantity": "0", "previousShownQuantity": "0"}
+    moved = amend("stop", "BUY", ("103.00", "5"), ("102.00", "6"), **stops)
+    [row] = rows_of([STOP_LIMIT], [moved])
+    assert (row.price, row.stop_price, row.quantity) == ("102.00", "101.00", "6")
+    plain = order("plain", "BUY", None, "5", type="STOP", stopPrice="102.00")
+    [row] = rows_of([plain], [amend("plain", "BUY", (None, "5"), (None, "6"), **stops)])
+    assert (row.price, row.stop_price, row.quantity) == (None, "101.00", "6")
+
+
+@pytest.mark.parametrize("reason", ["EXPIRED", "SELF_TRADE"])
+def test_an_order_that_expires_ends_so(reason: str) -> None:
+    """The status and the reason are the event's."""
+    order_then_end = [order("a", "BUY", "1.00", "5"), cancel("a", "BUY", "1.00", "5", status="EXPIRED", reason=reason)]
+    [row] = rows_of(order_then_end)
+    assert (row.status, row.reason) == ("EXPIRED", reason)
+
+
+def test_a_refused_replacement_is_a_rejected_order() -> None:
+    """The new order is stored as it was sent; the one it should have replaced stays as it is."""
+    sent = {
+        "id": B, "type": "LIMIT", "side": "BUY", "price": "1e400", "quantity": None, "timeInForce": "GTD",
+        "expiresAt": 10**30, "stopPrice": "-1", "displayQuantity": "2.50", "quoteQuantity": "1e-400", "replaces": A,
+        "postOnly": True,
+    }  # fmt: skip
+    kept, refused = rows_of([order("kept", "BUY", "1.00", "5")], [reject("REPLACE", "QUANTITY_REQUIRED", **sent)])
+    assert (kept.status, kept.sequence) == ("PENDING", 2)
+    assert (refused.id, refused.status, refused.reason) == (B, "REJECTED", "QUANTITY_REQUIRED")
+    assert (refused.price, refused.quantity, refused.quote_quantity) == (None, None, None)
+    assert (refused.stop_price, refused.display_quantity, refused.replaces) == ("-1", "2.50", A)
+    assert (refused.post_only, refused.expires_at) == (True, EPOCH_9999_END_MS)
+
+
+def test_what_concerns_no_order_only_moves_the_sequence() -> None:
+    """Answers to a user, slices that are shown and refused commands of a user change no row."""
+    events = records(
+        [("CANCEL_AFTER", {"userId": 1, "deadline": None})],
+        [("CANCEL_ALL", {"userId": 1, "count": 0, "commandId": "c"})],
+        [show("x", "BUY", "1.00", "5", refill=True)],
+        [reject("CANCEL_ALL", "SYMBOL_HALTED"), reject("CANCEL_AFTER", "SYMBOL_HALTED")],
+        [reject("REPLACE", "DUPLICATE_ORDER", id=A)],
+    )
+    rows = fold(events[1:], 1, {1: 1}).rows
+    assert (rows.orders, rows.changes, rows.trades, rows.symbols) == ([], [], [], [])
+    assert [(row.symbol_id, row.sequence) for row in rows.sequences] == [(1, 7)]
+
+
+def test_the_rules_of_a_symbol_are_those_of_its_last_event() -> None:
+    """A rule that is not named does not hold any more."""
+    names = {"symbol": "SYM", "tickSize": "0.01", "lotSize": "1", "status": "CANCEL_ONLY"}
+    ruled = names | {"minQuantity": "2", "maxQuantity": "50", "minNotional": "10.5", "priceCollar": "0.1"}
+    [row] = fold(records([("SYMBOL", ruled | {"maxOpenOrders": 10**12})]), 0, {}).rows.symbols
+    assert row == SymbolRow(
+        1, "SYM", "0.01", "1", "CANCEL_ONLY", START_MS + 1, "2", "50", "10.5", "0.1", 2**31 - 1
+    )  # fmt: skip
+    [row] = fold(records([("SYMBOL", ruled)], [("SYMBOL", names)]), 0, {}).rows.symbols
+    assert (row.min_quantity, row.max_quantity, row.min_notional, row.price_collar) == (None, None, None, None)
+
+
+def test_an_event_that_comes_again_otherwise_stops_the_sink() -> None:
+    """The same sequence with other content is two stories of one log: within a batch, and batches later."""
+    events = records([STOP_LIMIT], [cancel("stop", "BUY", "103.00", "5", shownQuantity="0", stopPrice="102.00")])
+    other = (events[1].value or b"").replace(b'"5"', b'"6"')
+    assert other != events[1].value
+    again = [Record(3, 0, b"1", events[1].value), Record(4, 0, b"1", other)]
+    with pytest.raises(CorruptLog, match="two different events with sequence 2"):
+        fold(events + again, 0, {}, RecentEvents())
+    recent = RecentEvents()
+    assert fold(events, 0, {}, recent).next_offset == 3
+    assert fold(again[:1], 3, {1: 3}, recent).next_offset == 4
+    with pytest.raises(CorruptLog, match="two different events with sequence 2"):
+        fold(again[1:], 4, {1: 3}, recent)

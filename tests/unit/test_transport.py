@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import inspect
 
+import faust
 import pytest
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.stores.rocksdb import Store
+from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 
 
@@ -33,6 +36,11 @@ def test_faust_is_the_version_the_overrides_were_written_for() -> None:
         (driver.Consumer, "on_partitions_revoked", ["self", "revoked"]),
         (driver.Consumer, "_new_consumer_thread", ["self"]),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
+        (TableManager, "on_start", ["self"]),
+        (TableManager, "_update_channels", ["self"]),
+        (faust.Worker, "_schedule_shutdown", ["self", "signal"]),
+        (faust.Worker, "_sentinel_task", ["self"]),
+        (GroupCoordinator, "check_errors", ["self"]),
         (Store, "_db_for_partition", ["self", "partition"]),
         (Store, "persisted_offset", ["self", "tp"]),
     ],

@@ -4,17 +4,30 @@ WITH pending AS (
     SELECT p.* FROM json_to_recordset(%(pending)s::json) AS p(
         id uuid, "userId" integer, "symbolId" integer, type text, side text, price numeric, quantity numeric,
         "filledQuantity" numeric, status text, "timeInForce" text, "clientOrderId" text, reason text,
-        "createdAt" timestamp(3), "updatedAt" timestamp(3), "executedAt" timestamp(3))
+        "createdAt" timestamp(3), "updatedAt" timestamp(3), "executedAt" timestamp(3), "stopPrice" numeric,
+        "expiresAt" timestamp(3), "postOnly" boolean, "displayQuantity" numeric, "selfTradePrevention" text,
+        "quoteQuantity" numeric, "triggeredAt" timestamp(3), replaces text)
     WHERE NOT EXISTS (SELECT 1 FROM "Order" AS o WHERE o.id = p.id)
+),
+page AS (
+    SELECT * FROM (
+        SELECT id, "userId", "symbolId", type::text, side::text, price, quantity, "filledQuantity", status::text, "timeInForce",
+            "clientOrderId", reason, "createdAt", "updatedAt", "executedAt", "stopPrice", "expiresAt", "postOnly",
+            "displayQuantity", "selfTradePrevention", "quoteQuantity", "triggeredAt", replaces::text
+        FROM "Order" WHERE "userId" = %(user_id)s
+        UNION ALL
+        SELECT * FROM pending
+    ) AS orders
+    ORDER BY "createdAt" DESC, id DESC
+    LIMIT %(limit)s OFFSET %(offset)s
 )
-SELECT id::text, "userId", "symbolId", type, side, price, quantity, "filledQuantity", status, "timeInForce",
-       "clientOrderId", reason, "createdAt", "updatedAt", "executedAt"
-FROM (
-    SELECT id, "userId", "symbolId", type::text, side::text, price, quantity, "filledQuantity", status::text,
-           "timeInForce", "clientOrderId", reason, "createdAt", "updatedAt", "executedAt"
-    FROM "Order" WHERE "userId" = %(user_id)s
-    UNION ALL
-    SELECT * FROM pending
-) AS orders
+SELECT page.id::text, "userId", "symbolId", type, side, price, quantity, "filledQuantity", status, "timeInForce",
+       "clientOrderId", reason, "createdAt", "updatedAt", "executedAt", "stopPrice", "expiresAt", "postOnly",
+       "displayQuantity", "selfTradePrevention", "quoteQuantity", "triggeredAt", replaces,
+       (SELECT sum(price * quantity) / sum(quantity) FROM (
+            SELECT price, quantity FROM "Trade" AS t WHERE t."buyOrderId" = page.id AND t."symbolId" = page."symbolId"
+            UNION ALL
+            SELECT price, quantity FROM "Trade" AS t WHERE t."sellOrderId" = page.id AND t."symbolId" = page."symbolId"
+       ) AS fills) AS "averagePrice"
+FROM page
 ORDER BY "createdAt" DESC, id DESC
-LIMIT %(limit)s OFFSET %(offset)s

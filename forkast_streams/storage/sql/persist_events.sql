@@ -9,7 +9,7 @@ changed AS MATERIALIZED (
     SELECT r.*
     FROM batch, json_to_recordset(batch.rows -> 'changes') AS r(
         id uuid, "symbolId" int, "filledQuantity" numeric, status "OrderStatus", sequence bigint, "updatedAt" bigint,
-        "executedAt" bigint, reason text, price numeric, quantity numeric
+        "executedAt" bigint, reason text, price numeric, quantity numeric, "stopPrice" numeric, "triggeredAt" bigint
     )
 ),
 -- The fence: of two writers of one partition, one finds the progress moved and touches no row.
@@ -25,18 +25,24 @@ progress AS (
 new_orders AS (
     INSERT INTO "Order" AS o (
         id, "userId", "symbolId", type, price, quantity, "filledQuantity", status, side, "timeInForce",
-        "clientOrderId", reason, sequence, "createdAt", "updatedAt", "executedAt"
+        "clientOrderId", reason, sequence, "createdAt", "updatedAt", "executedAt", "stopPrice", "expiresAt", "postOnly",
+        "displayQuantity", "selfTradePrevention", "quoteQuantity", "triggeredAt", replaces
     )
     SELECT
         r.id, r."userId", r."symbolId", r.type, r.price, r.quantity, r."filledQuantity", r.status, r.side,
         r."timeInForce", r."clientOrderId", r.reason, r.sequence,
         timestamp 'epoch' + r."createdAt" * interval '1 millisecond',
         timestamp 'epoch' + r."updatedAt" * interval '1 millisecond',
-        timestamp 'epoch' + r."executedAt" * interval '1 millisecond'
+        timestamp 'epoch' + r."executedAt" * interval '1 millisecond',
+        r."stopPrice", timestamp 'epoch' + r."expiresAt" * interval '1 millisecond', coalesce(r."postOnly", false),
+        r."displayQuantity", coalesce(r."selfTradePrevention", 'EXPIRE_TAKER'), r."quoteQuantity",
+        timestamp 'epoch' + r."triggeredAt" * interval '1 millisecond', r.replaces
     FROM progress, batch, json_to_recordset(batch.rows -> 'orders') AS r(
         id uuid, "userId" int, "symbolId" int, type "OrderType", price numeric, quantity numeric,
         "filledQuantity" numeric, status "OrderStatus", side "OrderSide", "timeInForce" text, "clientOrderId" text,
-        reason text, sequence bigint, "createdAt" bigint, "updatedAt" bigint, "executedAt" bigint
+        reason text, sequence bigint, "createdAt" bigint, "updatedAt" bigint, "executedAt" bigint, "stopPrice" numeric,
+        "expiresAt" bigint, "postOnly" boolean, "displayQuantity" numeric, "selfTradePrevention" text,
+        "quoteQuantity" numeric, "triggeredAt" bigint, replaces uuid
     )
     -- An id that is used again after the engine has forgotten it; a rejection never hides an order.
     ON CONFLICT (id, "symbolId") DO UPDATE SET
@@ -44,7 +50,11 @@ new_orders AS (
         "filledQuantity" = excluded."filledQuantity", status = excluded.status, side = excluded.side,
         "timeInForce" = excluded."timeInForce", "clientOrderId" = excluded."clientOrderId",
         reason = excluded.reason, sequence = excluded.sequence, "createdAt" = excluded."createdAt",
-        "updatedAt" = excluded."updatedAt", "executedAt" = excluded."executedAt"
+        "updatedAt" = excluded."updatedAt", "executedAt" = excluded."executedAt", "stopPrice" = excluded."stopPrice",
+        "expiresAt" = excluded."expiresAt", "postOnly" = excluded."postOnly",
+        "displayQuantity" = excluded."displayQuantity", "selfTradePrevention" = excluded."selfTradePrevention",
+        "quoteQuantity" = excluded."quoteQuantity", "triggeredAt" = excluded."triggeredAt",
+        replaces = excluded.replaces
     WHERE o.sequence < excluded.sequence AND (excluded.status <> 'REJECTED' OR o.status = 'REJECTED')
 ),
 changed_orders AS (
@@ -54,10 +64,14 @@ changed_orders AS (
         reason = coalesce(changed.reason, o.reason),
         price = coalesce(changed.price, o.price),
         quantity = coalesce(changed.quantity, o.quantity),
+        "stopPrice" = coalesce(changed."stopPrice", o."stopPrice"),
         sequence = changed.sequence,
         "updatedAt" = timestamp 'epoch' + changed."updatedAt" * interval '1 millisecond',
         "executedAt" = coalesce(
             timestamp 'epoch' + changed."executedAt" * interval '1 millisecond', o."executedAt"
+        ),
+        "triggeredAt" = coalesce(
+            timestamp 'epoch' + changed."triggeredAt" * interval '1 millisecond', o."triggeredAt"
         )
     FROM progress, changed
     WHERE o.id = changed.id AND o."symbolId" = changed."symbolId" AND o.sequence < changed.sequence
@@ -75,17 +89,25 @@ new_trades AS (
     )
 ),
 symbols AS (
-    INSERT INTO "Symbol" AS s (id, symbol, name, market, "tickSize", "lotSize", status, "createdAt", "updatedAt")
+    INSERT INTO "Symbol" AS s (
+        id, symbol, name, market, "tickSize", "lotSize", status, "createdAt", "updatedAt", "minQuantity", "maxQuantity",
+        "minNotional", "priceCollar", "maxOpenOrders"
+    )
     SELECT
         r.id, r.symbol, r.symbol, '', r."tickSize", r."lotSize", r.status,
         timestamp 'epoch' + r."updatedAt" * interval '1 millisecond',
-        timestamp 'epoch' + r."updatedAt" * interval '1 millisecond'
+        timestamp 'epoch' + r."updatedAt" * interval '1 millisecond',
+        r."minQuantity", r."maxQuantity", r."minNotional", r."priceCollar", r."maxOpenOrders"
     FROM progress, batch, json_to_recordset(batch.rows -> 'symbols') AS r(
-        id int, symbol text, "tickSize" numeric, "lotSize" numeric, status text, "updatedAt" bigint
+        id int, symbol text, "tickSize" numeric, "lotSize" numeric, status text, "updatedAt" bigint,
+        "minQuantity" numeric, "maxQuantity" numeric, "minNotional" numeric, "priceCollar" numeric,
+        "maxOpenOrders" int
     )
     ON CONFLICT (id) DO UPDATE SET
         symbol = excluded.symbol, "tickSize" = excluded."tickSize", "lotSize" = excluded."lotSize",
-        status = excluded.status, "updatedAt" = excluded."updatedAt"
+        status = excluded.status, "updatedAt" = excluded."updatedAt", "minQuantity" = excluded."minQuantity",
+        "maxQuantity" = excluded."maxQuantity", "minNotional" = excluded."minNotional",
+        "priceCollar" = excluded."priceCollar", "maxOpenOrders" = excluded."maxOpenOrders"
 ),
 sequences AS (
     INSERT INTO "SymbolSequence" (partition, "symbolId", sequence)

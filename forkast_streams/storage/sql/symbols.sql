@@ -1,1 +1,3 @@
-SELECT id, symbol, name, market, currency, "tickSize", "lotSize", status FROM "Symbol" ORDER BY id
+SELECT id, symbol, name, market, currency, "tickSize", "lotSize", status, "minQuantity", "maxQuantity", "minNotional",
+       "priceCollar", "maxOpenOrders"
+FROM "Symbol" ORDER BY id

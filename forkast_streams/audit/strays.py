@@ -1,0 +1,101 @@
+"""Records on foreign partitions: each is forwarded to its own partition, in order, once apart from repeats.
+
+What was sent and what arrived is kept in small files, one pair for two partitions, so that partitions can be audited
+by different processes and in any order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
+from pathlib import Path
+from struct import Struct
+from typing import Any
+
+from forkast_streams.audit.findings import Findings
+from forkast_streams.audit.records import Record
+
+Entry = tuple[Any, ...]
+
+_ENTRY = Struct(">q16s")
+_FLUSH_BYTES = 4096 * _ENTRY.size
+
+
+def _digest(record: Record) -> bytes:
+    # What is forwarded has the key and the value of the original and a header of its own.
+    content = b"%d:" % (-1 if record.value is None else len(record.value))
+    return hashlib.blake2b(content + (record.value or b"") + b":" + (record.key or b""), digest_size=16).digest()
+
+
+class StrayLedger:
+    """The files of a folder; call ``flush`` before another process compares them."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pending: dict[str, bytearray] = {}
+        self._compared: dict[str, int] = {}
+
+    def sent(self, source: int, home: int, record: Record) -> None:
+        """``record`` of partition ``source`` belongs to ``home``."""
+        self._add(f"sent-{source}-{home}", record.offset, record)
+
+    def arrived(self, source: int, home: int, offset: int, record: Record) -> None:
+        """``record`` says that it was forwarded to ``home`` from ``offset`` of ``source``."""
+        self._add(f"arrived-{source}-{home}", offset, record)
+
+    def _add(self, name: str, offset: int, record: Record) -> None:
+        entries = self._pending.setdefault(name, bytearray())
+        entries += _ENTRY.pack(offset, _digest(record))
+        if len(entries) >= _FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what was added."""
+        for name, entries in self._pending.items():
+            with (self._folder / name).open("ab") as file:
+                file.write(entries)
+        self._pending.clear()
+
+    def compare(self, findings: Findings, required: Mapping[int, int], ends: Mapping[int, int]) -> None:
+        """Check what was not compared before.
+
+        Args:
+            findings: where violations go.
+            required: by partition the offset before which everything must have been forwarded.
+            ends: by partition the offset up to which its input was read.
+        """
+        pairs = {path.name.partition("-")[2] for path in self._folder.glob("*-*-*")}
+        for pair in sorted(pairs):
+            source, home = map(int, pair.split("-"))
+            done = self._compared.get(pair, 0)
+            sent, arrived = (_read(self._folder / f"{kind}-{pair}", done) for kind in ("sent", "arrived"))
+            for at_source, at_home in zip_longest(sent, arrived):
+                if at_source and at_home:
+                    self._compared[pair] = done = done + 1
+                _check(findings, source, home, at_source, at_home, required=required[source], end=ends[source])
+
+
+def _check(
+    findings: Findings, source: int, home: int, sent: Entry | None, arrived: Entry | None, *, required: int, end: int
+) -> None:
+    """Hold a stray against what arrived in its place."""
+    findings.looked["I-2"] += 1
+    if sent and arrived and sent != arrived:
+        message = f"orders.new-{source} offset {sent[0]} belongs to partition {home}, where offset {arrived[0]}"
+        findings.violate("I-2", f"{message} of it arrived next; one was lost, changed or made up.")
+    elif sent and not arrived and sent[0] < required:
+        message = f"orders.new-{source} offset {sent[0]} belongs to partition {home} and never got there."
+        findings.violate("I-2", message)
+    elif arrived and not sent and arrived[0] < end:
+        message = f"orders.new-{home} has a record forwarded from offset {arrived[0]} of partition {source}"
+        findings.violate("I-2", f"{message}, where there is no such stray.")
+
+
+def _read(path: Path, skip: int) -> Iterator[Entry]:
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(skip * _ENTRY.size)
+        while chunk := file.read(_FLUSH_BYTES):
+            yield from _ENTRY.iter_unpack(chunk)

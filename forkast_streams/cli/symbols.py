@@ -1,0 +1,90 @@
+"""``forkast symbols``: the reference data of the database, and its way into the log."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from forkast_streams.config import Settings
+from forkast_streams.errors import SetupError
+from forkast_streams.reference_data import publish_symbols, set_status
+from forkast_streams.storage.postgres import Postgres
+
+app = typer.Typer(name="symbols", help="List symbols, publish their rules, halt and resume.", no_args_is_help=True)
+
+SymbolName = Annotated[str, typer.Argument(help="Name or id, such as AAPL.")]
+_COLUMNS = ("id", "symbol", "status", "tickSize", "lotSize", "minQuantity", "maxQuantity", "minNotional",
+            "priceCollar", "maxOpenOrders")  # fmt: skip
+
+
+@app.command("list")
+def list_symbols() -> None:
+    """List the symbols of the database with their rules.
+
+    Example:
+        forkast symbols list
+    """
+
+    async def run() -> None:
+        async with Postgres(Settings.from_env().database_url) as postgres:
+            rows = await postgres.query("symbols")
+        table = Table()
+        for column in _COLUMNS:
+            table.add_column(column)
+        for row in rows:
+            table.add_row(*["" if row[column] is None else str(row[column]) for column in _COLUMNS])
+        Console().print(table)
+
+    asyncio.run(run())
+
+
+@app.command()
+def sync() -> None:
+    """Publish the rules of all symbols into the log, where the engine and every replay see them.
+
+    Example:
+        forkast symbols sync
+    """
+    names = asyncio.run(publish_symbols(Settings.from_env()))
+    typer.echo(f"{len(names)} symbols published to the log ({', '.join(names)}).")
+
+
+@app.command()
+def halt(symbol: SymbolName) -> None:
+    """Halt a symbol: nothing can be placed, changed or cancelled.
+
+    Example:
+        forkast symbols halt AAPL
+    """
+    _set(symbol, "HALTED")
+
+
+@app.command()
+def resume(symbol: SymbolName) -> None:
+    """Let a symbol trade again.
+
+    Example:
+        forkast symbols resume AAPL
+    """
+    _set(symbol, "TRADING")
+
+
+@app.command("cancel-only")
+def cancel_only(symbol: SymbolName) -> None:
+    """Let orders of a symbol be cancelled, and nothing else.
+
+    Example:
+        forkast symbols cancel-only AAPL
+    """
+    _set(symbol, "CANCEL_ONLY")
+
+
+def _set(symbol: str, status: str) -> None:
+    found = asyncio.run(set_status(Settings.from_env(), symbol, status))
+    if found is None:
+        raise SetupError(f"There is no symbol {symbol!r}; `forkast symbols list` shows those there are.")
+    typer.echo(f"{found} is {status} from here on in the log.")

@@ -1,0 +1,233 @@
+"""The order desk: places orders so that each request makes one order, and finds them again. No HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from forkast_streams.engine.commands import NewOrder
+from forkast_streams.errors import ApiError, ForkastError, Unavailable
+from forkast_streams.orders.client_ids import ClientOrderIds
+from forkast_streams.orders.command_log import CommandLog
+from forkast_streams.orders.commands import digest_of, place_command
+from forkast_streams.orders.pending import PENDING_S_MAX, PendingOrders
+from forkast_streams.orders.requests import CLIENT_ID_PREFIX, CLIENT_ORDER_ID, PlaceOrder, new_order, parse_order_id
+from forkast_streams.orders.symbols import Symbols
+from forkast_streams.orders.views import order_view, pending_order, rows_of_pending, trade_view
+from forkast_streams.storage.postgres import Postgres
+
+TRADES_SHOWN_MAX = 1_000
+_PLACED_MAX = 50_000
+_CLOSED = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED"})
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An order the log has; ``repeated`` if an earlier request with the same client order id had placed it."""
+
+    order: NewOrder
+    repeated: bool = False
+
+
+class OrderDesk:
+    """Places and finds orders."""
+
+    def __init__(
+        self,
+        log: CommandLog,
+        postgres: Postgres,
+        symbols: Symbols,
+        pending: PendingOrders,
+        client_ids: ClientOrderIds,
+    ) -> None:
+        self.log = log
+        self.symbols = symbols
+        self._postgres = postgres
+        self._pending = pending
+        self._client_ids = client_ids
+        # Requests with a client order id on their way, and orders that the log has acknowledged to this process.
+        self._under_way: dict[tuple[int, str], asyncio.Lock] = {}
+        self._placed: OrderedDict[str, None] = OrderedDict()
+
+    async def prepare(self, request: PlaceOrder, user_id: int, *, replaces: str | None = None) -> NewOrder:
+        """The command that a request asks for.
+
+        Raises:
+            ApiError: 400, it breaks a rule.
+        """
+        symbol = await self.symbols.get(request.symbol_id)
+        return new_order(request, str(uuid.uuid4()), user_id, symbol, replaces=replaces)
+
+    async def place(self, order: NewOrder) -> Placed:
+        """Have the log take an order; it can be read as soon as this has answered.
+
+        Raises:
+            ApiError: 409, its client order id stands for another request; 503, the log did not acknowledge.
+            Unavailable: its client order id cannot be checked.
+        """
+        if order.client_order_id is None:
+            await self._append(order)
+            return Placed(order)
+        key = order.user_id, order.client_order_id
+        lock = self._under_way.setdefault(key, asyncio.Lock())
+        try:
+            # Of requests that come at once the first one places the order, the others find it placed.
+            async with lock:
+                if await self._claim(order):
+                    return Placed(order, repeated=True)
+                await self._append(order)
+                return Placed(order)
+        finally:
+            if not lock.locked():
+                self._under_way.pop(key, None)
+
+    async def place_all(self, orders: Sequence[NewOrder | ApiError]) -> list[Placed | ForkastError]:
+        """Place the orders of a batch, each by itself; what is refused already stays refused."""
+        claimed = await asyncio.gather(*[self._claim_of_batch(order) for order in _first_of_each_client_id(orders)])
+        fresh = [placed.order for placed in claimed if isinstance(placed, Placed) and not placed.repeated]
+        times = await self.log.append_all([(order.symbol_id, place_command(order)) for order in fresh])
+        failed: dict[str, ApiError] = {}
+        for order, taken in zip(fresh, times, strict=True):
+            if isinstance(taken, ApiError):
+                failed[order.order_id] = taken
+            else:
+                self._remember(order.order_id)
+        taken_orders = [(o, t) for o, t in zip(fresh, times, strict=True) if not isinstance(t, ApiError)]
+        if taken_orders:
+            await self._pending.add_all([pending_order(order, taken) for order, taken in taken_orders])
+        return [failed.get(one.order.order_id, one) if isinstance(one, Placed) else one for one in claimed]
+
+    async def find(self, order_id: str, user_id: int) -> dict[str, Any]:
+        """A user's order as it is seen, by its id or ``client:`` and its client order id.
+
+        Raises:
+            ApiError: 400, no such id is possible; 404, the user has no such order.
+            Unavailable: the database is out of reach and the order is not pending.
+        """
+        if order_id.startswith(CLIENT_ID_PREFIX):
+            return await self._find_by_client_id(order_id.removeprefix(CLIENT_ID_PREFIX), user_id)
+        order_id = parse_order_id(order_id)
+        pending = await self._pending.get(order_id, user_id)
+        try:
+            rows = await self._postgres.query("orders_by_id", ids=[order_id], user_id=user_id)
+        except Unavailable:
+            if pending is None:
+                raise
+            rows = []
+        if rows:
+            return order_view(rows[0])
+        if pending is None:
+            raise _not_found()
+        return order_view(rows_of_pending([pending])[0])
+
+    async def find_open(self, order_id: str, user_id: int) -> dict[str, Any]:
+        """As ``find``, for a request to change the order.
+
+        Raises:
+            ApiError: 409, the order has ended.
+        """
+        order = await self.find(order_id, user_id)
+        if order["status"] in _CLOSED:
+            raise ApiError(409, "ALREADY_CLOSED", f"the order is {order['status']}; it cannot be changed any more")
+        return order
+
+    async def trades(self, order: dict[str, Any]) -> list[dict[str, Any]]:
+        """The fills of an order, first one first, at most 1,000."""
+        if not order["filledQuantity"]:
+            return []
+        rows = await self._postgres.query(
+            "trades_of_order", id=order["id"], symbol_id=order["symbolId"], limit=TRADES_SHOWN_MAX
+        )
+        return [trade_view(row) for row in rows]
+
+    async def page(self, user_id: int, page: int, limit: int) -> list[dict[str, Any]]:
+        """A page of the user's orders, newest first, those without a row among them."""
+        newer_than_ms = int((time.time() - PENDING_S_MAX) * 1000)
+        pending = await self._pending.of_user(user_id, newer_than_ms=newer_than_ms, most=page * limit)
+        rows = await self._postgres.query(
+            "orders_of_user",
+            user_id=user_id,
+            pending=msgspec.json.encode(rows_of_pending(pending)).decode(),
+            limit=limit,
+            offset=(page - 1) * limit,
+        )
+        return [order_view(row) for row in rows]
+
+    async def _append(self, order: NewOrder) -> None:
+        created_ms = await self.log.append(order.symbol_id, place_command(order))
+        self._remember(order.order_id)
+        await self._pending.add(pending_order(order, created_ms))
+
+    async def _claim(self, order: NewOrder) -> bool:
+        """Give ``order`` the id that its client order id stands for; return whether the log has it already."""
+        assert order.client_order_id is not None, "the caller has looked"
+        digest = digest_of(order)
+        claim = await self._client_ids.claim(
+            order.user_id, order.client_order_id, order.order_id, order.symbol_id, digest
+        )
+        if claim.digest != digest:
+            message = "this clientOrderId stands for another order of yours; a new order needs a new one"
+            raise ApiError(409, "CLIENT_ORDER_ID_CONFLICT", message, field="clientOrderId")
+        order.order_id = claim.order_id
+        if claim.is_new:
+            return False
+        # Whoever claimed it may have died before the log had the order. To send it again costs a repeat at most.
+        if order.order_id in self._placed:
+            return True
+        try:
+            await self.find(order.order_id, order.user_id)
+        except ApiError:
+            return False
+        return True
+
+    async def _claim_of_batch(self, order: NewOrder | ApiError) -> Placed | ForkastError:
+        if isinstance(order, ApiError):
+            return order
+        if order.client_order_id is None:
+            return Placed(order)
+        try:
+            return Placed(order, repeated=await self._claim(order))
+        except (ApiError, Unavailable) as exc:
+            return exc
+
+    async def _find_by_client_id(self, client_order_id: str, user_id: int) -> dict[str, Any]:
+        if not CLIENT_ORDER_ID.fullmatch(client_order_id):
+            message = "after client: must come a client order id, 1 to 36 letters, digits, '-' or '_'"
+            raise ApiError(400, "INVALID_ID", message, field="id")
+        order_id = await self._client_ids.find(user_id, client_order_id)
+        if order_id is None:
+            raise _not_found()
+        return await self.find(order_id, user_id)
+
+    def _remember(self, order_id: str) -> None:
+        self._placed[order_id] = None
+        if len(self._placed) > _PLACED_MAX:
+            self._placed.popitem(last=False)
+
+
+def _first_of_each_client_id(orders: Sequence[NewOrder | ApiError]) -> list[NewOrder | ApiError]:
+    """Refuse all but the first order with a client order id: which of them would be the repeat?"""
+    seen: set[str] = set()
+    checked: list[NewOrder | ApiError] = []
+    for order in orders:
+        client_order_id = order.client_order_id if isinstance(order, NewOrder) else None
+        if client_order_id is None:
+            checked.append(order)
+        elif client_order_id in seen:
+            message = "this clientOrderId stands in the batch more than once"
+            checked.append(ApiError(409, "CLIENT_ORDER_ID_CONFLICT", message, field="clientOrderId"))
+        else:
+            seen.add(client_order_id)
+            checked.append(order)
+    return checked
+
+
+def _not_found() -> ApiError:
+    return ApiError(404, "NOT_FOUND", "you have no order with this id")

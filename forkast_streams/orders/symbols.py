@@ -1,0 +1,68 @@
+"""The symbols as the OMS knows them: read again beside the requests, never in their way while Postgres hangs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from forkast_streams.engine.symbols import Symbol
+from forkast_streams.errors import ApiError
+from forkast_streams.orders.requests import symbol_of
+from forkast_streams.stale_cache import StaleCache
+from forkast_streams.storage.postgres import Postgres
+
+# Seconds after which rules are read again beside the requests, and before the next request uses them.
+_REFRESH_S = 5.0
+_FRESH_S = 15.0
+# Seconds between looks for a symbol that is not among the known ones.
+_MISSED_AGAIN_S = 1.0
+
+_Table = tuple[list[dict[str, Any]], dict[int, Symbol]]
+
+
+class Symbols:
+    """The symbols of the database; the last known ones serve while it is away, however long."""
+
+    def __init__(self, postgres: Postgres) -> None:
+        self._postgres = postgres
+        self._cache: StaleCache[str, _Table] = StaleCache(
+            self._read, refresh_s=_REFRESH_S, fresh_s=_FRESH_S, stale_s=float("inf")
+        )
+        self._look_again_at = 0.0
+
+    async def get(self, symbol_id: int) -> Symbol:
+        """A symbol's trading rules.
+
+        Raises:
+            ApiError: 400, there is no such symbol.
+            Unavailable: the database is out of reach and no symbol was ever read.
+        """
+        symbol = (await self._table())[1].get(symbol_id)
+        if symbol is None and time.monotonic() >= self._look_again_at:
+            # It may be newer than what is remembered.
+            self._look_again_at = time.monotonic() + _MISSED_AGAIN_S
+            self._cache.expire(_ALL)
+            symbol = (await self._table())[1].get(symbol_id)
+        if symbol is None:
+            raise ApiError(400, "UNKNOWN_SYMBOL", "there is no symbol with this symbolId", field="symbolId")
+        return symbol
+
+    async def rows(self) -> list[dict[str, Any]]:
+        """All symbols as the database has them.
+
+        Raises:
+            Unavailable: the database is out of reach and no symbol was ever read.
+        """
+        return (await self._table())[0]
+
+    async def _table(self) -> _Table:
+        table = self._cache.peek(_ALL) or await self._cache.get(_ALL)
+        assert table is not None
+        return table
+
+    async def _read(self, _: str) -> _Table:
+        rows = await self._postgres.query("symbols")
+        return rows, {row["id"]: symbol_of(row) for row in rows}
+
+
+_ALL = "symbols"

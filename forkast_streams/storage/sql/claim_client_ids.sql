@@ -1,0 +1,27 @@
+-- Registers client order ids that are free, or were taken more than 24 hours ago, and returns what each stands for. A
+-- row that another transaction made in this very moment is not returned; the caller asks again.
+WITH claims AS (
+    SELECT * FROM json_to_recordset(%(claims)s::json) AS c(
+        "userId" integer, "clientOrderId" text, "orderId" uuid, "symbolId" integer, digest text)
+),
+taken AS (
+    INSERT INTO "ClientOrderId" AS known ("userId", "clientOrderId", "orderId", "symbolId", digest)
+    -- In one order, so that two statements never wait for each other.
+    SELECT "userId", "clientOrderId", "orderId", "symbolId", decode(digest, 'hex') FROM claims
+    ORDER BY "userId", "clientOrderId"
+    ON CONFLICT ("userId", "clientOrderId") DO UPDATE SET
+        "orderId" = excluded."orderId", "symbolId" = excluded."symbolId", digest = excluded.digest,
+        "createdAt" = excluded."createdAt"
+    WHERE known."createdAt" < excluded."createdAt" - interval '24 hours'
+    RETURNING "userId", "clientOrderId", "orderId", "symbolId", digest
+)
+SELECT "userId", "clientOrderId", "orderId"::text, "symbolId", encode(digest, 'hex') AS digest, true AS "isNew"
+FROM taken
+UNION ALL
+SELECT known."userId", known."clientOrderId", known."orderId"::text, known."symbolId",
+    encode(known.digest, 'hex'), false
+FROM "ClientOrderId" AS known JOIN claims USING ("userId", "clientOrderId")
+WHERE NOT EXISTS (
+    SELECT FROM taken
+    WHERE taken."userId" = known."userId" AND taken."clientOrderId" = known."clientOrderId"
+)

@@ -1,0 +1,1 @@
+UPDATE "Symbol" SET status = %(status)s WHERE id = %(id)s RETURNING id

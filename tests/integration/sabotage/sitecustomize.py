@@ -1,0 +1,87 @@
+"""Imported by Python at the start of a worker under test: breaks one thing, once the file SABOTAGE names is there.
+
+What is broken is the real code of a real process; everything around it is as in production.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+_FLAG = os.environ["SABOTAGE"]
+_KIND = os.environ["SABOTAGE_KIND"]
+
+
+def _is_on() -> bool:
+    return Path(_FLAG).exists()
+
+
+def _break_coordination() -> None:
+    from aiokafka.consumer.group_coordinator import GroupCoordinator
+
+    working = GroupCoordinator._coordination_routine
+
+    async def routine(self: Any) -> None:
+        task = asyncio.ensure_future(working(self))
+        while not task.done():
+            await asyncio.wait({task}, timeout=0.1)
+            if _is_on():
+                task.cancel()
+                raise RuntimeError("sabotaged")
+        task.result()
+
+    GroupCoordinator._coordination_routine = routine
+
+
+def _stop_delivery() -> None:
+    from forkast_streams import limits, transport
+
+    limits.STALL_S_MAX = 3.0
+    working = transport.BatchConsumer._wait_next_records
+
+    async def wait_next_records(self: Any, timeout: float) -> Any:  # noqa: ASYNC109
+        if _is_on():
+            await asyncio.sleep(0.1)
+            return {}, set()
+        return await working(self, timeout)
+
+    transport.BatchConsumer._wait_next_records = wait_next_records
+
+
+def _block_the_loop() -> None:
+    import time
+
+    from forkast_streams import limits, transport
+
+    limits.LOOP_STALL_S_MAX = 3.0
+    working = transport.BatchConsumer._wait_next_records
+
+    async def wait_next_records(self: Any, timeout: float) -> Any:  # noqa: ASYNC109
+        while _is_on():
+            time.sleep(0.1)  # noqa: ASYNC251 - that is the sabotage
+        return await working(self, timeout)
+
+    transport.BatchConsumer._wait_next_records = wait_next_records
+
+
+def _poison_matching() -> None:
+    from forkast_streams.engine.matching import MatchingEngine
+
+    working = MatchingEngine.process
+
+    def process(self: Any, command: Any, *rest: Any) -> Any:
+        if getattr(command, "client_order_id", None) == "poison" and _is_on():
+            raise ZeroDivisionError("an unexpected error in the engine")
+        return working(self, command, *rest)
+
+    MatchingEngine.process = process
+
+
+{
+    "coordination": _break_coordination,
+    "delivery": _stop_delivery,
+    "loop": _block_the_loop,
+    "matching": _poison_matching,
+}[_KIND]()

@@ -1,0 +1,205 @@
+"""A whole exchange as lists: inputs through the real engine, rows by a plain replay, books by the keeper's fold."""
+
+from __future__ import annotations
+
+import copy
+import json
+import tempfile
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from forkast_streams.audit.evidence import (
+    ORDERS_DEAD,
+    ORDERS_EXCHANGE,
+    ORDERS_NEW,
+    TOPICS,
+    BookAnswer,
+    Cut,
+    Row,
+    TablesCut,
+)
+from forkast_streams.audit.findings import Findings
+from forkast_streams.audit.records import Record
+from forkast_streams.audit.rows import Sum, row_hash
+from forkast_streams.audit.run import audit_evidence
+from forkast_streams.engine_partition import EnginePartition
+from forkast_streams.market_data.state import MarketDataState
+from tests.integration.history import replayed
+from tests.unit.flows import PARTITIONS, START_MS, home_of
+
+Event = dict[str, Any]
+
+
+class World:
+    """The topics by partition, to be damaged, and what follows from them.
+
+    Attributes:
+        inputs, events, letters: records of a partition without their offsets, which are their places.
+        rows: of "Order" and "Trade".
+        committed: of the engine; where nothing else is said everything.
+    """
+
+    def __init__(self) -> None:
+        self.inputs: dict[int, list[Record]] = {partition: [] for partition in range(PARTITIONS)}
+        self.events: dict[int, list[Record]] = {partition: [] for partition in range(PARTITIONS)}
+        self.letters: dict[int, list[Record]] = {partition: [] for partition in range(PARTITIONS)}
+        self.rows: dict[str, list[Row]] = {"Order": [], "Trade": []}
+        self.tables: TablesCut | None = None
+        self.books: list[BookAnswer] = []
+        self.required: dict[int, int] | None = None
+        self.late: list[str] = []
+        self.journal: list[dict[str, Any]] = []
+        self._clock = START_MS
+
+    def send(self, value: bytes | None, *, partition: int, key: bytes | None = b"1", headers: Any = ()) -> None:
+        """Append an input, a millisecond after the one before."""
+        of_partition = self.inputs[partition]
+        self._clock += 1
+        of_partition.append(Record(len(of_partition), self._clock, key, value, tuple(headers)))
+
+    def send_command(self, command: dict[str, Any], *, partition: int | None = None) -> None:
+        """Append a command, where it belongs unless something else is said."""
+        symbol_id = command["symbolId"]
+        home = home_of(symbol_id) if partition is None else partition
+        self.send(json.dumps(command).encode(), partition=home, key=b"%d" % symbol_id)
+
+    def process(self) -> World:
+        """Let the engine answer all inputs, and the records it forwards, which are forwarded twice."""
+        engines = [EnginePartition(partition, PARTITIONS) for partition in range(PARTITIONS)]
+        for _ in range(2):
+            for partition, engine in enumerate(engines):
+                outputs = engine.process(self.inputs[partition][engine.next_offset :])
+                for records, made in ((self.events, outputs.events), (self.letters, outputs.dead)):
+                    of_partition = records[partition]
+                    of_partition += [Record(0, r.timestamp, r.key, r.value, tuple(r.headers)) for r in made]
+                for home, stray in outputs.strays * 2:
+                    self.send(stray.value, partition=home, key=stray.key, headers=stray.headers)
+        assert all(engine.next_offset == len(self.inputs[n]) for n, engine in enumerate(engines))
+        return self
+
+    def derive(self) -> World:
+        """Make tables and books of the events as they are now."""
+        values = [r.value for n in range(PARTITIONS) for r in self.events[n] if r.value is not None]
+        orders, trades, sequences = replayed(values)
+        self.rows["Order"] = [_order_texts(*key, row) for key, row in orders.items()]
+        self.rows["Trade"] = [_trade_texts(key, row) for key, row in trades.items()]
+        places = {partition: len(records) for partition, records in self.events.items()}
+        self.tables = TablesCut([], dict(places), dict(places), sequences, {}, {})
+        self.books = []
+        for partition, records in self.events.items():
+            state = MarketDataState(partition)
+            step = max(1, len(records) // 20)
+            for start in range(0, len(records), step):
+                numbered = self._numbered(records)[start : start + step]
+                self.books += [_book(state, change.symbol_id) for change in state.apply(numbered)]
+        return self
+
+    def edit(self, partition: int, at: int, **data: Any) -> None:
+        """Change fields in the data of an event."""
+        event = self.event(partition, at)
+        event["data"] |= data
+        self.put(partition, at, event)
+
+    def event(self, partition: int, at: int) -> Event:
+        """An event as JSON."""
+        event: Event = json.loads(self.events[partition][at].value or b"")
+        return event
+
+    def put(self, partition: int, at: int, event: Event) -> None:
+        """Write an event in the place of another."""
+        old = self.events[partition][at]
+        value = json.dumps(event, separators=(",", ":")).encode()
+        self.events[partition][at] = Record(0, old.timestamp, old.key, value, old.headers)
+
+    def place_of(self, partition: int, kind: str, *, last: bool = False, **data: Any) -> int:
+        """The place of the first, or last, event of a kind with such data."""
+        places = [
+            at
+            for at, event in enumerate(self.event(partition, at) for at in range(len(self.events[partition])))
+            if event["type"] == kind and event["data"].items() >= data.items()
+        ]
+        return places[-1 if last else 0]
+
+    def audit(self, **options: Any) -> Findings:
+        """Audit it all."""
+        ends = {
+            topic: {partition: len(records) for partition, records in of_topic.items()}
+            for topic, of_topic in zip(TOPICS, (self.inputs, self.events, self.letters), strict=True)
+        }
+        required = self.required or ends[ORDERS_NEW]
+        if self.tables is not None:
+            self.tables.orders, self.tables.trades = _sums(self.rows["Order"]), _sums(self.rows["Trade"])
+        cut = Cut(PARTITIONS, ends, required, copy.deepcopy(self.tables), self.books, self.late)
+        with tempfile.TemporaryDirectory() as folder:
+            if self.journal:
+                options["journal"] = Path(folder) / "journal.jsonl"
+                options["journal"].write_text("\n".join(map(json.dumps, self.journal)))
+            return audit_evidence(_Evidence(self, cut), **options)[0]
+
+    def _numbered(self, records: list[Record]) -> list[Record]:
+        return [Record(at, r.timestamp, r.key, r.value, r.headers) for at, r in enumerate(records)]
+
+
+class _Evidence:
+    """A world as evidence."""
+
+    def __init__(self, world: World, cut: Cut) -> None:
+        self.cut = cut
+        self._world = world
+        self._topics = {ORDERS_NEW: world.inputs, ORDERS_EXCHANGE: world.events, ORDERS_DEAD: world.letters}
+
+    def records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
+        records = self._topics[topic][partition]
+        # Inputs keep the offsets they were given, so that a hole stays one.
+        return iter((records if topic == ORDERS_NEW else self._world._numbered(records))[start:end])
+
+    def rows(self, table: str, symbol_id: int) -> Iterator[Row]:
+        return (row for row in self._world.rows[table] if row[1] == str(symbol_id))
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _book(state: MarketDataState, symbol_id: int) -> BookAnswer:
+    whole = state.books[symbol_id].whole()
+    sides = []
+    for levels, best_first in ((whole.buy, -1), (whole.sell, 1)):
+        ordered = sorted(levels.items(), key=lambda level: best_first * Decimal(level[0]))
+        sides.append([(price, quantity, orders) for price, (quantity, orders) in ordered])
+    return BookAnswer(symbol_id, whole.sequence, *sides)
+
+
+def _sums(rows: list[Row]) -> dict[int, Sum]:
+    sums: dict[int, Sum] = {}
+    for row in rows:
+        sums.setdefault(int(row[1]), Sum()).add(row_hash("|".join(row)))
+    return sums
+
+
+def _order_texts(symbol_id: int, order_id: str, row: tuple[Any, ...]) -> Row:
+    (
+        user_id, kind, side, price, quantity, filled, status, reason, time_in_force, client_order_id, sequence,
+        created_at, updated_at, executed_at,
+    ) = row  # fmt: skip
+    return [
+        order_id, str(symbol_id), str(user_id), kind, side, _decimal(price), _decimal(quantity), _decimal(filled),
+        status, time_in_force, client_order_id or "~", reason or "~", str(created_at),
+        "~" if executed_at is None else str(executed_at), str(updated_at), str(sequence),
+    ]  # fmt: skip
+
+
+def _trade_texts(trade_id: str, row: tuple[Any, ...]) -> Row:
+    symbol_id, price, quantity, buy_order_id, sell_order_id, timestamp, sequence, taker_side = row
+    return [
+        trade_id, str(symbol_id), _decimal(price), _decimal(quantity), buy_order_id, sell_order_id, str(timestamp),
+        str(sequence), taker_side,
+    ]  # fmt: skip
+
+
+def _decimal(number: Decimal | None) -> str:
+    if number is None:
+        return "~"
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,91 @@
+"""What a request counts, and for whom."""
+
+from __future__ import annotations
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
+
+from forkast_streams.config import RateSettings
+from forkast_streams.errors import ApiError
+from forkast_streams.rate_limits import RateLimits
+from forkast_streams.storage.redis import connect
+from web.rate_limits import RequestLimits, add_rate_headers, charge
+
+
+@pytest.fixture
+def limits() -> RequestLimits:
+    """Limits whose Redis does not exist."""
+    rates = RateSettings(user=1, user_burst=50, address=1, address_burst=100)
+    return RequestLimits(RateLimits(connect("redis://127.0.0.1:1")), rates, behind_proxy=False)
+
+
+def arrived(limits: RequestLimits, user_id: int) -> web.Request:
+    """A request that was counted as one."""
+    request = make_mocked_request("POST", "/orders")
+    limits.charge_address(request, "192.0.2.1")
+    limits.charge_user(request, user_id)
+    return request
+
+
+async def remaining(request: web.Request) -> int:
+    """What the answer says is left."""
+    response = web.Response()
+    await add_rate_headers(request, response)
+    return int(response.headers["RateLimit-Remaining"])
+
+
+async def test_batch_counts_its_orders(limits: RequestLimits) -> None:
+    """The request itself is the first of them."""
+    request = arrived(limits, 1)
+    charge(request, 10)
+    assert await remaining(request) == 40
+
+
+async def test_batch_over_the_limit_takes_nothing(limits: RequestLimits) -> None:
+    """Neither from the user nor from the address."""
+    request = arrived(limits, 1)
+    charge(request, 30)
+    with pytest.raises(ApiError) as caught:
+        charge(arrived(limits, 1), 25)
+    assert (caught.value.status, caught.value.code) == (429, "RATE_LIMITED")
+    assert caught.value.headers["Retry-After"] == "5"
+    assert await remaining(arrived(limits, 1)) == 18
+
+
+async def test_batches_of_several_users_count_for_their_address(limits: RequestLimits) -> None:
+    """Two of 50 fill it."""
+    charge(arrived(limits, 1), 50)
+    charge(arrived(limits, 2), 50)
+    with pytest.raises(ApiError, match="address"):
+        arrived(limits, 3)
+
+
+async def test_largest_batch_needs_a_rested_limit(limits: RequestLimits) -> None:
+    """One that is larger than the limit is taken from a full one, and is worked off afterwards."""
+    charge(arrived(limits, 1), 80)
+    with pytest.raises(ApiError) as caught:
+        arrived(limits, 1)
+    assert int(caught.value.headers["Retry-After"]) == 31
+
+
+@pytest.mark.parametrize(
+    ("remote", "forwarded", "direct", "behind_proxy"),
+    [
+        ("192.0.2.1", [], "192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1", ["203.0.113.9"], "192.0.2.1", "203.0.113.9"),
+        ("192.0.2.1", ["10.0.0.1, 203.0.113.9"], "192.0.2.1", "203.0.113.9"),
+        ("192.0.2.1", ["10.0.0.1", "203.0.113.9"], "192.0.2.1", "203.0.113.9"),
+        ("::ffff:192.0.2.1", [], "192.0.2.1", "192.0.2.1"),
+        ("2001:db8:1:2:3::4", [], "2001:db8:1:2::/64", "2001:db8:1:2::/64"),
+        ("192.0.2.1", ["no address"], "192.0.2.1", "unknown"),
+    ],
+)
+def test_address_is_the_clients(remote: str, forwarded: list[str], direct: str, behind_proxy: str) -> None:
+    """What a client says of itself counts only when the proxy says it."""
+    request = make_mocked_request("GET", "/").clone(remote=remote)
+    headers = [("X-Forwarded-For", value) for value in forwarded]
+    request = request.clone(headers=headers, remote=remote)
+    limits = RateLimits(connect("redis://127.0.0.1:1"))
+    assert RequestLimits(limits, RateSettings(), behind_proxy=False).address_of(request) == direct
+    assert RequestLimits(limits, RateSettings(), behind_proxy=True).address_of(request) == behind_proxy

@@ -1,0 +1,62 @@
+"""What a worker refuses to serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from forkast_streams.config import Settings
+from forkast_streams.errors import SetupError
+from forkast_streams.start_checks import DEMO_EMAILS, local_signing_secret, require_safe_transport
+from forkast_streams.storage.postgres import _packaged
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "::1", "localhost"])
+def test_passwords_without_tls_stay_on_this_machine(host: str) -> None:
+    """Loopback is served as it is."""
+    require_safe_transport(Settings(host=host))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "", "no such host"])
+def test_passwords_without_tls_cross_no_network(host: str) -> None:
+    """Anything else needs a proxy that ends TLS, and somebody who says that it is there."""
+    with pytest.raises(SetupError, match="FORKAST_BEHIND_TLS_PROXY=1"):
+        require_safe_transport(Settings(host=host))
+    require_safe_transport(Settings(host=host, behind_tls_proxy=True))
+
+
+def test_every_demo_user_is_known() -> None:
+    """Those that init.sql makes are those that are looked for."""
+    made = _packaged("init.sql").partition("-- demo users:")[2]
+    assert [email for email in DEMO_EMAILS if f"'{email}'" not in made] == []
+    assert made.count("@example.com") == len(DEMO_EMAILS)
+
+
+def test_signing_secret_of_the_embedded_stack_is_made_once(tmp_path: Path) -> None:
+    """It is random, stays the same, and is nobody else's to read."""
+    secret = local_signing_secret(tmp_path)
+    assert len(secret) == 64
+    assert local_signing_secret(tmp_path) == secret
+    assert (tmp_path / "signing-secret").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("FORKAST_DEMO_USERS", "maybe"),
+        ("FORKAST_SIGNING_SECRET", "short"),
+        ("FORKAST_SIGNATURE_WINDOW_MS", "60001"),
+        ("FORKAST_SIGNATURE_WINDOW_MS", "0"),
+    ],
+)
+def test_setting_that_can_not_be_meant_is_refused(name: str, value: str) -> None:
+    """With the variable's name in the sentence, and never a secret."""
+    with pytest.raises(SetupError, match=name) as caught:
+        Settings.from_env({name: value})
+    assert "short" not in str(caught.value)
+
+
+def test_secret_is_not_shown_with_the_settings() -> None:
+    """Settings are printed and logged."""
+    assert "x" * 32 not in repr(Settings(signing_secret="x" * 32))

@@ -1,0 +1,39 @@
+"""Bodies of requests, read once however many look at them."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from forkast_streams.errors import ApiError
+
+_BODY = web.RequestKey("body", bytes)
+
+
+async def read_body(request: web.Request, bytes_max: int) -> bytes:
+    """The whole body.
+
+    Raises:
+        ApiError: 413, it has more than ``bytes_max``.
+    """
+    body = request.get(_BODY)
+    if body is None:
+        body = await request.content.read(bytes_max + 1)
+        while len(body) <= bytes_max and not request.content.at_eof():
+            body += await request.content.read(bytes_max + 1 - len(body))
+    if len(body) > bytes_max:
+        raise ApiError(413, "BODY_TOO_LARGE", f"the body must have at most {bytes_max} bytes")
+    request[_BODY] = body
+    return body
+
+
+async def read_json_body(request: web.Request, bytes_max: int) -> bytes:
+    """The whole body of a request that must carry JSON; it is not decoded.
+
+    Raises:
+        ApiError: 415, it is said to be something else, or compressed; 413, it has more than ``bytes_max``.
+    """
+    if request.content_type != "application/json":
+        raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be sent as Content-Type: application/json")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body must not be compressed")
+    return await read_body(request, bytes_max)

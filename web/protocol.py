@@ -1,0 +1,186 @@
+"""The web server below the routes: bounded connections, and our answers where aiohttp answers by itself.
+
+What cannot be parsed never reaches a middleware: aiohttp would answer it with its version and a piece of the input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from dataclasses import replace
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
+
+from forkast_streams.errors import ApiError
+from forkast_streams.limits import (
+    CONNECTION_IDLE_S_MAX,
+    CONNECTIONS_MAX,
+    CONNECTIONS_WAITING_MAX,
+    HEADER_BYTES_MAX,
+    HEADERS_MAX,
+    REFUSED_BODY_READ_S_MAX,
+    RESPONSE_WRITE_S_MAX,
+)
+from forkast_streams.roles import ExchangeApp
+from forkast_streams.start_checks import require_safe_transport
+from web.errors import SECURITY_HEADERS, BrokenBodyError, error_response, http_error
+
+log = logging.getLogger(__name__)
+
+# How aiohttp says that there are too many headers; the kind of its error does not tell.
+_TOO_MANY = "Too many"
+
+
+class BoundaryProtocol(RequestHandler):
+    """One connection."""
+
+    _unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a connection; the one that has been idle longest may have to go for it."""
+        super().connection_made(transport)
+        if isinstance(self._manager, BoundaryServer):
+            self._manager.make_room()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; when they are no HTTP, whoever waits for the rest of a body is told."""
+        super().data_received(data)
+        request = self._current_request
+        if request is not None and self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+            request.content.set_exception(BrokenBodyError())
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is under way."""
+        return self._waiter is not None
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's words, which quote the input
+    ) -> web.StreamResponse:
+        """Answer what is no HTTP, and what failed outside the middlewares, without a word of the input."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun, so the error can not be told")
+        if status < 500:
+            log.info("a request from %s could not be parsed: %s", request.remote, type(exc).__name__)
+            error = _unparsable(exc)
+        else:
+            log.error("a request from %s failed", request.remote, exc_info=exc)
+            error = ApiError(500, "INTERNAL_ERROR", "the request failed for a reason of ours; it is logged")
+        response = error_response(error)
+        # No middleware and no signal sees this answer.
+        response.headers.update(SECURITY_HEADERS)
+        response.force_close()
+        return response
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send an answer, one of aiohttp's own errors as ours."""
+        if isinstance(resp, web.HTTPException) and resp.status >= 400:
+            resp = error_response(http_error(resp))
+        return await super().finish_response(request, resp, start_time)
+
+    def pause_writing(self) -> None:
+        """Wait for a client that does not read, but not for long; streams look after themselves."""
+        super().pause_writing()
+        # A handler that still runs is a stream; an answer is written when its handler is done.
+        if self._current_request is None:
+            self._unread = self._loop.call_later(RESPONSE_WRITE_S_MAX, self._give_up)
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        super().resume_writing()
+        self._forget_unread()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The connection is gone."""
+        super().connection_lost(exc)
+        self._forget_unread()
+
+    def _forget_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _give_up(self) -> None:
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class BoundaryServer(web.Server):
+    """All connections of a web server.
+
+    Attributes:
+        connections_max: beyond them idle ones are closed.
+    """
+
+    connections_max = CONNECTIONS_MAX
+
+    def __call__(self) -> RequestHandler:
+        """A new connection's protocol."""
+        return BoundaryProtocol(self, loop=self._loop, **self._kwargs)
+
+    def make_room(self) -> None:
+        """Close the connection that has been idle longest when there are too many."""
+        if len(self._connections) <= self.connections_max:
+            return
+        for protocol, transport in self._connections.items():
+            if isinstance(protocol, BoundaryProtocol) and protocol.is_idle:
+                transport.abort()
+                return
+
+
+class BoundaryRunner(web.AppRunner):
+    """Runs an application on such a server."""
+
+    def __init__(self, app: ExchangeApp, **kwargs: Any) -> None:
+        self._exchange = app
+        super().__init__(
+            app.web.web_app,
+            access_log=None,
+            keepalive_timeout=CONNECTION_IDLE_S_MAX,
+            lingering_time=REFUSED_BODY_READ_S_MAX,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            max_headers=HEADERS_MAX,
+            # No route takes a compressed body, and one that is thrown away must not be unpacked for that.
+            auto_decompress=False,
+            **kwargs,
+        )
+
+    def _reg_site(self, site: web.BaseSite) -> None:
+        # Called before the site listens. A client that finds the usual 128 places taken tries again after a second.
+        site._backlog = CONNECTIONS_WAITING_MAX
+        if isinstance(site, web.TCPSite) and "web.auth" in self._exchange.role.modules:
+            # Faust's own command line can name another address than the settings.
+            require_safe_transport(replace(self._exchange.settings, host=site._host or ""))
+        super()._reg_site(site)
+
+    async def _make_server(self) -> web.Server:
+        plain = await super()._make_server()
+        server = BoundaryServer(
+            plain.request_handler, request_factory=plain.request_factory, loop=plain._loop, **plain._kwargs
+        )
+        # The other half is for the servers and for files.
+        server.connections_max = min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        return server
+
+
+def install(app: ExchangeApp) -> None:
+    """Serve ``app`` so. Faust's web driver has no seam below the application but the runner it keeps."""
+    app.web._runner = BoundaryRunner(app)
+
+
+def _unparsable(exc: BaseException | None) -> ApiError:
+    if isinstance(exc, LineTooLong) or _TOO_MANY in str(exc):
+        message = f"the request line and each header must have at most {HEADER_BYTES_MAX} bytes"
+        return ApiError(431, "HEADERS_TOO_LARGE", f"{message}, and there must be at most {HEADERS_MAX} headers")
+    return ApiError(400, "MALFORMED_REQUEST", "this is no HTTP/1.1 request")

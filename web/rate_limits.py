@@ -1,0 +1,171 @@
+"""Rate limits of requests: by address before anything else is known, by user once the user is, and of logins.
+
+An answer tells what is left of the user's limit, or of the address's while there is no user: ``RateLimit-Limit`` is
+what can be sent at once after a pause, ``RateLimit-Remaining`` what is left of it, ``RateLimit-Reset`` the seconds
+until all of it is back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from aiohttp import web
+
+from forkast_streams.config import RateSettings
+from forkast_streams.errors import ApiError
+from forkast_streams.rate_limits import Bucket, Limit, RateLimits
+
+_IPV6_HOME_BITS = 64
+_MINUTE_S = 60.0
+
+
+class RequestLimits:
+    """What the requests of a role may do.
+
+    Args:
+        limits: the buckets.
+        rates: how large they are.
+        behind_proxy: whether the client's address is the last one of ``X-Forwarded-For``.
+    """
+
+    def __init__(self, limits: RateLimits, rates: RateSettings, *, behind_proxy: bool) -> None:
+        self._limits = limits
+        self._behind_proxy = behind_proxy
+        self._user = Limit("user", rates.user, max(1.0, rates.user_burst))
+        self._address = Limit("address", rates.address, max(1.0, rates.address_burst))
+        failures, of_user = rates.login_failures, rates.login_failures_user
+        self._failures = Limit("login", failures / _MINUTE_S, max(1.0, failures))
+        self._failures_of_user = Limit("login-user", of_user / _MINUTE_S, max(1.0, of_user))
+
+    def address_of(self, request: web.Request) -> str:
+        """The network that counts as one client: an IPv4 address, or an IPv6 home's 64 bits."""
+        address = request.remote or "unknown"
+        if self._behind_proxy:
+            # Only the proxy's own entry can be believed: what stands before it the client may have sent.
+            address = request.headers.getall("X-Forwarded-For", [address])[-1].rpartition(",")[2].strip()
+        return _network_of(address)
+
+    def charge_address(self, request: web.Request, address: str) -> None:
+        """Count a request of an address.
+
+        Raises:
+            ApiError: 429.
+        """
+        self._charge(request, self._address, address, 1)
+
+    def charge_user(self, request: web.Request, user_id: int) -> None:
+        """Count a request of a user.
+
+        Raises:
+            ApiError: 429.
+        """
+        self._charge(request, self._user, str(user_id), 1)
+
+    def require_login_allowed(self, address: str, name: str) -> None:
+        """Refuse to check a credential after too many wrong ones.
+
+        Args:
+            address: where it comes from.
+            name: what it is for: an e-mail or the id of a key. Others, and the owner elsewhere, are not held up.
+
+        Raises:
+            ApiError: 429.
+        """
+        for limit, key in self._login_keys(address, name):
+            bucket = self._limits.bucket(limit, key)
+            if limit.rate and bucket.tokens < 1:
+                message = "too many logins have failed from here; wait before you try again"
+                headers = {"Retry-After": str(bucket.retry_after_s())}
+                raise ApiError(429, "TOO_MANY_LOGINS", message, headers=headers)
+
+    def login_failed(self, address: str, name: str) -> None:
+        """Count a wrong credential."""
+        for limit, key in self._login_keys(address, name):
+            self._limits.spend(self._limits.bucket(limit, key), key)
+
+    def _login_keys(self, address: str, name: str) -> tuple[tuple[Limit, str], tuple[Limit, str]]:
+        # Names come from anybody: as a digest they are short, and nobody's e-mail stands in Redis.
+        digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
+        return (self._failures, address), (self._failures_of_user, f"{address}:{digest}")
+
+    def _charge(self, request: web.Request, limit: Limit, key: str, tokens: int) -> None:
+        allowed, bucket = self._limits.take(limit, key, tokens)
+        charges = request.get(_CHARGES)
+        if charges is None:
+            charges = request[_CHARGES] = _Charges(self, [])
+        charges.taken.append((bucket, key))
+        if not allowed:
+            raise _too_many(bucket, tokens)
+
+    def charge_more(self, taken: list[tuple[Bucket, str]], tokens: int) -> None:
+        """Take ``tokens`` more from each bucket, or from none.
+
+        Raises:
+            ApiError: 429.
+        """
+        for bucket, key in taken:
+            now = self._limits.bucket(bucket.limit, key)
+            if now.limit.rate and now.tokens < min(tokens, now.limit.size - 1):
+                raise _too_many(now, tokens)
+        for bucket, key in taken:
+            self._limits.spend(self._limits.bucket(bucket.limit, key), key, tokens)
+
+
+class _Charges:
+    """What a request was counted in: the address's bucket, then the user's."""
+
+    __slots__ = ("limits", "taken")
+
+    def __init__(self, limits: RequestLimits, taken: list[tuple[Bucket, str]]) -> None:
+        self.limits = limits
+        self.taken = taken
+
+
+_CHARGES = web.RequestKey("charges", _Charges)
+
+
+def charge(request: web.Request, count: int) -> None:
+    """Let ``request`` count as ``count`` requests in all; it was counted as one when it came.
+
+    For a request that carries ``count`` orders. Takes microseconds, and nothing when it raises.
+
+    Raises:
+        ApiError: 429, the user or the address would be over the limit; no order may be taken then.
+    """
+    charges = request.get(_CHARGES)
+    if charges is not None and count > 1:
+        charges.limits.charge_more(charges.taken, count - 1)
+
+
+async def add_rate_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Tell what is left of the limit."""
+    charges = request.get(_CHARGES)
+    if charges is None or not charges.taken:
+        return
+    bucket = charges.taken[-1][0]
+    if bucket.limit.rate:
+        headers = response.headers
+        headers["RateLimit-Limit"] = str(int(bucket.limit.size))
+        headers["RateLimit-Remaining"] = str(bucket.remaining)
+        headers["RateLimit-Reset"] = str(math.ceil(bucket.seconds_until(bucket.limit.size)))
+
+
+def _too_many(bucket: Bucket, tokens: int) -> ApiError:
+    message = f"too many requests of this {bucket.limit.name}; wait before you send more"
+    return ApiError(429, "RATE_LIMITED", message, headers={"Retry-After": str(bucket.retry_after_s(tokens))})
+
+
+@lru_cache(maxsize=10_000)
+def _network_of(text: str) -> str:
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return "unknown"
+    if isinstance(address, IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ip_network((address, _IPV6_HOME_BITS), strict=False))
+    return str(address)
