@@ -94,6 +94,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         self._on_loaded = on_loaded
         self._idle = Idle()
         self._goals: dict[int, int] = {}
+        self._drains = 0
         transport = app.transport
         assert isinstance(transport, BatchTransport)
         transport.restore_positions = self._restore_positions
@@ -116,26 +117,36 @@ class CheckpointedAgent(Service, Generic[StateT]):
 
     async def _process_batch(self, assigned: Assigned[StateT], event: EventT[Any]) -> None:
         records = event.value
+        first = assigned.state.next_offset
         assigned.outputs += await self._process(event.message.partition, assigned.state, records)
         assigned.events.append(event)
-        assigned.records += len(records)
-        if assigned.records >= CHECKPOINT_RECORDS_MAX and not assigned.is_writing:
-            self._checkpoint(event.message.partition, assigned)
+        # Records that come again are no progress, and a second checkpoint at one offset would overwrite the first.
+        assigned.records += assigned.state.next_offset - first
+        self._checkpoint_due()
 
     @Service.task
     async def _checkpoint_in_time(self) -> None:
-        """Checkpoint the partitions that are due, at most one a tick, so that cutting them adds up to no pause."""
+        """Checkpoint what is due while no batch comes; after each batch the agent itself looks what is due.
+
+        Waiting for the end of a batch would not do: when the waiter runs, the agent may be inside the next one.
+        """
         while not self.should_stop:
             await self.sleep(_TICK_S)
-            # Inside a batch a checkpoint would cover outputs that are not handed over yet.
-            if not self._idle.is_idle:
-                await self._idle.wait()
-            now = time.monotonic()
-            for partition, assigned in self.partitions.items():
-                due = assigned.records and now - assigned.cut_at >= CHECKPOINT_INTERVAL_S
-                if due and not assigned.is_writing:
-                    self._checkpoint(partition, assigned)
-                    break
+            if self._idle.is_idle:
+                self._checkpoint_due()
+
+    def _checkpoint_due(self) -> None:
+        """Checkpoint a partition that is due, one at a time, so that cutting them adds up to no pause.
+
+        Only when every batch that was begun is handed over: a checkpoint in the middle of one would cover outputs
+        that nobody waits for, and a crash would lose them.
+        """
+        now = time.monotonic()
+        for partition, assigned in self.partitions.items():
+            is_due = assigned.records >= CHECKPOINT_RECORDS_MAX or now - assigned.cut_at >= CHECKPOINT_INTERVAL_S
+            if assigned.records and is_due and not assigned.is_writing:
+                self._checkpoint(partition, assigned)
+                return
 
     def _checkpoint(self, partition: int, assigned: Assigned[StateT]) -> None:
         """Cut a checkpoint of what was processed so far and write it in the background."""
@@ -160,17 +171,19 @@ class CheckpointedAgent(Service, Generic[StateT]):
 
     async def drain(self) -> None:
         """Finish the batch in hand, checkpoint every partition, and let go of them all."""
+        self._drains += 1
         if not self.partitions:
             return
         try:
             async with asyncio.timeout(DRAIN_S_MAX):
-                await self._idle.wait()
-                for partition, assigned in self.partitions.items():
+                # A second drain may come meanwhile: a rebalance can follow while the one before it is still loaded.
+                for partition, assigned in list(self.partitions.items()):
                     if assigned.is_writing and assigned.writing is not None:
                         await assigned.writing
+                    await self._idle.wait()
                     if assigned.records:
                         self._checkpoint(partition, assigned)
-                for assigned in self.partitions.values():
+                for assigned in list(self.partitions.values()):
                     if assigned.writing is not None:
                         await assigned.writing
         except TimeoutError:
@@ -187,19 +200,25 @@ class CheckpointedAgent(Service, Generic[StateT]):
     async def _load(self) -> None:
         """Take back the assigned partitions that nobody had meanwhile, and rebuild the others from their rows."""
         await self.drain()
+        drains = self._drains
         started = time.monotonic()
         changelog = self.table.changelog_topic.get_topic_name()
         mine = sorted(tp.partition for tp in self.app.assignor.assigned_actives() if tp.topic == changelog)
         count = await self.producer.partition_count(self.topic)
         let_go, self._let_go = self._let_go, {}
-        self.partitions = {p: let_go[p] for p in mine if p in let_go and self._is_as_left(p, let_go[p])}
-        fresh = [partition for partition in mine if partition not in self.partitions]
-        if fresh or len(self.partitions) < len(let_go):
+        loaded = {p: let_go[p] for p in mine if p in let_go and self._is_as_left(p, let_go[p])}
+        fresh = [partition for partition in mine if partition not in loaded]
+        if fresh or len(loaded) < len(let_go):
             let_go.clear()
-            await self._restore_all(fresh, count)
-        await self._check_input(mine)
+            await self._restore_all(fresh, count, loaded)
+        await self._check_input(loaded)
+        # They may go again while they are loaded; then the next assignment decides.
+        if self._drains != drains:
+            self._let_go = loaded
+            return
+        self.partitions = loaded
         if self._on_loaded is not None:
-            await self._on_loaded({p: assigned.state for p, assigned in self.partitions.items()})
+            await self._on_loaded({p: assigned.state for p, assigned in loaded.items()})
         log.info(
             "%s: loaded partitions %s in %.2f s, kept %d",
             self.topic, fresh or "(none)", time.monotonic() - started, len(mine) - len(fresh),
@@ -212,14 +231,14 @@ class CheckpointedAgent(Service, Generic[StateT]):
         """
         return not left.is_writing and not left.records and self.table.is_as_left(partition)
 
-    async def _restore_all(self, partitions: list[int], count: int) -> None:
+    async def _restore_all(self, partitions: list[int], count: int, loaded: dict[int, Assigned[StateT]]) -> None:
         # What was let go is garbage now, and frozen garbage would never be collected.
         gc.unfreeze()
         gc.collect()
         gc.disable()
         try:
             for partition in partitions:
-                self.partitions[partition] = self._restore(partition, count)
+                loaded[partition] = self._restore(partition, count)
                 await asyncio.sleep(0)
         finally:
             gc.enable()
@@ -239,16 +258,16 @@ class CheckpointedAgent(Service, Generic[StateT]):
             )
         return Assigned(state, Checkpointer.resume(partition, random.getrandbits(32), recovered))
 
-    async def _check_input(self, partitions: list[int]) -> None:
+    async def _check_input(self, loaded: Mapping[int, Assigned[StateT]]) -> None:
         """Refuse to start where the input does not reach from the state on."""
-        tps = [TP(self.topic, partition) for partition in partitions]
+        tps = [TP(self.topic, partition) for partition in loaded]
         self._goals = {}
         if not tps:
             return
         earliest = await self.app.consumer.earliest_offsets(*tps)
         ends = await self.app.consumer.highwaters(*tps)
         for tp in tps:
-            position = self.partitions[tp.partition].state.next_offset
+            position = loaded[tp.partition].state.next_offset
             if not (earliest[tp] or 0) <= position <= (ends[tp] or 0):
                 raise CorruptLog(
                     f"{tp.topic}-{tp.partition} holds offsets {earliest[tp]} to {ends[tp]}, the checkpoint is at "

@@ -162,10 +162,12 @@ class Checkpointer:
         """Return the rows that bring the table to ``state``.
 
         The drops concern only rows that neither the newest durable chain nor the one before it needs. The journal
-        stands before the segment, so that a complete segment is never without its journal.
+        stands before the segment, so that a complete segment is never without its journal. Between two cuts the
+        state must have got further: a segment at the same offset would have the key of the one before it.
         """
-        drops = self._take_drops()
         this = SegmentId(state.next_offset, self.writer)
+        assert self.newest is None or self.newest < this, f"nothing was processed since {self.newest}"
+        drops = self._take_drops()
         live, dead = state.take_changes()
         self._add_base_slice(state, this, live)
         chain_start = self.chain_start = self.chain_start or this
@@ -326,6 +328,9 @@ def _chain_to(newest: SegmentId, segments: dict[SegmentId, _Segment]) -> list[_S
         chain.append(segment)
         if at == start:
             return chain
+        # A chain leads back to earlier input; one that does not would never end.
+        if segment.previous is not None and segment.previous.reached >= at.reached:
+            return None
         at = segment.previous
     return None
 

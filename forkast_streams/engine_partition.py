@@ -140,9 +140,13 @@ class EnginePartition:
             return
         if symbol_id not in self.engine.markets and type(command) is not DefineSymbol:
             raise InvalidRecord("UNKNOWN_SYMBOL", f"no symbol {symbol_id} was defined; `forkast init` defines them")
+        known = self.engine.markets.get(symbol_id)
+        before = None if known is None else known.symbol
         events = self.engine.process(command, record.offset, self.clock)
         symbol = self.engine.markets[symbol_id].symbol
-        values = encode_events(events, symbol, self.partition, record.offset, self.clock)
+        # What expired before a symbol got other grids is in ticks and lots of the old ones.
+        values = encode_events(events, before or symbol, self.partition, record.offset, self.clock)
+        symbol.sequence = (before or symbol).sequence
         clock = self.clock
         outputs.events += [OutputRecord(key, value, clock) for value in values]
 

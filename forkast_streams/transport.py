@@ -255,5 +255,6 @@ class Idle:
         return self._idle.is_set()
 
     async def wait(self) -> None:
-        """Return when the agent is between two batches."""
-        await self._idle.wait()
+        """Return when the agent is between two batches; it may have begun another one before the waiter's turn."""
+        while not self._idle.is_set():
+            await self._idle.wait()

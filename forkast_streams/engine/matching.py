@@ -103,9 +103,11 @@ class MatchingEngine:
             if market.book.orders:
                 events.append(_rejected(market, command, Rejection.SYMBOL_IN_USE))
                 return
-            # Its last price may be no price of the new grid.
+            # Its last price may be no price of the new grid. The old rules stay as they are: events of orders that
+            # expired just before are encoded by them.
             market.book.last_ticks = None
-        if market is not None:
+            market.symbol = Symbol(command, market.symbol.sequence)
+        else:
             market.symbol.define(command)
         events.append(SymbolDefined(command))
 

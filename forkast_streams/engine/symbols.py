@@ -119,9 +119,9 @@ class Symbol:
         "ticks",
     )
 
-    def __init__(self, rules: DefineSymbol) -> None:
+    def __init__(self, rules: DefineSymbol, sequence: int = 0) -> None:
         self.id = rules.symbol_id
-        self.sequence = 0
+        self.sequence = sequence
         self.ticks = Grid(rules.tick_size, PRICE_MAX)
         self.lots = Grid(rules.lot_size, QUANTITY_MAX)
         self.define(rules)
@@ -141,10 +141,8 @@ class Symbol:
         return (self.ticks.step, self.lots.step) == (rules.tick_size, rules.lot_size)
 
     def define(self, rules: DefineSymbol) -> None:
-        """Let ``rules`` be the symbol's from now on."""
-        if not self.has_grids_of(rules):
-            self.ticks = Grid(rules.tick_size, PRICE_MAX)
-            self.lots = Grid(rules.lot_size, QUANTITY_MAX)
+        """Let ``rules``, of the same tick and lot size, be the symbol's from now on."""
+        assert self.has_grids_of(rules), "other grids make another Symbol"
         self.rules = rules
         self.messages: dict[str, str] = {}
         self.quote_step = EXACT.multiply(rules.tick_size, rules.lot_size)
