@@ -9,13 +9,13 @@ import asyncio
 import gzip
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import msgspec
 from aiohttp import web
 
+from forkast_streams import __version__
 from forkast_streams.api_description import keeper, oms
 from forkast_streams.api_description.asyncapi import asyncapi
 from forkast_streams.api_description.openapi import openapi
@@ -70,10 +70,9 @@ class Descriptions:
     """The documents of one role and the page that shows them."""
 
     def __init__(self, role: str) -> None:
-        release = version("forkast-streams")
         title = f"{_TITLE}: {role}"
-        self._openapi = msgspec.json.encode(openapi(title, release, _ROUTES[role]))
-        self._asyncapi = msgspec.json.encode(asyncapi(_TITLE, release))
+        self._openapi = msgspec.json.encode(openapi(title, __version__, _ROUTES[role]))
+        self._asyncapi = msgspec.json.encode(asyncapi(_TITLE, __version__))
 
     async def openapi(self, _request: web.Request) -> web.Response:
         """The role's routes."""

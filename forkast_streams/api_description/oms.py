@@ -39,6 +39,8 @@ _NOT_FOUND: dict[int, Codes] = {404: ("NOT_FOUND",)}
 _OF_AN_ORDER = merged({400: ("INVALID_ID",)}, _NOT_FOUND)
 _CLOSED: dict[int, Codes] = {409: ("ALREADY_CLOSED",)}
 
+_OF_ORDERS = ("getOrder", "amendOrder", "cancelOrder")
+
 _ORDER_ID = Parameter("id", "path", UUID, "The order's id.")
 _PAGE = Parameter(
     "page", "query", {"type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 1}, "Which page, from 1."
@@ -52,7 +54,7 @@ _ORDER_ROUTES = (
         "placeOrder",
         "Place an order",
         _ORDERS,
-        (Answer(201, "The log has the order; it can be read at once.", PlacedOrder),),
+        (Answer(201, "The log has the order; it can be read at once.", PlacedOrder, links=_OF_ORDERS),),
         description="Whether it trades is decided in the order of the log; read the order or follow the events.",
         errors=merged(BODY_ERRORS, _RULES, LOG_ERRORS),
         body=PlaceOrder,

@@ -166,7 +166,7 @@ def _responses(route: Route) -> dict[str, Any]:
             "description": answer.description,
             "headers": _headers(answer.status, route),
             "content": content,
-        }
+        } | _links(answer)
     for status, codes in errors.items():
         responses[str(status)] = {
             "description": _ERROR_SENTENCES[status],
@@ -180,6 +180,12 @@ def _content(answer: Answer) -> dict[str, Any]:
     if answer.body is None:
         return {answer.media: {"schema": {"type": "string"}}}
     return {answer.media: {"schema": {"type": "object"} if answer.body is dict else ref(answer.body)}}
+
+
+def _links(answer: Answer) -> dict[str, Any]:
+    parameters = {"id": "$response.body#/orderId"}
+    links = {name: {"operationId": name, "parameters": parameters} for name in answer.links}
+    return {"links": links} if links else {}
 
 
 def _headers(status: int, route: Route) -> dict[str, JsonSchema]:

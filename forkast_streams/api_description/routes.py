@@ -65,12 +65,14 @@ class Answer:
         description: one sentence.
         body: the type of the body; None: it is not JSON, see ``media``.
         media: media type of the body.
+        links: names of the routes that take the answer's ``orderId`` as their ``id``.
     """
 
     status: int
     description: str
     body: type | None = None
     media: str = JSON
+    links: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
 import json
 import random
+import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import replace
@@ -454,3 +456,17 @@ def test_a_replayed_record_makes_no_second_order() -> None:
     assert [json.loads(event.value or b"")["type"] for event in outputs.events] == ["ORDER", "REJECT", "REJECT"]
     late = [replace(order, offset=at, timestamp=NOW + SIGNATURE_AGE_MS_MAX + at) for at in (4, 5)]
     assert codes(state.process(late)) == ["BAD_SIGNATURE"] * 2
+
+
+def test_the_documented_function_signs() -> None:
+    """The Python in docs/security.md, as it stands there."""
+    text = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    namespace: dict[str, Any] = {}
+    exec(code, namespace)
+    producer_key = f"oms-1:{base64.b64encode(SECRETS['oms-1']).decode()}"
+    header = namespace["signature"](producer_key, b"1", VALUE)
+    now = int(header[1].split()[1])
+    keys = KeyRing(KeyFile(keys=(replace_key(OMS, valid_from=0),)))
+    assert judge([header], keys=keys, at=now) is None
+    assert judge([header], keys=keys, at=now, value=b"{}") == "BAD_SIGNATURE"
