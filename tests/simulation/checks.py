@@ -25,7 +25,7 @@ _DECIMAL_COLUMNS = ("price", "quantity", "filledQuantity")
 _FOLLOWS_ALL = hasattr(Invariants, "_show")
 
 
-def require(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - it is the assertion
+def require(holds: bool, otherwise: str) -> None:
     """Raise a `Violation` unless ``holds``."""
     if not holds:
         raise Violation(otherwise)

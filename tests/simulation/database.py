@@ -79,8 +79,7 @@ class Tables:
     def _upsert(self, order: Row) -> None:
         there = self.orders.get((order["id"], order["symbolId"]))
         if there is None or (
-            there["sequence"] < order["sequence"]
-            and (order["status"] != "REJECTED" or there["status"] == "REJECTED")
+            there["sequence"] < order["sequence"] and (order["status"] != "REJECTED" or there["status"] == "REJECTED")
         ):
             self.orders[order["id"], order["symbolId"]] = order
 

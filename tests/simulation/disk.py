@@ -20,7 +20,7 @@ _REPLAYED_AT_ONCE_MAX = 40
 class WriteBatch:
     """As `rocksdict.WriteBatch`: changes that take effect together."""
 
-    def __init__(self, raw_mode: bool = False) -> None:  # noqa: FBT001, FBT002 - RocksDB's own signature
+    def __init__(self, raw_mode: bool = False) -> None:
         assert raw_mode
         self.changes: list[tuple[bytes, bytes | None]] = []
 
@@ -173,7 +173,9 @@ class SimTable(SegmentTable):
             most = world.rng.randint(1, _REPLAYED_AT_ONCE_MAX)
             position = folder.replayed_to
             records = await world.request(
-                process, *channels, lambda at=position, n=most: log.read(at, n, before=end)  # type: ignore[misc]
+                process,
+                *channels,
+                lambda at=position, n=most: log.read(at, n, before=end),  # type: ignore[misc]
             )
             changes = [(record.key or b"", record.value) for record in records]
             reached = records[-1].offset if records else end - 1
@@ -187,4 +189,3 @@ class SimTable(SegmentTable):
                 partition = int(key.split(b".")[0])
                 if key not in self._log.of(self._topic.get_topic_name(), partition).keys:
                     raise Violation(f"{self._process} has row {key!r} on its disk before the changelog has it (I-18)")
-

@@ -166,7 +166,8 @@ class Exchange:
         newest = recover(rows).newest
         reached = 0 if newest is None else newest.reached
         require(
-            found >= reached, f"I-18: {worker} starts {partition} at {found}, the changelog has a checkpoint at {reached}"
+            found >= reached,
+            f"I-18: {worker} starts {partition} at {found}, the changelog has a checkpoint at {reached}",
         )
 
     def run(self) -> Result:
@@ -239,7 +240,9 @@ class Exchange:
         counts["orders acknowledged by the OMS"] = len(self.people.journal.acknowledged)
         disturbances = {"zombie", "corruption", "folder behind", "folder lost", "kill"}
         is_orderly = not self.world.armed and not disturbances & set(self.faults.kinds)
-        require(not (is_orderly and counts["events repeated"]), "F-6: events were repeated though every end was orderly")
+        require(
+            not (is_orderly and counts["events repeated"]), "F-6: events were repeated though every end was orderly"
+        )
 
     def _check_public_books(self) -> None:
         """I-12 and I-13: what readers of market data have is what the engine has."""

@@ -166,7 +166,7 @@ class Faults:
             if worker.kind == role and partition in worker.assignment.partitions:
                 self._world.kill(worker)
 
-    def _damaged(self, is_cut: bool, value: bytes) -> bytes:  # noqa: FBT001 - drawn, not chosen
+    def _damaged(self, is_cut: bool, value: bytes) -> bytes:
         at = self._world.rng.randrange(len(value))
         return value[:at] if is_cut else flipped(value, at)
 

@@ -24,8 +24,25 @@ _CORPUS_STREAMS = 60
 _EXPIRES_MS_MAX = 6_000
 # What every reader of events has known from the first version on.
 _PLAIN_FIELDS = frozenset(
-    "command id orderId userId symbolId type side quantity price timeInForce clientOrderId commandId symbol tickSize "
-    "lotSize status filledQuantity".split()
+    [
+        "command",
+        "id",
+        "orderId",
+        "userId",
+        "symbolId",
+        "type",
+        "side",
+        "quantity",
+        "price",
+        "timeInForce",
+        "clientOrderId",
+        "commandId",
+        "symbol",
+        "tickSize",
+        "lotSize",
+        "status",
+        "filledQuantity",
+    ]
 )
 _PLAIN_VALUES = frozenset({None, "CANCEL", "AMEND", "SYMBOL", "LIMIT", "MARKET", "GTC", "IOC", "TRADING", "HALTED"})
 _GARBAGE: list[tuple[bytes | None, bytes | None]] = [
@@ -139,5 +156,3 @@ def _moved(value: Any, nonce: int) -> Any:
         return value
     text = str(uuid.UUID(int=uuid.UUID(value).int ^ nonce))
     return text.upper() if value.isupper() else text
-
-

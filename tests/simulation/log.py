@@ -83,8 +83,7 @@ class PartitionLog:
         gone = [
             offset
             for offset, record in self.records.items()
-            if offset < below
-            and (newest[record.key] != offset or (record.value is None and offset < tombstones_below))
+            if offset < below and (newest[record.key] != offset or (record.value is None and offset < tombstones_below))
         ]
         for offset in gone:
             del self.records[offset]
@@ -216,5 +215,3 @@ def flipped(value: bytes, at: int) -> bytes:
 def replaced(record: LogRecord, value: bytes) -> LogRecord:
     """``record`` with another value, as a damaged disk gives it."""
     return LogRecord(record.offset, record.timestamp, record.key, value, record.headers)
-
-

@@ -40,7 +40,9 @@ def simulated(world: World) -> Iterator[None]:
             world.on_stopped(process, what, exc)
         raise Killed
 
-    no_collector = SimpleNamespace(**dict.fromkeys(("freeze", "unfreeze", "collect", "enable", "disable"), lambda: None))
+    no_collector = SimpleNamespace(
+        **dict.fromkeys(("freeze", "unfreeze", "collect", "enable", "disable"), lambda: None)
+    )
     clock = SimpleNamespace(monotonic=lambda: world.now, time=lambda: START_MS / 1000 + world.now)
     replaced: list[tuple[Any, str, object]] = [
         (agents.checkpointed, "time", clock),

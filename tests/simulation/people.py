@@ -113,7 +113,9 @@ class People(Process):
         is_done: whether everything was sent.
     """
 
-    def __init__(self, world: World, log: SimLog, flow: list[Wish], symbols: dict[int, Symbol], registry: Registry) -> None:
+    def __init__(
+        self, world: World, log: SimLog, flow: list[Wish], symbols: dict[int, Symbol], registry: Registry
+    ) -> None:
         super().__init__(world, "clients", "clients")
         self._log = log
         self._flow: Iterator[tuple[int, Wish]] = iter(list(enumerate(flow)))

@@ -89,7 +89,9 @@ class PartitionReference:
         if symbol_id not in self.exchange.books and command.get("command") != "SYMBOL":
             return Expected(is_dead=True)
         pairs = self.exchange.process(command, self.clock)
-        return Expected([self._envelope(pair, symbol_id, record.offset, at, len(pairs)) for at, pair in enumerate(pairs)])
+        return Expected(
+            [self._envelope(pair, symbol_id, record.offset, at, len(pairs)) for at, pair in enumerate(pairs)]
+        )
 
     def _envelope(self, pair: tuple[str, dict[str, Any]], symbol_id: int, offset: int, at: int, count: int) -> Envelope:
         self._given_out[symbol_id] += 1
@@ -160,6 +162,6 @@ class PartitionReference:
             self.done += 1
 
 
-def _require(holds: bool, otherwise: str) -> None:  # noqa: FBT001 - it is the assertion
+def _require(holds: bool, otherwise: str) -> None:
     if not holds:
         raise Violation(otherwise)

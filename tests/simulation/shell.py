@@ -167,7 +167,7 @@ class SimConsumer(BatchConsumer):
             for tp, offset in (await restore(self.assignment())).items():
                 await self.seek(tp, offset)
 
-    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: FBT001, FBT002, ARG002
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """Commit what is acknowledged, forwards only."""
         worker = self.worker
         offsets = {}
