@@ -17,8 +17,8 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from forkast_streams.devstack.ports import free_ports
-from forkast_streams.engine_partition import OutputRecord
 from forkast_streams.producer import EventProducer
+from forkast_streams.records import OutputRecord
 from forkast_streams.topics import partition_for
 
 PARTITIONS = 10
