@@ -44,7 +44,7 @@ def extensions() -> list[object]:
     os.chdir(ROOT)
     sources = [str(path.relative_to(ROOT)) for path in compiled.sources()]
     try:
-        return mypycify(["--config-file", "pyproject.toml", *sources], opt_level="3", group_name="forkast_engine")
+        return mypycify(["--config-file", "pyproject.toml", *sources], opt_level="3", group_name="forkast_streams.compiled_engine")
     except SystemExit as exc:
         sys.stderr.write(f"The engine runs uncompiled, a third slower: mypyc refused it ({exc}).\n")
         return []
