@@ -16,7 +16,8 @@ from aiokafka.errors import KafkaError
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.topics import ORDERS_EXCHANGE
 from tests.chaos.exchange import Exchange
-from tests.chaos.load import HttpLoad, call, client, probe_orders, send
+from tests.chaos.load import probe_orders, send
+from tests.chaos.traders import HttpLoad, call, client
 from tests.integration.exchange import PARTITIONS
 
 # Longer than every limit: what has not come back by then counts as never.
@@ -120,9 +121,9 @@ class Recovery:
                 await asyncio.sleep(_POLL_S)
 
     async def _orders_are_taken(self) -> None:
-        chance = random.Random(1)
         async with client("jack") as session:
-            while (await self._http.place(session, chance)).status != 201:  # noqa: ASYNC110 - it is made true elsewhere
+            trader = self._http.trader("jack", session, random.Random(1))
+            while (await trader.place()).status != 201:  # noqa: ASYNC110 - it is made true elsewhere
                 await asyncio.sleep(_POLL_S)
 
     def _persisted(self, wanted: dict[int, int]) -> Callable[[], Awaitable[None]]:
