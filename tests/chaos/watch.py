@@ -31,7 +31,7 @@ class Follower:
     Attributes:
         answered: by input partition the largest input offset that has an event.
         events: by partition the offset after the last event read.
-        sequences: last sequence of each symbol.
+        sequences: that of each symbol's last trade, which no book may lack.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -75,7 +75,9 @@ class Follower:
                     event = json.loads(record.value)
                     source, symbol_id = event["source"], event["symbolId"]
                     self.answered[tp.partition] = max(self.answered.get(tp.partition, -1), source["offset"])
-                    self.sequences[symbol_id] = max(self.sequences.get(symbol_id, 0), event["sequence"])
+                    if event["type"] == "TRADE":
+                        # Not of any event: a book's sequence goes on only when there is something to see.
+                        self.sequences[symbol_id] = max(self.sequences.get(symbol_id, 0), event["sequence"])
                 self.events[tp.partition] = records[-1].offset + 1
 
 
