@@ -45,9 +45,11 @@ def tables(documents: list[Row]) -> list[str]:
         run = f"{'short' if document['quick'] else 'full'}, seed {document['seed']}"
         rows |= {row["name"]: row | {"run": run} for row in document["scenarios"]}
     ordered = sorted(rows.values(), key=lambda row: int(row["name"][2:]))
+    passed = (
+        f"{sum(row['passed'] for row in ordered)} of {len(ordered)} scenarios passed on {documents[-1]['cpus']} cores"
+    )
     lines = [
-        f"{sum(row['passed'] for row in ordered)} of {len(ordered)} scenarios passed on {documents[-1]['cpus']} cores. "
-        "Seconds until each function worked again after the fault, worst round, and the limit if there is one.",
+        f"{passed}. Seconds until each function worked again after the fault, worst round, and the limit if any.",
         "", "| # | fault | run | matching | orders | persisted | book | other | events | repeats | requests | |",
         "| --- " * 12 + "|",
     ]  # fmt: skip
@@ -104,4 +106,4 @@ def _counts(counter: Counter[str]) -> str:
 
 
 if __name__ == "__main__":
-    print("\n".join(tables([json.loads(Path(name).read_text()) for name in sys.argv[1:]])))
+    sys.stdout.write("\n".join(tables([json.loads(Path(name).read_text()) for name in sys.argv[1:]])))
