@@ -49,7 +49,8 @@ def tables(documents: list[Row]) -> list[str]:
         f"{sum(row['passed'] for row in ordered)} of {len(ordered)} scenarios passed on {documents[-1]['cpus']} cores"
     )
     lines = [
-        f"{passed}. Seconds until each function worked again after the fault, worst round, and the limit if any.",
+        f"{passed} of {len(ordered)} scenarios passed on {documents[-1]['cpus']} cores.", "",
+        "Seconds until each function worked again after the fault, worst round, and the limit if there is one.",
         "", "| # | fault | run | matching | orders | persisted | book | other | events | repeats | requests | |",
         "| --- " * 12 + "|",
     ]  # fmt: skip
