@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
-
 from forkast_streams.audit.capture import ENGINE_GROUP
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.start_checks import DEMO_EMAILS
@@ -22,7 +20,7 @@ from forkast_streams.topics import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW
 from tests.chaos.exchange import Exchange
 from tests.chaos.journal import Journal
 from tests.chaos.traders import EXPIRES_MS_MAX
-from tests.integration.exchange import PARTITIONS, end_offsets, read_topic
+from tests.integration.exchange import PARTITIONS, committed_offsets, end_offsets, read_topic
 
 _AUDIT_S_MAX = 600.0
 # What was placed to expire has expired after a pause of this length.
@@ -75,21 +73,10 @@ async def _ends_when_answered(env: dict[str, str]) -> list[dict[int, int]] | Non
     async with Postgres(env["DATABASE_URL"], connections=1) as postgres:
         rows = await postgres.fetch('SELECT partition, "nextOffset" FROM "SinkProgress"')
     persisted = {int(row[0]): int(row[1]) for row in rows}
-    answered = await _committed(env)
+    answered = await committed_offsets(env, ENGINE_GROUP, ORDERS_NEW)
     behind = any(answered.get(partition, 0) < end for partition, end in inputs.items())
     behind |= any(persisted.get(partition, 0) < end for partition, end in events.items())
     return None if behind else [inputs, events]
-
-
-async def _committed(env: dict[str, str]) -> dict[int, int]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=env["KAFKA_BROKERS"], group_id=ENGINE_GROUP, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        tps = [TopicPartition(ORDERS_NEW, partition) for partition in range(PARTITIONS)]
-        consumer.assign(tps)
-        return {tp.partition: await consumer.committed(tp) or 0 for tp in tps}
-    finally:
-        await consumer.stop()
 
 
 async def verify(exchange: Exchange, journal: Journal) -> Verdict:

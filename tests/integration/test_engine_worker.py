@@ -13,7 +13,15 @@ import pytest
 
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.topics import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics, partition_for
-from tests.integration.exchange import PARTITIONS, Worker, end_offsets, last_records, produce, read_topic, wait_until
+from tests.integration.exchange import (
+    PARTITIONS,
+    Worker,
+    are_commands_answered,
+    end_offsets,
+    produce,
+    read_topic,
+    wait_until,
+)
 from tests.unit.flows import mixed_flow, order_command, symbol_command
 
 # Symbols that no other test uses.
@@ -45,21 +53,8 @@ def flow(count: int, *, seed: int, symbols: range) -> list[tuple[int, bytes]]:
 
 
 def has_processed_all(env: dict[str, str]) -> bool:
-    """Whether each partition's last command has its last event or its dead letter in the log."""
-
-    async def look() -> bool:
-        topics = (ORDERS_NEW, ORDERS_EXCHANGE, ORDERS_DEAD)
-        inputs, events, dead = await asyncio.gather(*(last_records(env, topic) for topic in topics))
-        for partition, record in inputs.items():
-            reached = [int(dict(dead[partition].headers)["offset"])] if partition in dead else []
-            if partition in events:
-                source = json.loads(events[partition].value)["source"]
-                reached += [source["offset"]] if source["index"] == source["count"] - 1 else []
-            if max(reached, default=-1) < record.offset:
-                return False
-        return True
-
-    return asyncio.run(look())
+    """Whether the engine has answered every command."""
+    return asyncio.run(are_commands_answered(env))
 
 
 def assert_events_are_those_of_a_clean_replay(env: dict[str, str]) -> int:
