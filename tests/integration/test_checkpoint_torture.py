@@ -31,8 +31,9 @@ from tests.unit.flows import home_of, mixed_flow, order_command
 
 # One symbol a partition.
 SYMBOLS = {home_of(symbol_id): symbol_id for symbol_id in range(560, 500, -1)}
+# Ten boundaries: as many as there are partitions, so that one start covers them all.
 RECORDS = 180
-STEP = 30
+STEP = 45
 Log = list[tuple[bytes, bytes | None]]
 
 
