@@ -341,8 +341,12 @@ def _journal_up_to(reached: int, rows: Mapping[bytes, bytes]) -> Journal:
     for key in sorted(rows):
         fields = key.split(b".")
         if fields[1] == b"j" and int(fields[2]) <= reached:
-            generation, checksum = _JOURNAL_HEADER.unpack_from(rows[key])
-            blob = rows[key][_JOURNAL_HEADER.size :]
+            row = rows[key]
+            # What is damaged is left out; the state knows how many ids it must find, and stops without them.
+            if len(row) < _JOURNAL_HEADER.size:
+                continue
+            generation, checksum = _JOURNAL_HEADER.unpack_from(row)
+            blob = row[_JOURNAL_HEADER.size :]
             if zlib.crc32(blob) == checksum:
                 journal.append((generation, blob))
     return journal

@@ -31,6 +31,7 @@ _PAUSE_S_MAX = 0.1
 _POLL_S = 0.2
 _DEPTH = 5_000
 _HTTP_TIMEOUT_S = 15
+_COME_AGAIN = 503
 
 
 class Exchange(Struct, frozen=True):
@@ -168,8 +169,15 @@ async def _ask(
     client: aiohttp.ClientSession, exchange: Exchange, symbol_id: int, found: dict[tuple[int, int], BookAnswer]
 ) -> None:
     url = f"{exchange.keeper_url}/order-book/{symbol_id}"
+    deadline = time.monotonic() + exchange.settle_s
     try:
-        async with client.get(url, params={"depth": _DEPTH}) as response:
+        # A keeper that is not there yet, or whose Redis is not, says so and asks to come again.
+        while (response := await client.get(url, params={"depth": _DEPTH})).status == _COME_AGAIN:
+            response.release()
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(_POLL_S)
+        async with response:
             if response.status == 404:
                 return
             if response.status != 200:

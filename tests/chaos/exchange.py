@@ -108,7 +108,10 @@ class Exchange:
         """Start the servers and the workers; return when all are ready."""
         await asyncio.to_thread(self.stack.start)
         self.env = self.stack.env()
-        self._settings = Settings.from_env(self.env | {"FORKAST_DATA_DIR": str(self.folder / "data")})
+        # The traders are demo users.
+        self._settings = Settings.from_env(
+            self.env | {"FORKAST_DATA_DIR": str(self.folder / "data"), "FORKAST_DEMO_USERS": "1"}
+        )
         await prepare(self._settings, partitions=PARTITIONS, demo_users=True)
         for role, instance in (("engine", "1"), ("engine", "2"), ("sink", "1"), ("keeper", "1"), ("oms", "1")):
             self.add(role, instance)

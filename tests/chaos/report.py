@@ -1,11 +1,18 @@
-"""The report of a run, for people and for programs."""
+"""The report of a run, for people and for programs.
+
+``python -m tests.chaos.report data/chaos/chaos.json`` prints the tables of docs/chaos.md; of several files the last one
+that has a scenario counts.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import platform
+import sys
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.scenario import Result
 
@@ -14,6 +21,9 @@ _HONEST = (
     "does not write each record through to the disk, and kill -9 leaves the page cache. Three replicas, two of them in "
     "sync, are configured wherever there are three brokers; that they keep what one machine loses is not shown here."
 )
+_FUNCTIONS = ("matching", "orders", "persisted", "book")
+
+Row = dict[str, Any]
 
 
 def write(results: list[Result], folder: Path, *, seed: int, quick: bool) -> None:
@@ -25,40 +35,76 @@ def write(results: list[Result], folder: Path, *, seed: int, quick: bool) -> Non
     }  # fmt: skip
     document = about | {"scenarios": [result.as_dict() for result in results]}
     (folder / "chaos.json").write_text(json.dumps(document, indent=1) + "\n")
-    (folder / "chaos.md").write_text(markdown(results, seed=seed, quick=quick))
+    (folder / "chaos.md").write_text("\n".join(["# Chaos", "", *tables([document]), _HONEST, ""]))
 
 
-def markdown(results: list[Result], *, seed: int, quick: bool) -> str:
-    """A table of what was measured against the limits, and every failure in full."""
-    ordered = sorted(results, key=lambda result: int(result.name[2:]))
-    events = sum(result.verdict.events for result in ordered)
-    passed = sum(result.passed for result in ordered)
-    summary = (
-        f"{passed} of {len(ordered)} scenarios passed; {events} events checked; seed {seed}, "
-        f"{'short' if quick else 'full'} run on {os.cpu_count()} cores."
+def tables(documents: list[Row]) -> list[str]:
+    """What was measured against the limits, what the audit has looked at, and every failure in full, as Markdown."""
+    rows: dict[str, Row] = {}
+    for document in documents:
+        run = f"{'short' if document['quick'] else 'full'}, seed {document['seed']}"
+        rows |= {row["name"]: row | {"run": run} for row in document["scenarios"]}
+    ordered = sorted(rows.values(), key=lambda row: int(row["name"][2:]))
+    passed = (
+        f"{sum(row['passed'] for row in ordered)} of {len(ordered)} scenarios passed on {documents[-1]['cpus']} cores"
     )
     lines = [
-        "# Chaos", "",
-        summary, "", "Seconds until each function worked again after the fault (worst round), and the limit if any.",
-        "", "| # | fault | matching | orders | persisted | book | other | repeats | requests | |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"{passed} of {len(ordered)} scenarios passed on {documents[-1]['cpus']} cores.", "",
+        "Seconds until each function worked again after the fault, worst round, and the limit if there is one.",
+        "", "| # | fault | run | matching | orders | persisted | book | other | events | repeats | requests | |",
+        "| --- " * 12 + "|",
     ]  # fmt: skip
-    lines += [_row(result) for result in ordered]
-    for result in ordered:
-        if result.failures:
-            lines += ["", f"## {result.name} failed", "", *(f"* {failure[:1_000]}" for failure in result.failures)]
-    return "\n".join([*lines, "", _HONEST, ""])
+    lines += [_row(row) for row in ordered]
+    lines += _audit_table(ordered)
+    for row in ordered:
+        if not row["passed"]:
+            lines += ["", f"{row['name']} failed:", "", *(f"* {failure[:1_000]}" for failure in row["failures"])]
+    return [*lines, ""]
 
 
-def _row(result: Result) -> str:
+def _row(row: Row) -> str:
+    measures, limits = row["measures"], row["limits"]
+
     def cell(name: str) -> str:
-        if name not in result.measures:
+        if name not in measures:
             return ""
-        limit = f" / {result.limits[name]:g}" if name in result.limits else ""
-        return f"{result.measures[name]:.1f}{limit}"
+        limit = f" / {limits[name]:g}" if name in limits else ""
+        return f"{measures[name]:.1f}{limit}"
 
-    functions = ("matching", "orders", "persisted", "book")
-    other = ", ".join(f"{name} {cell(name)}" for name in result.measures if name not in functions)
-    requests = ", ".join(f"{count} of {status or 'none'}" for status, count in sorted(result.requests.items()))
-    cells = [result.name, result.title, *map(cell, functions), other, str(result.verdict.repeats), requests]
-    return "| " + " | ".join([*cells, "passed" if result.passed else "**failed**"]) + " |"
+    other = ", ".join(f"{name} {cell(name)}" for name in measures if name not in _FUNCTIONS)
+    requests = ", ".join(
+        f"{count} {'unanswered' if status == '0' else 'of ' + status}"
+        for status, count in sorted(row["requests"].items())
+    )
+    cells = [row["name"], row["title"], row["run"], *map(cell, _FUNCTIONS), other]
+    cells += [f"{row['log']['events']:,}", f"{row['log']['repeats']:,}", requests]
+    return "| " + " | ".join([*cells, "passed" if row["passed"] else "**failed**"]) + " |"
+
+
+def _audit_table(rows: list[Row]) -> list[str]:
+    """What ``forkast audit`` has looked at in all scenarios together, and the commands and events that there were."""
+    audits = [row["audit"]["invariants"] for row in rows if row["audit"]]
+    commands, events, taken = (Counter[str]() for _ in range(3))
+    for row in rows:
+        commands.update(row["log"]["commands_by_kind"])
+        events.update(row["log"]["events_by_type"])
+        taken.update(row["taken"])
+    lines = [
+        "", f"`forkast audit` at the end of {len(audits)} of {len(rows)} scenarios, all together:", "",
+        "| invariant | | looked at | violations |", "| --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for name, of_first in (audits[0] if audits else {}).items():
+        looked, broken = (sum(audit[name][what] for audit in audits) for what in ("lookedAt", "violations"))
+        lines.append(f"| {name} | {of_first['promise']} | {looked:,} | {broken:,} |")
+    return [
+        *lines, "", f"Commands in the logs: {_counts(commands)}.", "", f"Events, without repeats: {_counts(events)}.",
+        "", f"Requests over HTTP that were taken: {_counts(taken)}.",
+    ]  # fmt: skip
+
+
+def _counts(counter: Counter[str]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counter.most_common())
+
+
+if __name__ == "__main__":
+    sys.stdout.write("\n".join(tables([json.loads(Path(name).read_text()) for name in sys.argv[1:]])))

@@ -14,9 +14,10 @@ from redis.asyncio import Redis
 
 from tests.chaos import state_damage
 from tests.chaos.exchange import ServerName
-from tests.chaos.load import KAFKA_SYMBOLS, HttpLoad, call, client, send
+from tests.chaos.load import KAFKA_SYMBOLS, send
 from tests.chaos.scenario import Chaos, Scenario
 from tests.chaos.streams import StreamClient, connect_without_reading
+from tests.chaos.traders import HttpLoad, call, client
 from tests.unit.flows import order_command
 
 _UNANSWERED = frozenset({201, 503, 0})
@@ -281,8 +282,7 @@ async def _overload(chaos: Chaos) -> None:
     finally:
         await flood.stop()
         chaos.kafka.rate = usual
-    refused = {s: n for s, n in flood.journal.statuses().items() if s not in (201, 429, 503)}
-    if refused:
+    if refused := dict(flood.journal.unexpected({201, 429, 503})):
         chaos.violations.append(f"under overload requests were answered with {refused}")
     chaos.note("orders taken under overload", len(flood.journal.acknowledged()))
     chaos.http.journal.requests += flood.journal.requests

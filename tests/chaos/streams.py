@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from tests.chaos.exchange import Exchange
-from tests.chaos.load import call, client
+from tests.chaos.traders import call, client
 
 
 class StreamClient:

@@ -16,7 +16,8 @@ from aiokafka.errors import KafkaError
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.topics import ORDERS_EXCHANGE
 from tests.chaos.exchange import Exchange
-from tests.chaos.load import HttpLoad, call, client, probe_orders, send
+from tests.chaos.load import probe_orders, send
+from tests.chaos.traders import HttpLoad, call, client
 from tests.integration.exchange import PARTITIONS
 
 # Longer than every limit: what has not come back by then counts as never.
@@ -30,7 +31,7 @@ class Follower:
     Attributes:
         answered: by input partition the largest input offset that has an event.
         events: by partition the offset after the last event read.
-        sequences: last sequence of each symbol.
+        sequences: that of each symbol's last trade, which no book may lack.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -74,7 +75,9 @@ class Follower:
                     event = json.loads(record.value)
                     source, symbol_id = event["source"], event["symbolId"]
                     self.answered[tp.partition] = max(self.answered.get(tp.partition, -1), source["offset"])
-                    self.sequences[symbol_id] = max(self.sequences.get(symbol_id, 0), event["sequence"])
+                    if event["type"] == "TRADE":
+                        # Not of any event: a book's sequence goes on only when there is something to see.
+                        self.sequences[symbol_id] = max(self.sequences.get(symbol_id, 0), event["sequence"])
                 self.events[tp.partition] = records[-1].offset + 1
 
 
@@ -120,9 +123,9 @@ class Recovery:
                 await asyncio.sleep(_POLL_S)
 
     async def _orders_are_taken(self) -> None:
-        chance = random.Random(1)
         async with client("jack") as session:
-            while (await self._http.place(session, chance)).status != 201:  # noqa: ASYNC110 - it is made true elsewhere
+            trader = self._http.trader("jack", session, random.Random(1))
+            while (await trader.place()).status != 201:  # noqa: ASYNC110 - it is made true elsewhere
                 await asyncio.sleep(_POLL_S)
 
     def _persisted(self, wanted: dict[int, int]) -> Callable[[], Awaitable[None]]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from forkast_streams.audit.capture import ENGINE_GROUP
 from forkast_streams.devstack.ports import free_ports
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.producer import EventProducer
@@ -181,3 +182,25 @@ async def end_offsets(env: dict[str, str], topic: str) -> dict[int, int]:
         return {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
     finally:
         await consumer.stop()
+
+
+async def committed_offsets(env: dict[str, str], group: str, topic: str) -> dict[int, int]:
+    """What a consumer group has committed of ``topic``, by partition; 0 where it has committed nothing."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=env["KAFKA_BROKERS"], group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        tps = [TopicPartition(topic, partition) for partition in range(PARTITIONS)]
+        consumer.assign(tps)
+        return {tp.partition: await consumer.committed(tp) or 0 for tp in tps}
+    finally:
+        await consumer.stop()
+
+
+async def are_commands_answered(env: dict[str, str]) -> bool:
+    """Whether the engine has committed every command; its answers are in the log then.
+
+    The last event does not tell: a heartbeat that finds nothing due has none.
+    """
+    ends = await end_offsets(env, ORDERS_NEW)
+    committed = await committed_offsets(env, ENGINE_GROUP, ORDERS_NEW)
+    return all(committed[partition] >= end for partition, end in ends.items())

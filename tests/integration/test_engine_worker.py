@@ -16,9 +16,9 @@ from forkast_streams.topics import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW, ens
 from tests.integration.exchange import (
     PARTITIONS,
     Worker,
+    are_commands_answered,
     end_offsets,
     is_settled,
-    last_records,
     produce,
     read_topic,
     wait_until,
@@ -54,19 +54,10 @@ def flow(count: int, *, seed: int, symbols: range) -> list[tuple[int, bytes]]:
 
 
 def has_processed_all(env: dict[str, str]) -> bool:
-    """Whether each partition's last command has its last event or its dead letter in the log, and no more comes."""
+    """Whether the engine has answered every command, and no more comes by itself."""
 
     async def look() -> bool:
-        topics = (ORDERS_NEW, ORDERS_EXCHANGE, ORDERS_DEAD)
-        inputs, events, dead = await asyncio.gather(*(last_records(env, topic) for topic in topics))
-        for partition, record in inputs.items():
-            reached = [int(dict(dead[partition].headers)["offset"])] if partition in dead else []
-            if partition in events:
-                source = json.loads(events[partition].value)["source"]
-                reached += [source["offset"]] if source["index"] == source["count"] - 1 else []
-            if max(reached, default=-1) < record.offset:
-                return False
-        return await is_settled(env)
+        return await are_commands_answered(env) and await is_settled(env)
 
     return asyncio.run(look())
 
