@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help setup run test chaos check format lock clean
+.PHONY: help setup run test chaos bench check format lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -42,6 +42,9 @@ test: setup ## Run all tests
 
 chaos: setup ## Break a running exchange in every way of the fault matrix; ARGS="--only F-8 --seed 7"
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+bench: setup ## Measure speed and size, then write docs/benchmarks.md; ARGS="matching --quick" for one
+	$(BIN)/forkast bench $(or $(ARGS),all --report)
 
 check: setup ## Lint, check formatting, types and the direction of imports
 	$(BIN)/ruff check .
