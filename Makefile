@@ -4,16 +4,17 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+COMPILED := $(VENV)/.compiled
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help setup run test chaos bench check format lock clean
+.PHONY: help setup uncompiled run test chaos bench check format lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
-setup: $(STAMP) ## Install everything into .venv and fetch Kafka; does nothing when up to date
+setup: $(COMPILED) ## Install everything into .venv and fetch Kafka; does nothing when up to date
 
 $(STAMP): requirements.lock pyproject.toml forkast_streams/devstack/kafka_jars.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
@@ -28,17 +29,27 @@ $(STAMP): requirements.lock pyproject.toml forkast_streams/devstack/kafka_jars.l
 		$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python --require-hashes requirements.lock; } || \
 		{ echo "uv cannot reach the packages; trying pip, which takes longer" && \
 		$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock; }
-	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@FORKAST_COMPILE=0 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@echo "Fetching Apache Kafka, each jar checked against its hash"
 	@$(BIN)/python -m forkast_streams.devstack
 	@touch $@
+
+# Where there is no C compiler this says so, and the engine runs as it is.
+$(COMPILED): $(STAMP) setup.py $(wildcard forkast_streams/engine/*.py forkast_streams/codec/*.py) forkast_streams/engine_partition.py
+	@echo "Compiling the engine with mypyc"
+	@$(BIN)/python setup.py --quiet build_ext --inplace
+	@touch $@
 	@echo "Ready: 'make run' starts the exchange, 'make test' runs the tests"
+
+uncompiled: ## Run the engine from its source, as is best while one works on it; 'make setup' compiles it again
+	@$(BIN)/python -m forkast_streams.compiled
+	@rm -f $(COMPILED)
 
 run: setup ## Start the exchange with its servers
 	$(BIN)/forkast up
 
 test: setup ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 chaos: setup ## Break a running exchange in every way of the fault matrix; ARGS="--only F-8 --seed 7"
 	$(BIN)/python -m tests.chaos $(ARGS)

@@ -7,10 +7,11 @@ from typing import Any
 
 from agents.checkpointed import CheckpointedAgent
 from agents.heartbeats import Heartbeats
-from forkast_streams.engine_partition import EnginePartition, OutputRecord
+from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog
 from forkast_streams.producer import EventProducer, SentBatch
 from forkast_streams.producer_keys import KeyFileWatch
+from forkast_streams.records import OutputRecord
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.topics import ORDER_BOOKS_TABLE, ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW
 from tables.segments import SegmentTable

@@ -1,4 +1,4 @@
-"""Order books to measure side by side: ours and its peers, each given its own kind of input, made beforehand.
+"""Order books to measure side by side: ours and its peers, each driven from plain values in its own kind of numbers.
 
 ``python -m benchmarks.books FLOW COMMANDS RESTING ROUNDS`` prints for each book the seconds of each round as JSON.
 """
@@ -37,10 +37,10 @@ class Book(Protocol):
     """A book under measurement, empty at first."""
 
     def prepare(self, steps: Sequence[Step]) -> list[Any]:
-        """Make the book's own inputs of ``steps``, in order; not timed."""
+        """Plain values of ``steps``, in order, with numbers and names as the book takes them; not timed."""
 
     def apply(self, inputs: list[Any]) -> int:
-        """Apply them, with every report that a caller needs in Python; return the quantity that was traded."""
+        """Make the book's own commands of them and apply those; return the quantity traded, from the book's reports."""
 
 
 class Ours:
@@ -52,23 +52,30 @@ class Ours:
         self._engine.process(rules, 0, 0)
         self._offset = 0
 
-    def prepare(self, steps: Sequence[Step]) -> list[Command]:
-        """Commands as they are decoded; buyers and sellers are different users."""
-        return [self._command(step) for step in steps]
+    def prepare(self, steps: Sequence[Step]) -> list[tuple[str, int, str, int, Decimal]]:
+        """Order id, user, side, quantity and price as they are decoded; buyers and sellers are different users."""
+        sides = {True: BUY, False: SELL}
+        return [
+            (
+                str(uuid.UUID(int=step.number << 64)),
+                1 + step.number % 500 + 500 * step.is_buy,
+                sides[step.is_buy],
+                step.quantity,
+                Decimal(step.cents) / 100,
+            )
+            for step in steps
+        ]
 
-    def _command(self, step: Step) -> Command:
-        order_id, user_id = str(uuid.UUID(int=step.number << 64)), 1 + step.number % 500 + 500 * step.is_buy
-        if not step.quantity:
-            return Cancel(1, order_id, user_id, None)
-        price = Decimal(step.cents) / 100
-        side = BUY if step.is_buy else SELL
-        return NewOrder(1, order_id, user_id, LIMIT, side, step.quantity, price, GTC, None, None)
-
-    def apply(self, inputs: list[Command]) -> int:
+    def apply(self, inputs: list[tuple[str, int, str, int, Decimal]]) -> int:
         """See Book."""
         process, traded, offset = self._engine.process, 0, self._offset
-        for command in inputs:
+        for order_id, user_id, side, quantity, price in inputs:
             offset += 1
+            command: Command
+            if quantity:
+                command = NewOrder(1, order_id, user_id, LIMIT, side, quantity, price, GTC, None, None)
+            else:
+                command = Cancel(1, order_id, user_id, None)
             for event in process(command, offset, offset):
                 if type(event) is TradeExecuted:
                     traded += event.quantity
@@ -108,33 +115,28 @@ class Nanobook:
 
 
 class PyOrderBook:
-    """pyorderbook's book; its orders are its input, made beforehand."""
+    """pyorderbook's book; its orders give themselves their ids."""
 
     def __init__(self) -> None:
         self._module = importlib.import_module("pyorderbook")
         self._book = self._module.Book()
         self._orders: dict[int, Any] = {}
 
-    def prepare(self, steps: Sequence[Step]) -> list[tuple[Any, bool]]:
-        """Orders, and whether to cancel them."""
-        return [(self._order(step), not step.quantity) for step in steps]
+    def prepare(self, steps: Sequence[Step]) -> list[tuple[int, bool, float, int]]:
+        """Number, whether it buys, price and quantity."""
+        return [(step.number, step.is_buy, step.cents / 100, step.quantity) for step in steps]
 
-    def _order(self, step: Step) -> Any:
-        if not step.quantity:
-            return self._orders.pop(step.number)
-        make = self._module.bid if step.is_buy else self._module.ask
-        order = self._orders[step.number] = make(_SYMBOL, step.cents / 100, step.quantity)
-        return order
-
-    def apply(self, inputs: list[tuple[Any, bool]]) -> int:
+    def apply(self, inputs: list[tuple[int, bool, float, int]]) -> int:
         """See Book."""
-        match, cancel, traded = self._book.match, self._book.cancel, 0
-        for order, is_cancel in inputs:
-            if is_cancel:
-                cancel(order)
-            else:
+        match, cancel, orders, traded = self._book.match, self._book.cancel, self._orders, 0
+        bid, ask = self._module.bid, self._module.ask
+        for number, is_buy, price, quantity in inputs:
+            if quantity:
+                order = orders[number] = (bid if is_buy else ask)(_SYMBOL, price, quantity)
                 for trade in match(order).trades:
                     traded += trade.fill_quantity
+            else:
+                cancel(orders.pop(number))
         return traded
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from forkast_streams.compiled import is_compiled
+
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -23,6 +25,7 @@ class Machine:
         memory_gib: size of the memory.
         python: implementation and version.
         system: operating system and kernel.
+        compiled: whether the engine is compiled, as `make setup` does where there is a C compiler.
         commit: of the checkout, with ``+`` when files differ from it; None outside of git.
         load: runnable processes over 1, 5 and 15 minutes before the run.
     """
@@ -32,6 +35,7 @@ class Machine:
     memory_gib: float
     python: str
     system: str
+    compiled: bool
     commit: str | None
     load: tuple[float, float, float]
 
@@ -44,6 +48,7 @@ def this_machine() -> Machine:
         memory_gib=round(psutil.virtual_memory().total / 2**30, 1),
         python=f"{platform.python_implementation()} {platform.python_version()}",
         system=f"{platform.system()} {platform.release()}",
+        compiled=is_compiled(),
         commit=_commit(),
         load=load_average(),
     )

@@ -41,8 +41,13 @@ def matching(run: Run) -> None:
         "levels. cancel-heavy: 95 % of the orders are cancelled."
     )
     run.note(
-        "Each book gets its own kind of input, made beforehand, and hands every trade to Python. Ours also makes an "
-        "event of every acceptance and cancel, checks the symbol's rules and refuses repeated order ids."
+        "Each book is driven from plain values, in its own kind of numbers, and hands every trade to Python; making its "
+        "own order objects is part of its time. Ours also makes an event of every acceptance and cancel, checks the "
+        "symbol's rules and refuses repeated order ids."
+    )
+    run.note(
+        "No order is cancelled on a level that has traded since it was empty: nanobook 0.19.2 never returns from an order "
+        "that meets such a cancelled one."
     )
 
 

@@ -59,7 +59,8 @@ def _section(result: Result) -> list[str]:
     machine = result.machine
     made = (
         f"{result.started}, {result.seconds:,.0f} s, commit {machine.commit or 'unknown'}; {machine.cpu}, "
-        f"{machine.cores} cores, {machine.memory_gib:g} GiB, {machine.python}, {machine.system}; load "
+        f"{machine.cores} cores, {machine.memory_gib:g} GiB, {machine.python}, {machine.system}; the engine is "
+        f"{'compiled' if machine.compiled else 'not compiled'}; load "
         f"{machine.load[0]:g} before and {result.load_after[0]:g} after."
     )
     lines += ["", f"<sub>{made}</sub>", ""]

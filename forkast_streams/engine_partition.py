@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from collections.abc import Iterable
+from typing import Any, Self
 
 import msgspec
-from msgspec import Struct
 
 from forkast_streams.checkpoint import Journal, Key
 from forkast_streams.codec import decode_command, encode_events
@@ -18,57 +16,8 @@ from forkast_streams.engine.order_book import PLAIN, Order, OrderBook, OrderTerm
 from forkast_streams.errors import CorruptLog, InvalidRecord
 from forkast_streams.producer_keys import KeyRing, contradiction, digest_of
 from forkast_streams.record_signatures import STRAY_HEADER, verify
+from forkast_streams.records import InputRecord, OutputRecord, Outputs
 from forkast_streams.topics import ORDERS_NEW, partition_for
-
-Headers = Sequence[tuple[str, bytes]]
-
-
-class InputRecord(Protocol):
-    """What the engine reads of a consumed record; aiokafka's ConsumerRecord is one. Times are in milliseconds."""
-
-    @property
-    def offset(self) -> int:
-        """Place in the partition."""
-
-    @property
-    def timestamp(self) -> int:
-        """When the log took the record."""
-
-    @property
-    def key(self) -> bytes | None:
-        """The symbol id as text."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The command."""
-
-    @property
-    def headers(self) -> Headers:
-        """Names and values."""
-
-
-class OutputRecord(Struct, frozen=True, gc=False):
-    """A record to send; ``timestamp`` in milliseconds."""
-
-    key: bytes | None
-    value: bytes | None
-    timestamp: int
-    headers: Headers = ()
-
-
-@dataclass(slots=True)
-class Outputs:
-    """What a batch of input records leads to.
-
-    Attributes:
-        events: records for ``orders.exchange``, same partition.
-        dead: records for ``orders.dead``, same partition.
-        strays: records for ``orders.new`` that came on a foreign partition, with the partition they belong to.
-    """
-
-    events: list[OutputRecord] = field(default_factory=list)
-    dead: list[OutputRecord] = field(default_factory=list)
-    strays: list[tuple[int, OutputRecord]] = field(default_factory=list)
 
 
 class EnginePartition:

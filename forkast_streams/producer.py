@@ -11,10 +11,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata
 from mode import Service
 
-from forkast_streams.engine_partition import Headers, OutputRecord
 from forkast_streams.failfast import fail_fast
 from forkast_streams.kafka_security import Brokers, kafka_arguments
 from forkast_streams.record_signatures import Signer
+from forkast_streams.records import Headers, OutputRecord
 from forkast_streams.topics import ORDERS_NEW
 
 # A broker takes records of up to 1 MiB by default; a batch of small records is best a good deal smaller.

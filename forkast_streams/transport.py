@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import aiokafka
 import faust
+from aiokafka.consumer import fetcher
 from faust.transport.consumer import ConsumerMessage
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, TopicT
@@ -45,10 +46,38 @@ def batch_topic(app: AppT, name: str) -> TopicT:
     return app.topic(name, schema=_RawSchema())
 
 
+class _RawTopics(set[str]):
+    """The topics whose records a consumer hands over as its parser made them; set in place of a deserializer."""
+
+    def __call__(self, value: bytes | None) -> bytes | None:
+        """Deserialize nothing."""
+        return value
+
+
+class _PartitionRecords(fetcher.PartitionRecords):
+    """Leaves out aiokafka's ``ConsumerRecord``, which takes a third of the time of reading a record.
+
+    A record of the parser has ``offset, timestamp, timestamp_type, key, value, headers``.
+    """
+
+    def __init__(self, tp: Any, *args: Any) -> None:
+        super().__init__(tp, *args)
+        if isinstance(self._value_deserializer, _RawTopics) and tp.topic in self._value_deserializer:
+            self._consumer_record = self._as_parsed
+
+    @staticmethod
+    def _as_parsed(_tp: Any, record: Any) -> Any:
+        return record
+
+
+fetcher.PartitionRecords = _PartitionRecords
+
+
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MAX_MS
+        consumer._value_deserializer = transport.batch_topics
         return consumer
 
     async def on_thread_stop(self) -> None:
@@ -231,7 +260,7 @@ class BatchTransport(driver.Transport):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.batch_topics: set[str] = set()
+        self.batch_topics: set[str] = _RawTopics()
         self.restore_positions: Callable[[set[TP]], Awaitable[Mapping[TP, int]]] | None = None
         self.drains: list[Callable[[], Awaitable[None]]] = []
 

@@ -14,8 +14,8 @@ import rocksdict
 from faust.types import TP
 
 from forkast_streams.checkpoint import Rows
-from forkast_streams.engine_partition import OutputRecord
 from forkast_streams.producer import EventProducer
+from forkast_streams.records import OutputRecord
 
 log = logging.getLogger(__name__)
 

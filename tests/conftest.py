@@ -10,7 +10,17 @@ from pathlib import Path
 
 import pytest
 
+from forkast_streams.compiled import require_fresh
 from forkast_streams.devstack import Stack
+from forkast_streams.errors import SetupError
+
+
+def pytest_sessionstart() -> None:
+    """Test no compiled module of another source."""
+    try:
+        require_fresh()
+    except SetupError as exc:
+        pytest.exit(str(exc), returncode=pytest.ExitCode.USAGE_ERROR)
 
 
 @pytest.fixture(scope="session", autouse=True)

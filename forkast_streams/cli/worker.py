@@ -15,6 +15,7 @@ import mode.loop
 import typer
 from faust.cli.faust import cli as faust_cli
 
+from forkast_streams.compiled import require_fresh
 from forkast_streams.config import Settings
 from forkast_streams.roles import ROLES, create_app
 from forkast_streams.start_checks import require_no_demo_users, require_safe_transport
@@ -48,6 +49,7 @@ def worker(
     Example:
         forkast worker engine --data-dir ./data/engine-2 --port 3010 --instance 2
     """
+    require_fresh()
     settings = Settings.from_env()
     settings = replace(settings, host=host or settings.host, instance=instance or settings.instance)
     folder = data_dir or settings.data_dir / f"{role}-{settings.instance}"

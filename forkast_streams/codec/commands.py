@@ -6,15 +6,13 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
 
+from forkast_streams.codec.wire_command import WireCommand, decode
 from forkast_streams.engine.commands import (
     BUY,
-    EXPIRE_TAKER,
-    GTC,
     SELF_TRADE_PREVENTIONS,
     SELL,
     TIMES_IN_FORCE,
@@ -39,43 +37,6 @@ _INT32_MAX: Final = 2**31 - 1
 _TIME_MAX: Final = 2**53
 
 
-class _WireCommand(Struct, gc=False, rename="camel"):
-    """Any command as it stands on the wire; what a command needs of it is checked afterwards."""
-
-    symbol_id: int
-    command: str | None = None
-    id: str = ""
-    order_id: str = ""
-    user_id: int = 0
-    type: str = ""
-    side: str = ""
-    # Untyped, so that the decoder hands over the number's own text instead of a float.
-    quantity: Any = None
-    price: Any = None
-    time_in_force: str = GTC
-    client_order_id: str | None = None
-    command_id: str | None = None
-    quote_quantity: Any = None
-    stop_price: Any = None
-    expires_at: int | None = None
-    post_only: bool = False
-    display_quantity: Any = None
-    self_trade_prevention: str = EXPIRE_TAKER
-    timeout: int | None = None
-    symbol: str = ""
-    tick_size: Any = UNSET
-    lot_size: Any = UNSET
-    status: str | UnsetType = UNSET
-    min_quantity: Any = None
-    max_quantity: Any = None
-    min_notional: Any = None
-    price_collar: Any = None
-    max_open_orders: int | None = None
-
-
-_decode = msgspec.json.Decoder(_WireCommand, float_hook=Decimal).decode
-
-
 def decode_command(value: bytes | None) -> Command:
     """Decode the value of an ``orders.new`` record.
 
@@ -85,7 +46,7 @@ def decode_command(value: bytes | None) -> Command:
     if value is None:
         raise InvalidRecord("NULL_VALUE", "a command must have a value, a tombstone has none")
     try:
-        wire = _decode(value)
+        wire = decode(value)
     except msgspec.ValidationError as exc:
         raise InvalidRecord("INVALID_SHAPE", str(exc)) from None
     except (msgspec.DecodeError, ValueError, RecursionError, ArithmeticError) as exc:
@@ -96,13 +57,13 @@ def decode_command(value: bytes | None) -> Command:
         _check_token("commandId", wire.command_id)
     if wire.command is None:
         return _new_order(wire, None)
-    decode = _DECODERS.get(wire.command)
-    if decode is None:
+    command_of = _DECODERS.get(wire.command)
+    if command_of is None:
         raise InvalidRecord("UNKNOWN_COMMAND", f"command must be one of {', '.join(_DECODERS)}")
-    return decode(wire)
+    return command_of(wire)
 
 
-def _new_order(wire: _WireCommand, replaces: str | None) -> NewOrder:
+def _new_order(wire: WireCommand, replaces: str | None) -> NewOrder:
     if wire.type not in TYPES:
         raise InvalidRecord("INVALID_ENUM", f"type must be one of {', '.join(TYPES)}")
     if wire.side not in (BUY, SELL):
@@ -138,7 +99,7 @@ def _new_order(wire: _WireCommand, replaces: str | None) -> NewOrder:
     )
 
 
-def _replace(wire: _WireCommand) -> NewOrder:
+def _replace(wire: WireCommand) -> NewOrder:
     replaces = _order_id(wire.order_id)
     order = _new_order(wire, replaces)
     if order.order_id == replaces:
@@ -146,12 +107,12 @@ def _replace(wire: _WireCommand) -> NewOrder:
     return order
 
 
-def _cancel(wire: _WireCommand) -> Cancel:
+def _cancel(wire: WireCommand) -> Cancel:
     _check_user(wire.user_id)
     return Cancel(wire.symbol_id, _order_id(wire.order_id), wire.user_id, wire.command_id)
 
 
-def _amend(wire: _WireCommand) -> Amend:
+def _amend(wire: WireCommand) -> Amend:
     _check_user(wire.user_id)
     return Amend(
         wire.symbol_id,
@@ -164,23 +125,23 @@ def _amend(wire: _WireCommand) -> Amend:
     )
 
 
-def _cancel_all(wire: _WireCommand) -> CancelAll:
+def _cancel_all(wire: WireCommand) -> CancelAll:
     _check_user(wire.user_id)
     return CancelAll(wire.symbol_id, wire.user_id, wire.command_id)
 
 
-def _cancel_after(wire: _WireCommand) -> CancelAfter:
+def _cancel_after(wire: WireCommand) -> CancelAfter:
     _check_user(wire.user_id)
     if wire.timeout is None or not 0 <= wire.timeout <= CANCEL_AFTER_MS_MAX:
         raise InvalidRecord("INVALID_TIMEOUT", f"timeout must be 0 to {CANCEL_AFTER_MS_MAX} milliseconds")
     return CancelAfter(wire.symbol_id, wire.user_id, wire.timeout, wire.command_id)
 
 
-def _heartbeat(wire: _WireCommand) -> Heartbeat:
+def _heartbeat(wire: WireCommand) -> Heartbeat:
     return Heartbeat(wire.symbol_id)
 
 
-def _define_symbol(wire: _WireCommand) -> DefineSymbol:
+def _define_symbol(wire: WireCommand) -> DefineSymbol:
     if not 0 < len(wire.symbol) <= 32:
         raise InvalidRecord("INVALID_SHAPE", "symbol must be a name of 1 to 32 characters")
     if wire.status not in STATUSES:
@@ -206,7 +167,7 @@ def _define_symbol(wire: _WireCommand) -> DefineSymbol:
     )
 
 
-_DECODERS: dict[str, Callable[[_WireCommand], Command]] = {
+_DECODERS: dict[str, Callable[[WireCommand], Command]] = {
     "CANCEL": _cancel,
     "AMEND": _amend,
     "REPLACE": _replace,

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from aiokafka.errors import KafkaError
 
-from forkast_streams.engine_partition import OutputRecord
 from forkast_streams.errors import ApiError
 from forkast_streams.producer import EventProducer
+from forkast_streams.records import OutputRecord
 from forkast_streams.topics import ORDERS_NEW, partition_for
 
 # The producer gives a record up later than this: whether the log gets it is unknown then.

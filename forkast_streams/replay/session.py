@@ -12,10 +12,10 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from forkast_streams.engine_partition import OutputRecord
 from forkast_streams.errors import SetupError
 from forkast_streams.kafka_security import kafka_arguments, unreachable
 from forkast_streams.producer import EventProducer
+from forkast_streams.records import OutputRecord
 from forkast_streams.replay.depth import Depth
 from forkast_streams.replay.flow import Flow, Step
 from forkast_streams.replay.report import ReplayReport

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from forkast_streams.engine_partition import Headers
 from forkast_streams.producer import EventProducer
+from forkast_streams.records import Headers
 from forkast_streams.topics import ORDERS_NEW
 from tests.simulation.world import START_MS, Channel, Process, World
 

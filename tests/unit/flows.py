@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from forkast_streams.engine_partition import Headers
+from forkast_streams.records import Headers
 from forkast_streams.topics import partition_for
 
 PARTITIONS = 10

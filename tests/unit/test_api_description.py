@@ -19,6 +19,7 @@ from forkast_streams.api_description.commands import COMMANDS
 from forkast_streams.api_description.openapi import openapi
 from forkast_streams.api_description.routes import Route
 from forkast_streams.codec import commands as codec
+from forkast_streams.codec.wire_command import WireCommand
 from forkast_streams.config import Settings
 from forkast_streams.engine.commands import SELF_TRADE_PREVENTIONS, TIMES_IN_FORCE, TYPES
 from forkast_streams.engine.symbols import STATUSES
@@ -146,7 +147,7 @@ def test_the_codec_decodes_what_is_described_and_nothing_else() -> None:
     """The fields of all commands together are those of the one type by which they are decoded."""
     schemas = DOCUMENTS["topics"]["components"]["schemas"]
     fields = {field for kind in COMMANDS for field in schemas[kind.__name__]["properties"]}
-    assert fields == set(codec._WireCommand.__struct_encode_fields__)
+    assert fields == set(WireCommand.__struct_encode_fields__)
     names = {name for kind in COMMANDS for name in schemas[kind.__name__]["properties"]["command"].get("enum", [])}
     assert names == set(codec._DECODERS)
 

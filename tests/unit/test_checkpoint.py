@@ -6,8 +6,9 @@ import pytest
 
 from forkast_streams import checkpoint
 from forkast_streams.checkpoint import Checkpointer, recover
-from forkast_streams.engine_partition import EnginePartition, OutputRecord
+from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog
+from forkast_streams.records import OutputRecord
 from tests.unit.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
 
 HOME = home_of(1)

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from forkast_streams.checkpoint import Checkpointer
-from forkast_streams.engine_partition import STRAY_HEADER, EnginePartition, Outputs
+from forkast_streams.engine_partition import STRAY_HEADER, EnginePartition
 from forkast_streams.errors import CorruptLog
+from forkast_streams.records import Outputs
 from tests.unit.flows import (
     PARTITIONS,
     START_MS,

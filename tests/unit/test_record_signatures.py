@@ -18,11 +18,12 @@ import msgspec
 import pytest
 
 from forkast_streams.checkpoint import Checkpointer, recover
-from forkast_streams.engine_partition import EnginePartition, OutputRecord, Outputs
+from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog, InvalidRecord, SetupError
 from forkast_streams.limits import SIGNATURE_AGE_MS_MAX, SIGNATURE_AHEAD_MS_MAX
 from forkast_streams.producer_keys import KeyFile, KeyFileWatch, KeyRing, ProducerKey, Span, read_key_file
 from forkast_streams.record_signatures import SIGNATURE_HEADER, STRAY_HEADER, Signer, verify
+from forkast_streams.records import OutputRecord, Outputs
 from forkast_streams.topics import ORDERS_NEW
 from tests.unit.flows import PARTITIONS, START_MS, Record, home_of, mixed_flow, order_command, symbol_command
 

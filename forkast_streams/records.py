@@ -1,0 +1,59 @@
+"""Records of the log as they come in and as they go out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from msgspec import Struct
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class InputRecord(Protocol):
+    """What the engine reads of a consumed record; aiokafka's ConsumerRecord is one. Times are in milliseconds."""
+
+    @property
+    def offset(self) -> int:
+        """Place in the partition."""
+
+    @property
+    def timestamp(self) -> int:
+        """When the log took the record."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The symbol id as text."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The command."""
+
+    @property
+    def headers(self) -> Headers:
+        """Names and values."""
+
+
+class OutputRecord(Struct, frozen=True, gc=False):
+    """A record to send; ``timestamp`` in milliseconds."""
+
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+    headers: Headers = ()
+
+
+@dataclass(slots=True)
+class Outputs:
+    """What a batch of input records leads to.
+
+    Attributes:
+        events: records for ``orders.exchange``, same partition.
+        dead: records for ``orders.dead``, same partition.
+        strays: records for ``orders.new`` that came on a foreign partition, with the partition they belong to.
+    """
+
+    events: list[OutputRecord] = field(default_factory=list)
+    dead: list[OutputRecord] = field(default_factory=list)
+    strays: list[tuple[int, OutputRecord]] = field(default_factory=list)
