@@ -83,10 +83,10 @@ def shallow(count: int, *, first: int = 0, spread: int = 5) -> Iterator[Step]:
     """Orders around one price, about 60 of them open, many of which trade at once."""
     chance, book = random.Random(1), _OpenOrders()
     for number in range(first, first + count):
-        if len(book.numbers) > 20 and chance.random() < min(0.9, len(book.numbers) / 200):
-            if (cancel := book.cancel_one(chance)) is not None:
-                yield cancel
-                continue
+        cancels = len(book.numbers) > 20 and chance.random() < min(0.9, len(book.numbers) / 200)
+        if cancels and (cancel := book.cancel_one(chance)) is not None:
+            yield cancel
+            continue
         off = max(-9, min(9, round(chance.gauss(0, spread))))
         step = Step(number, chance.random() < 0.5, MIDDLE + off, chance.randint(1, 100))
         book.add(step)
