@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from benchmarks.servers import Servers
-from forkast_streams.engine_partition import OutputRecord
 from forkast_streams.producer import EventProducer
+from forkast_streams.records import OutputRecord
 from forkast_streams.topics import PARTITIONS_DEFAULT, partition_for
 
 # A symbol's id and a record's value.
@@ -57,7 +57,7 @@ def order(symbol_id: int, side: str, price: str, chance: random.Random) -> Symbo
 
 
 def mixed_commands(count: int, *, seed: int = 1) -> Iterator[SymbolRecord]:
-    """Limit orders (67 %) and market orders (5 %) around one price, cancels (25 %) and amends (3 %) of any earlier order.
+    """Limit orders (67 %) and market orders (5 %) around one price, cancels (25 %) and amends (3 %) of any order.
 
     Many of the cancelled and amended orders are filled by then, so that those commands are refused.
     """

@@ -36,13 +36,13 @@ def matching(run: Run) -> None:
     run.record("ours: slowest flow / fastest flow", *_spread(run))
     _plot(run)
     run.note(
-        f"Orders are limit orders. shallow: around one price, few open. deep: the same between {run.scaled(_RESTING):,} "
-        "standing orders on 2,000 levels, of which a tenth of the commands cancels one. sweeping: an order takes 20 "
-        "orders on 20 levels. cancel-heavy: 95 % of the orders are cancelled."
+        "Orders are limit orders. shallow: around one price, few open. deep: the same between "
+        f"{run.scaled(_RESTING):,} standing orders on 2,000 levels, of which a tenth of the commands cancels one. "
+        "sweeping: an order takes 20 orders on 20 levels. cancel-heavy: 95 % of the orders are cancelled."
     )
     run.note(
-        "Speeds are by processor time. Each book is driven from plain values, in its own kind of numbers, and hands every "
-        "trade to Python; making its own order objects is part of its time. Ours also makes an event of every "
+        "Speeds are by processor time. Each book is driven from plain values, in its own kind of numbers, and hands "
+        "every trade to Python; making its own order objects is part of its time. Ours also makes an event of every "
         "acceptance and cancel, checks the symbol's rules and refuses repeated order ids."
     )
     run.note(

@@ -114,9 +114,14 @@ async def forget_outputs(at: Servers, partitions: int = PARTITIONS_DEFAULT) -> N
     admin = AIOKafkaAdminClient(bootstrap_servers=at.brokers)
     await admin.start()
     try:
-        await admin.delete_topics(topics)
-        while set(topics) & set(await admin.list_topics()):
-            await asyncio.sleep(0.1)  # noqa: ASYNC110 - the broker tells nobody
+        await delete_topics(admin, topics)
     finally:
         await admin.close()
     await ensure_topics(at.brokers, partitions=partitions)
+
+
+async def delete_topics(admin: AIOKafkaAdminClient, topics: Sequence[str]) -> None:
+    """Delete topics and wait until they are gone."""
+    await admin.delete_topics(list(topics))
+    while set(topics) & set(await admin.list_topics()):  # noqa: ASYNC110 - the broker tells nobody
+        await asyncio.sleep(0.1)

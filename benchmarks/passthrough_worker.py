@@ -17,7 +17,7 @@ from forkast_streams.codec import decode_command, encode_events
 from forkast_streams.engine.commands import BUY, GTC, LIMIT, DefineSymbol
 from forkast_streams.engine.events import OrderAccepted
 from forkast_streams.engine.symbols import Symbol
-from forkast_streams.engine_partition import InputRecord, OutputRecord, Outputs
+from forkast_streams.records import InputRecord, OutputRecord, Outputs
 
 EVENTS_VARIABLE = "FORKAST_BENCH_EVENTS"
 BYTES_VARIABLE = "FORKAST_BENCH_BYTES"
