@@ -47,7 +47,7 @@ def depth(run: Run) -> None:
     )
     run.note(
         f"{run.scaled(_COMMANDS):,} commands from records to encoded events in ten partitions, in batches as large as "
-        "a fetch, with a checkpoint of a partition every 6,000 records. Of ten commands four cancel and replace standing "
-        "orders anywhere in the book."
+        "a fetch, with a checkpoint of a partition every 6,000 records. Of ten commands four cancel and replace "
+        "standing orders anywhere in the book."
     )
     run.note("Batch times are wall times: on a machine that does other work they include its interruptions.")

@@ -16,7 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from benchmarks import naive_worker, passthrough_worker
 from benchmarks.flows import SymbolRecord, definitions, mixed_commands, send
 from benchmarks.harness import Goal, Run, benchmark
-from benchmarks.passages import Passage, delete_topics, forget_outputs, passage
+from benchmarks.passages import ENGINE_OUTPUTS, Passage, delete_topics, forget, passage
 from benchmarks.results import Plot
 from benchmarks.servers import Servers, servers, worker
 from forkast_streams.engine_partition import EnginePartition
@@ -60,7 +60,7 @@ def _pass(run: Run, at: Servers, commands: int, module: str = "forkast_streams")
         found = asyncio.run(passage(run, at, [one], expected=round(commands * 1.6)))
         one.terminate()
     one.lose_disk()
-    asyncio.run(forget_outputs(at))
+    asyncio.run(forget(at, ENGINE_OUTPUTS))
     return found
 
 

@@ -6,12 +6,14 @@ import json
 import random
 import uuid
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 
 from benchmarks.servers import Servers
+from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.producer import EventProducer
 from forkast_streams.records import OutputRecord
 from forkast_streams.topics import PARTITIONS_DEFAULT, partition_for
+from tests.unit.flows import START_MS, Record
 
 # A symbol's id and a record's value.
 SymbolRecord = tuple[int, bytes]
@@ -87,6 +89,20 @@ def mixed_commands(count: int, *, seed: int = 1) -> Iterator[SymbolRecord]:
                 f'"quantity":{chance.randint(1, 100)},{terms},"createdAt":1}}'
             )
         yield symbol_id, value.encode()
+
+
+def event_records(count: int) -> Iterator[SymbolRecord]:
+    """The first ``count`` events that the engine answers to the mixed commands."""
+    engines = [EnginePartition(partition, PARTITIONS_DEFAULT) for partition in range(PARTITIONS_DEFAULT)]
+    for symbol_id, value in chain(definitions(), mixed_commands(count)):
+        engine = engines[partition_for(symbol_id, PARTITIONS_DEFAULT)]
+        key, offset = str(symbol_id).encode(), engine.next_offset
+        for event in engine.process([Record(offset, START_MS + offset, key, value)]).events:
+            assert event.value is not None, "an event has a value"
+            yield symbol_id, event.value
+            count -= 1
+            if not count:
+                return
 
 
 def _id(chance: random.Random) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -67,50 +67,58 @@ async def passage(
     run: Run, at: Servers, workers: Sequence[Worker], *, topic: str = ORDERS_EXCHANGE, expected: int = 0,
     go: Callable[[], None] | None = None,
 ) -> Passage:  # fmt: skip
-    """Watch ``topic`` from its first new record until nothing has been added for a while.
+    """Watch ``topic`` from its first new record until nothing has been added for a while; see `watch`."""
+    async with LogEnds(at.brokers, topic) as ends:
+        return await watch(run, ends.total, workers, what=topic, expected=expected, go=go)
+
+
+async def watch(
+    run: Run, total: Callable[[], Awaitable[int]], workers: Sequence[Worker], *, what: str, expected: int = 0,
+    go: Callable[[], None] | None = None,
+) -> Passage:  # fmt: skip
+    """Watch a number grow, from its first change until it has not changed for a while.
 
     Args:
         run: shows the progress.
-        at: the servers.
-        workers: that write there; they must not end meanwhile.
-        topic: where their outputs go.
-        expected: about how many outputs there will be, for the progress.
-        go: called once the topic's end is known.
+        total: the number, such as that of the records in a topic.
+        workers: whose work it is; they must not end meanwhile.
+        what: is counted.
+        expected: about how far it will go, for the progress.
+        go: called once it is known where the number starts.
 
     Raises:
-        TimeoutError: nothing was written within the time a worker may take to start.
+        TimeoutError: it did not change within the time a worker may take to start.
     """
-    async with LogEnds(at.brokers, topic) as ends:
-        base = last = await ends.total()
-        if go is not None:
-            go()
-        began = time.perf_counter()
-        first_at = last_at = 0.0
-        first = base
-        cpu_first = cpu_last = 0.0
-        with run.step(f"Waiting for {topic}", expected or None) as done:
-            while not first_at or time.perf_counter() - last_at < _QUIET_S:
-                await asyncio.sleep(_POLL_S)
-                count, now = await ends.total(), time.perf_counter()
-                if count == last:
-                    if not first_at and now - began > _START_S_MAX:
-                        raise TimeoutError(f"{topic} got nothing within {_START_S_MAX:g} s")
-                    for one in workers:
-                        one.check()
-                    continue
-                cpu = sum(cpu_seconds(one.pid) for one in workers)
-                if not first_at:
-                    first, first_at, cpu_first = count, now, cpu
-                last, last_at, cpu_last = count, now, cpu
-                done(count - base)
-    share = (last - base) / max(1, last - first)
+    base = last = first = await total()
+    if go is not None:
+        go()
+    began = time.perf_counter()
+    first_at = last_at = cpu_first = cpu_last = 0.0
+    with run.step(f"Waiting for {what}", expected or None) as done:
+        while not first_at or time.perf_counter() - last_at < _QUIET_S:
+            await asyncio.sleep(_POLL_S)
+            count, now = await total(), time.perf_counter()
+            if count == last:
+                if not first_at and now - began > _START_S_MAX:
+                    raise TimeoutError(f"nothing was added to {what} within {_START_S_MAX:g} s")
+                for one in workers:
+                    one.check()
+                continue
+            cpu = sum(cpu_seconds(one.pid) for one in workers)
+            if not first_at:
+                first, first_at, cpu_first = count, now, cpu
+            last, last_at, cpu_last = count, now, cpu
+            done(count - base)
     # What was there at the first look was made before it, too fast to be timed; the rest stands for it.
+    share = (last - base) / max(1, last - first)
     return Passage((last_at - first_at) * share, last - base, (cpu_last - cpu_first) * share)
 
 
-async def forget_outputs(at: Servers, partitions: int = PARTITIONS_DEFAULT) -> None:
-    """Delete what engines wrote, so that the next one starts at the beginning of its input again."""
-    topics = [ORDERS_EXCHANGE, ORDERS_DEAD, ENGINE_CHANGELOG]
+ENGINE_OUTPUTS = (ORDERS_EXCHANGE, ORDERS_DEAD, ENGINE_CHANGELOG)
+
+
+async def forget(at: Servers, topics: Sequence[str], partitions: int = PARTITIONS_DEFAULT) -> None:
+    """Empty topics, such as what engines wrote, so that the next worker starts at the beginning of its input again."""
     admin = AIOKafkaAdminClient(bootstrap_servers=at.brokers)
     await admin.start()
     try:
