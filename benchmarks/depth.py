@@ -31,6 +31,7 @@ def depth(run: Run) -> None:
                 run.record(f"{name}: CPU", found["us"], "µs/command")
                 run.record(f"{name}: batch, 99 %", found["p99_ms"], "ms")
                 run.record(f"{name}: longest batch", found["pause_ms"], "ms")
+                run.record(f"{name}: longest batch, wall time", found["wall_ms"], "ms")
                 run.record(f"{name}: longest cut of a checkpoint", found["cut_ms"], "ms")
                 classes = found["classes"]
                 seen = histograms.setdefault(name, [0.0] * len(classes))
@@ -50,4 +51,4 @@ def depth(run: Run) -> None:
         "a fetch, with a checkpoint of a partition every 6,000 records. Of ten commands four cancel and replace "
         "standing orders anywhere in the book."
     )
-    run.note("Batch times are wall times: on a machine that does other work they include its interruptions.")
+    run.note("Times are processor times, but for the wall times, which other work on the machine lengthens.")

@@ -31,6 +31,8 @@ from benchmarks.machine import load_average, this_machine
 from benchmarks.results import Figure, Goal, Plot, Result
 from forkast_streams.errors import SetupError
 
+__all__ = ["Benchmark", "Goal", "Plot", "Registry", "Run", "all_benchmarks", "benchmark"]
+
 RATIO = "x"
 # What --quick divides sizes by.
 QUICK_DIVISOR = 10

@@ -111,5 +111,5 @@ def _accepted(order_id: str) -> OrderAccepted:
 
 
 if __name__ == "__main__":
-    match_orders.EnginePartition = PassthroughPartition  # type: ignore[assignment,misc]
+    vars(match_orders)["EnginePartition"] = PassthroughPartition
     main()
