@@ -77,14 +77,9 @@ def _record(run: Run, name: str, commands: int, found: Passage) -> None:
 )
 def engine(run: Run) -> None:
     """The engine and the passthrough by turns on one backlog."""
-    events, size = _outputs_of_a_sample()
     with servers(run) as at:
         count = _send(run, at, ORDERS_NEW, run.scaled(_COMMANDS))
-        variables = {
-            passthrough_worker.EVENTS_VARIABLE: f"{events:.4f}",
-            passthrough_worker.BYTES_VARIABLE: f"{size:.1f}",
-        }
-        plain = replace(at, env=at.env | variables)
+        plain = _without_an_engine(run, at)
         for _ in run.rounds(3):
             _record(run, "engine", count, _pass(run, at, count))
             _record(run, "passthrough", count, _pass(run, plain, count, "benchmarks.passthrough_worker"))
@@ -96,10 +91,28 @@ def engine(run: Run) -> None:
     run.plot(Plot("speed", "Commands a second of one worker", "bars", names, speeds, "", _RATE, mark=60_000))
     run.note(f"{count:,} commands wait in ten partitions; checkpoints are on. {_MIX}")
     run.note("The time is from the first acknowledged output to the last; CPU is that of the worker's process.")
+
+
+@benchmark("passthrough", "How many commands a second would a worker take whose matching costs nothing?")
+def passthrough(run: Run) -> None:
+    """The passthrough worker alone; the engine beside it is in the benchmark `engine`."""
+    with servers(run) as at:
+        count = _send(run, at, ORDERS_NEW, run.scaled(_COMMANDS))
+        plain = _without_an_engine(run, at)
+        for _ in run.rounds(3):
+            _record(run, "passthrough", count, _pass(run, plain, count, "benchmarks.passthrough_worker"))
+    run.note(f"{count:,} commands wait in ten partitions; checkpoints are on and have nothing in them. {_MIX}")
+
+
+def _without_an_engine(run: Run, at: Servers) -> Servers:
+    """The servers, with what a passthrough worker must know to write as much as an engine."""
+    events, size = _outputs_of_a_sample()
     run.note(
         f"passthrough is the same worker without books: it decodes each command and encodes {events:.2f} events a "
         f"command of {size:.0f} bytes, as the engine has on average."
     )
+    variables = {passthrough_worker.EVENTS_VARIABLE: f"{events:.4f}", passthrough_worker.BYTES_VARIABLE: f"{size:.1f}"}
+    return replace(at, env=at.env | variables)
 
 
 @benchmark(

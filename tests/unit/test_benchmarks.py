@@ -5,17 +5,27 @@ from __future__ import annotations
 import io
 import json
 import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from benchmarks import book_flows
+from benchmarks.books import Ours
+from benchmarks.flows import mixed_commands
 from benchmarks.harness import Benchmark, Goal, Registry, Run, all_benchmarks
 from benchmarks.report import write_report
 from benchmarks.results import Plot, Result, load_results
 from benchmarks.svg import draw
-from forkast_streams.cli import bench as command
+from forkast_streams.cli import bench as bench_command
+from forkast_streams.codec import decode_command
+from forkast_streams.engine.commands import GTC, LIMIT, Amend, Cancel, Command, DefineSymbol, NewOrder
+from forkast_streams.engine.events import CommandRejected
+from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.errors import SetupError
+from forkast_streams.topics import PARTITIONS_DEFAULT, partition_for
 
 _GOALS = [Goal("ours / theirs", ">=", 2.0), Goal("pause", "<=", 50), Goal("size", "<=", 1), Goal("absent", ">=", 1)]
 _BARS = Plot("speed", "Speed & more", "bars", ["ours", "theirs"], {"now": [30.0, 10.0]}, "", "orders/s", mark=20.0)
@@ -120,6 +130,45 @@ def test_two_benchmarks_of_one_name_are_refused() -> None:
         registry.add(Benchmark("one", "?", [], _measure))
 
 
+def test_every_benchmark_asks_a_question_and_is_stored_under_its_name() -> None:
+    """The list shows the question, the result's file has the name; goals are about figures that differ."""
+    found = all_benchmarks().benchmarks
+    engine_side = {"matching", "memory", "engine", "naive", "depth", "recovery", "sink", "keeper", "scale"}
+    assert engine_side <= found.keys()
+    for name, one in found.items():
+        assert one.name == name
+        assert name.isidentifier()
+        assert one.question.endswith("?")
+        figures = [goal.figure for goal in one.goals]
+        assert len(figures) == len(set(figures))
+
+
+@pytest.mark.parametrize("name", book_flows.NAMES)
+def test_a_flow_cancels_only_orders_that_are_open(name: str) -> None:
+    """Checked by our engine, which answers any other cancel with a rejection."""
+    loaded, steps = book_flows.make(name, 3_000, 500)
+    engine = MatchingEngine()
+    engine.process(DefineSymbol(1, "S1", Decimal("0.01"), Decimal(1), "TRADING", None), 0, 0)
+    rejected = 0
+    for offset, (order_id, user_id, side, quantity, price) in enumerate(Ours().prepare(loaded + steps), start=1):
+        command: Command = Cancel(1, order_id, user_id, None)
+        if quantity:
+            command = NewOrder(1, order_id, user_id, LIMIT, side, quantity, price, GTC, None, None)
+        rejected += sum(isinstance(event, CommandRejected) for event in engine.process(command, offset, offset))
+    assert rejected == 0
+    assert (name == "sweeping") == all(step.quantity for step in steps)
+
+
+def test_the_mixed_commands_are_the_same_every_time_and_one_symbol_a_partition() -> None:
+    """Runs of one benchmark are comparable, and all partitions have work."""
+    records = list(mixed_commands(2_000))
+    assert records == list(mixed_commands(2_000))
+    assert {partition_for(symbol_id, PARTITIONS_DEFAULT) for symbol_id, _ in records} == set(range(PARTITIONS_DEFAULT))
+    kinds = Counter(type(decode_command(value)) for _, value in records)
+    assert kinds.keys() == {NewOrder, Cancel, Amend}
+    assert 400 < kinds[Cancel] < 600
+
+
 def test_an_unknown_benchmark_is_answered_with_the_names_there_are() -> None:
     """The message is the remedy."""
     with pytest.raises(SetupError, match=r"no benchmark speed; there are .*\."):
@@ -130,6 +179,6 @@ def test_without_a_checkout_the_command_says_where_the_benchmarks_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The wheel has no benchmarks folder."""
-    monkeypatch.setattr(command, "__file__", str(tmp_path / "forkast_streams" / "cli" / "bench.py"))
+    monkeypatch.setattr(bench_command, "__file__", str(tmp_path / "forkast_streams" / "cli" / "bench.py"))
     with pytest.raises(SetupError, match="in a checkout of the project"):
-        command.bench(show_list=True)
+        bench_command.bench(show_list=True)
