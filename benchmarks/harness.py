@@ -135,6 +135,11 @@ class Benchmark:
             run = Run(quick=quick, folder=folder, progress=progress)
             with run.step(f"[bold]{self.name}[/]{' (quick)' if quick else ''}"):
                 self.run(run)
+        if machine.load[0] > machine.cores:
+            run.note(
+                f"The machine was busy with other work, {machine.load[0]:g} processes on {machine.cores} cores: times are "
+                "longer than they would be, those that are not processor times most of all."
+            )
         return Result(
             name=self.name,
             question=self.question,

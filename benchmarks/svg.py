@@ -48,9 +48,9 @@ def _bars(plot: Plot) -> tuple[list[str], int]:
 
 
 def _line(plot: Plot) -> tuple[list[str], int]:
-    """A line a series over numbers; x is on a logarithmic scale when it spans more than two decades."""
+    """A line a series over numbers; x is on a logarithmic scale when it spans two decades or more."""
     xs = [float(x) for x in plot.x]
-    is_log = min(xs) > 0 and max(xs) / min(xs) > 100
+    is_log = min(xs) > 0 and max(xs) / min(xs) >= 100
     places = [math.log10(x) if is_log else x for x in xs]
     across, most = _scale(places), max([*(v for values in plot.y.values() for v in values), plot.mark or 0]) or 1
     parts = _grid(most, plot)
@@ -127,7 +127,7 @@ def _thinned(items: list[Any], count: int) -> list[Any]:
 
 def number(value: float) -> str:
     """A number with about four digits that count."""
-    if value == 0 or abs(value) >= 100:
+    if value == round(value) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
 
