@@ -28,7 +28,8 @@ from forkast_streams.engine.matching import MatchingEngine
 PEERS_FOLDER = FOLDER / "peers"
 _LOCK = Path(__file__).with_name("peers.lock")
 _CHUNK = 5_000
-# A peer that takes longer than this for a flow is judged by the part it has done.
+# A peer that takes longer than this for a flow is judged by the part it has done, and it is loaded only once when that
+# takes as long.
 _SECONDS_MAX = 20.0
 _SYMBOL = "1"
 
@@ -191,10 +192,10 @@ def install_peers() -> str | None:
 
 def _time(book: Book, loaded: list[Step], steps: list[Step]) -> dict[str, Any]:
     """Load and time one book; what it made is dropped before the next one."""
-    started = time.perf_counter()
+    started = time.process_time()
     for at in range(0, len(loaded), _CHUNK):
         book.apply(book.prepare(loaded[at : at + _CHUNK]))
-    load_s = time.perf_counter() - started
+    load_s = time.process_time() - started
     inputs = book.prepare(steps)
     gc.collect()
     # Processor time, because nothing here waits: what else runs on the machine counts less.
@@ -216,6 +217,8 @@ def main() -> None:
     found: dict[str, Any] = {}
     for _ in range(rounds):
         for name, book in BOOKS.items():
+            if name in found and (isinstance(found[name], str) or found[name][0]["load_s"] > _SECONDS_MAX):
+                continue
             try:
                 found.setdefault(name, []).append(_time(book(), loaded, steps))
             except ImportError as error:

@@ -137,8 +137,8 @@ class Benchmark:
                 self.run(run)
         if machine.load[0] > machine.cores:
             run.note(
-                f"The machine was busy with other work, {machine.load[0]:g} processes on {machine.cores} cores: times are "
-                "longer than they would be, those that are not processor times most of all."
+                f"The machine was busy with other work, {machine.load[0]:g} processes on {machine.cores} cores: times "
+                "are longer than they would be, those that are not processor times most of all."
             )
         return Result(
             name=self.name,
