@@ -27,6 +27,8 @@ from tests.unit.flows import Record
 _COMMANDS = 1_000_000
 _NAIVE_COMMANDS = 60_000
 _SAMPLE = 50_000
+# A worker that is held up for longer loses its partitions.
+_SESSION_S = 10.0
 _RATE, _CPU = "commands/s", "µs/command"
 _MIX = "The commands are limit orders (67 %), market orders (5 %), cancels (25 %) and amends (3 %) on ten symbols."
 
@@ -205,7 +207,10 @@ def _shared(run: Run, at: Servers, commands: list[SymbolRecord], count: int) -> 
         wait_until(_are_ready_for(3.0, workers), "all workers being ready together")
         for one in workers:
             one.signal(signal.SIGSTOP)
+        stopped = time.monotonic()
         asyncio.run(send(at, ORDERS_NEW, commands))
+        if time.monotonic() - stopped > _SESSION_S:
+            run.note("Writing the commands took longer than a worker's session: the workers were assigned anew first.")
 
         def go() -> None:
             for one in workers:
