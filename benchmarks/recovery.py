@@ -11,7 +11,7 @@ from benchmarks.flows import SymbolRecord, definitions, order, resting_orders, s
 from benchmarks.harness import Goal, Run, benchmark
 from benchmarks.passages import LogEnds
 from benchmarks.results import Plot
-from benchmarks.servers import Servers, servers, worker
+from benchmarks.servers import Servers, cpu_seconds, servers, worker
 from forkast_streams.topics import ORDERS_EXCHANGE, ORDERS_NEW
 from tests.integration.exchange import Worker
 
@@ -44,6 +44,7 @@ def recovery(run: Run) -> None:
                     first, every = _restart(at, engine, chance, lose_disk=name == _LOST)
                 run.record(f"{name}: first event", first, "s")
                 run.record(f"{name}: every partition", every, "s")
+                run.record(f"{name}: CPU of the new process", cpu_seconds(engine.pid), "s")
                 engine.wait_ready()
     seconds = {"every partition": [run.median(f"{name}: every partition") for name in (_LOCAL, _LOST)]}
     run.plot(Plot("seconds", "From kill -9 to new events", "bars", [_LOCAL, _LOST], seconds, "", "s"))
