@@ -113,7 +113,7 @@ def contents(state: EnginePartition | MarketDataState) -> dict[str, Any]:
         # `published` depends on where batches ended, and `whole` leaves it out.
         return {str(s): (book.whole(), [e.sequence for e in book.pending]) for s, book in state.books.items()}
     seen, rotation = state.engine.seen, state._open
-    entries = sorted((str(key), state.entry(key)) for key in state.keys())
+    entries = sorted((str(key), state.entry(key)) for key in list(state.keys()))
     # Looking must not disturb the base that is being written.
     state._open = rotation
     return {"head": state.head(), "entries": entries, "seen": (seen.current, seen.previous)}
@@ -123,6 +123,8 @@ def check_log(watch: Watch, journal: Journal, *, is_plain: bool) -> None:
     """I-1 to I-3 and I-6 to I-10, I-15 and I-19, from the log and what clients were told.
 
     Args:
+        watch: saw every record as it was written.
+        journal: what clients sent and were answered.
         is_plain: whether there are only limit and market orders, cancels and amends.
     """
     ids_in = set()
@@ -197,7 +199,7 @@ def check_tables(watch: Watch, tables: Tables) -> None:
     require(orders.keys() == tables.orders.keys(), f"I-11: orders differ: {orders.keys() ^ tables.orders.keys()}")
     require(trades.keys() == tables.trades.keys(), f"I-11: trades differ: {trades.keys() ^ tables.trades.keys()}")
     for key, order in orders.items():
-        _compare(order, tables.orders[key], _ORDER_COLUMNS + ("status",), _DECIMAL_COLUMNS)
+        _compare(order, tables.orders[key], (*_ORDER_COLUMNS, "status"), _DECIMAL_COLUMNS)
     for trade_id, trade in trades.items():
         _compare(trade, tables.trades[trade_id], ("symbolId", "buyOrderId", "sellOrderId"), ("price", "quantity"))
 

@@ -288,6 +288,7 @@ def run_seed(seed: int, *, trace: Callable[[str], None] | None = None, defect: D
     """Run one seed from the start to the checks.
 
     Args:
+        seed: decides everything.
         trace: called with a line for all that happens.
         defect: broken on purpose.
 

@@ -1,4 +1,4 @@
-"""Those who send commands: Kafka producers of all kinds, and clients of the OMS, which may die with a request in hand."""
+"""Those who send commands: Kafka producers of all kinds, and clients of the OMS, which may die at any moment."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Answer(NamedTuple):
 
 
 class Oms(Process):
-    """The order-management service as far as it has no sockets: body in, command acknowledged by the log, answer out."""
+    """The order-management service without sockets: body in, command acknowledged by the log, answer out."""
 
     def __init__(self, world: World, log: SimLog, registry: Registry, *, reuses_ids: bool = True) -> None:
         super().__init__(world, "oms", "oms")
@@ -63,6 +63,9 @@ class Oms(Process):
         """Place an order; a repeated request under one client order id gives the order of the first.
 
         Args:
+            user_id: whose order it is.
+            body: of the request.
+            symbol: that it names.
             order_id: the random id that the order gets when it is a new one.
         """
         world = self.world
