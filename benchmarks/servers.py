@@ -16,6 +16,8 @@ from forkast_streams.storage.postgres import prepare_database
 from forkast_streams.topics import PARTITIONS_DEFAULT, ensure_topics
 from tests.integration.exchange import Worker
 
+_ROOT = Path(__file__).resolve().parent.parent
+
 
 @dataclass(frozen=True, slots=True)
 class Servers:
@@ -47,7 +49,8 @@ def servers(run: Run, name: str = "servers", *, partitions: int = PARTITIONS_DEF
         stack = Stack(folder / "stack", "auto")
         stack.start()
     try:
-        env = stack.env()
+        # Workers of this package are found from any folder.
+        env = stack.env() | {"PYTHONPATH": str(_ROOT)}
         asyncio.run(ensure_topics(env["KAFKA_BROKERS"].split(","), partitions=partitions))
         asyncio.run(prepare_database(env["DATABASE_URL"], demo_users=True))
         yield Servers(env, folder, stack)
