@@ -173,6 +173,7 @@ def measure_depth(orders: int, count: int) -> dict[str, object]:
         "pause_ms": max(pauses),
         "wall_ms": max(walls),
         "p99_ms": sorted(pauses)[len(pauses) * 99 // 100],
+        "cuts_us": sum(books.cut_ms) * 1e3 / done,
         "cut_ms": max(books.cut_ms, default=0.0),
         "classes": _MS_CLASSES,
         "counts": counts,
