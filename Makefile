@@ -8,7 +8,7 @@ COMPILED := $(VENV)/.compiled
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help setup uncompiled run test chaos simulate check format lock clean
+.PHONY: help setup uncompiled run test chaos simulate bench check format lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -56,6 +56,9 @@ chaos: setup ## Break a running exchange in every way of the fault matrix; ARGS=
 
 simulate: setup ## Run the whole exchange in one process under 10,000 seeds; ARGS="--runs 500 --from 1" or "--seed 7"
 	$(BIN)/python -m tests.simulation $(ARGS)
+
+bench: setup ## Measure speed and size, then write docs/benchmarks.md; ARGS="matching --quick" for one
+	$(BIN)/forkast bench $(or $(ARGS),all --report)
 
 check: setup ## Lint, check formatting, types and the direction of imports
 	$(BIN)/ruff check .

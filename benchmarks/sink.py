@@ -1,106 +1,130 @@
-"""How many events a second the sink makes durable: ``python benchmarks/sink.py [EVENTS]``, on a database of its own.
-
-The events are what the engine answers to a seeded flow of limit and market orders, cancels and amends. They are
-written as the worker writes them, without Kafka: batches of the size of a fetch, some partitions at a time.
-"""
+"""How fast events become rows: the sink worker behind a backlog, and its write path without Kafka."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import sys
-import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 
 from agents.persist_events import CONNECTIONS
-from forkast_streams.devstack.ports import free_ports
-from forkast_streams.devstack.postgres import Postgres as Server
-from forkast_streams.engine_partition import EnginePartition
-from forkast_streams.limits import FETCH_BYTES_MAX
+from benchmarks.flows import SymbolRecord, event_records, send
+from benchmarks.harness import Goal, Run, benchmark
+from benchmarks.passages import Passage, watch
+from benchmarks.results import Plot
+from benchmarks.servers import Servers, servers, worker
 from forkast_streams.persistence import fold
 from forkast_streams.storage.history import PartitionHistory
-from forkast_streams.storage.postgres import Postgres, prepare_database
+from forkast_streams.storage.postgres import Postgres
+from forkast_streams.topics import ORDERS_EXCHANGE
 from forkast_streams.wire_events import OrderEvent, TradeEvent, decode_event
-from tests.unit.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
+from tests.integration.exchange import Worker
+from tests.unit.flows import Record
 
-SYMBOLS = 8
+_EVENTS = 1_000_000
+_IN_MEMORY = 200_000
+_BATCHES = (150, 1_000, 5_000)
+_UNIT = "events/s"
+_TABLES = ("Order", "Trade", "SymbolSequence", "SinkProgress")
 
 
-def events_of(symbol_id: int, commands: int) -> list[Record]:
-    """The engine's events for one symbol, as records."""
-    home = home_of(symbol_id)
-    outputs = EnginePartition(home, PARTITIONS).process(
-        records_of(mixed_flow(commands, seed=symbol_id, symbol_id=symbol_id))
+@benchmark(
+    "sink",
+    "How many events a second does the sink make durable in Postgres?",
+    [Goal("worker: events to committed rows", ">=", 40_000)],
+)
+def sink(run: Run) -> None:
+    """The worker over a backlog; then the same writes without Kafka, by batch size."""
+    with servers(run) as at:
+        with run.step(f"Making {run.scaled(_EVENTS):,} events"):
+            events = list(event_records(run.scaled(_EVENTS)))
+            asyncio.run(send(at, ORDERS_EXCHANGE, events))
+        types = Counter(type(decode_event(value)) for _, value in events)
+        for _ in run.rounds(3):
+            asyncio.run(_truncate(at))
+            _pass(run, at, len(events))
+            asyncio.run(_check(at, types))
+        some = _by_symbol(events[: run.scaled(_IN_MEMORY)])
+        for _ in run.rounds(3):
+            run.record("fold alone", _fold_speed(some), _UNIT)
+            for batch in _BATCHES:
+                with run.step(f"Writing {batch:,} events a statement"):
+                    run.record(f"{batch:,} events a statement", asyncio.run(_write_speed(at, some, batch)), _UNIT)
+    names = [f"{batch:,} events a statement" for batch in _BATCHES]
+    speeds = {"speed": [run.median(name) for name in names]}
+    run.plot(Plot("batches", "Events a second without Kafka, by batch size", "bars", names, speeds, "", _UNIT))
+    run.note(
+        f"{len(events):,} events of the mixed commands in ten partitions; the tables are checked after each round."
     )
-    return [Record(offset, event.timestamp, event.key, event.value) for offset, event in enumerate(outputs.events)]
 
 
-async def write_all(url: str, events: dict[int, list[Record]], batch: int) -> float:
-    """Write the events of each symbol as a partition of its own; return the seconds it took."""
-    postgres = Postgres(url, connections=CONNECTIONS + 1)
-    statements = asyncio.Semaphore(CONNECTIONS)
+def _pass(run: Run, at: Servers, count: int) -> None:
+    with worker(at, "sink") as one:
+        one.start()
+        found = asyncio.run(_watch_rows(run, at, one, count))
+        one.terminate()
+    one.lose_disk()
+    run.record("worker: events to committed rows", count / found.seconds, _UNIT)
+    run.record("worker: CPU", found.cpu_s / count * 1e6, "µs/event")
 
-    async def write(partition: int, records: list[Record]) -> None:
-        history = PartitionHistory(postgres, f"benchmark-{batch}", partition)
-        await history.load()
-        for at in range(0, len(records), batch):
-            async with statements:
-                await history.write(records[at : at + batch])
 
-    async with postgres:
-        for table in ("Order", "Trade", "SymbolSequence", "SinkProgress"):
+async def _watch_rows(run: Run, at: Servers, one: Worker, count: int) -> Passage:
+    async with Postgres(at.env["DATABASE_URL"], connections=1) as postgres:
+
+        async def written() -> int:
+            [(rows,)] = await postgres.fetch('SELECT coalesce(sum("nextOffset"), 0)::bigint FROM "SinkProgress"')
+            return int(rows)
+
+        found = await watch(run, written, [one], what="rows", expected=count)
+    assert found.outputs == count, f"{found.outputs:,} of {count:,} events were written"
+    return found
+
+
+async def _truncate(at: Servers) -> None:
+    async with Postgres(at.env["DATABASE_URL"], connections=1) as postgres:
+        for table in _TABLES:
             await postgres.fetch(f'TRUNCATE "{table}"')
-        started = time.perf_counter()
-        await asyncio.gather(*(write(symbol_id, records) for symbol_id, records in events.items()))
-        seconds = time.perf_counter() - started
-        await check(postgres, events)
-        return seconds
 
 
-async def check(postgres: Postgres, events: dict[int, list[Record]]) -> None:
-    """Fail unless the tables hold every order and every trade of ``events``."""
-    types = Counter(type(decode_event(record.value)) for records in events.values() for record in records)
-    [(orders, trades)] = await postgres.fetch(
-        """SELECT (SELECT count(*) FROM "Order" WHERE status <> 'REJECTED'), (SELECT count(*) FROM "Trade")"""
-    )
+async def _check(at: Servers, types: Counter[type]) -> None:
+    """Fail unless the tables hold every order and every trade."""
+    async with Postgres(at.env["DATABASE_URL"], connections=1) as postgres:
+        [(orders, trades)] = await postgres.fetch(
+            """SELECT (SELECT count(*) FROM "Order" WHERE status <> 'REJECTED'), (SELECT count(*) FROM "Trade")"""
+        )
     assert (orders, trades) == (types[OrderEvent], types[TradeEvent]), "the tables do not hold what was written"
 
 
-def fold_all(events: dict[int, list[Record]]) -> float:
-    """Fold all events in batches of 5,000; return the seconds it took."""
-    started = time.perf_counter()
+def _by_symbol(events: list[SymbolRecord]) -> dict[int, list[Record]]:
+    found: dict[int, list[Record]] = {}
+    for symbol_id, value in events:
+        of_symbol = found.setdefault(symbol_id, [])
+        of_symbol.append(Record(len(of_symbol), 0, str(symbol_id).encode(), value))
+    return found
+
+
+def _fold_speed(events: dict[int, list[Record]]) -> float:
+    started = time.process_time()
     for symbol_id, records in events.items():
         sequence = 0
         for at in range(0, len(records), 5_000):
-            write = fold(records[at : at + 5_000], at, {symbol_id: sequence})
-            sequence = write.rows.sequences[0].sequence
+            sequence = fold(records[at : at + 5_000], at, {symbol_id: sequence}).rows.sequences[0].sequence
         assert sequence == len(records), "the fold dropped events"
-    return time.perf_counter() - started
+    return sum(map(len, events.values())) / (time.process_time() - started)
 
 
-def main() -> None:
-    """Print one line a batch size."""
-    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 200_000
-    events = {symbol_id: events_of(symbol_id, wanted // SYMBOLS) for symbol_id in range(1, SYMBOLS + 1)}
-    count = sum(map(len, events.values()))
-    size = sum(len(record.value or b"") for record in itertools.chain(*events.values())) / count
-    print(f"{count} events of {size:.0f} bytes on average")
-    print(f"fold alone: {count / fold_all(events):,.0f} events/s")
-    with tempfile.TemporaryDirectory(prefix="forkast-bench-") as folder:
-        server = Server(Path(folder), free_ports(1)[0])
-        server.start()
-        try:
-            asyncio.run(prepare_database(server.url, demo_users=False))
-            for batch in (1, int(FETCH_BYTES_MAX // size), 1_000, 5_000):
-                some = {s: records[: 300 * batch] for s, records in events.items()}
-                written = sum(map(len, some.values()))
-                seconds = asyncio.run(write_all(server.url, some, batch))
-                print(f"{batch:>5} events a statement: {written / seconds:>8,.0f} events/s durable")
-        finally:
-            server.stop()
+async def _write_speed(at: Servers, events: dict[int, list[Record]], batch: int) -> float:
+    """Write the events of each symbol as a partition of its own."""
+    await _truncate(at)
+    statements = asyncio.Semaphore(CONNECTIONS)
+    async with Postgres(at.env["DATABASE_URL"], connections=CONNECTIONS + 1) as postgres:
 
+        async def write(partition: int, records: list[Record]) -> None:
+            history = PartitionHistory(postgres, f"benchmark-{batch}", partition)
+            await history.load()
+            for first in range(0, len(records), batch):
+                async with statements:
+                    await history.write(records[first : first + batch])
 
-if __name__ == "__main__":
-    main()
+        started = time.perf_counter()
+        await asyncio.gather(*(write(symbol_id, records) for symbol_id, records in events.items()))
+        return sum(map(len, events.values())) / (time.perf_counter() - started)

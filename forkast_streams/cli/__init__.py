@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from forkast_streams.cli import audit, book, init, keys, orders, replay, stack, symbols, up, worker
+from forkast_streams.cli import audit, bench, book, init, keys, orders, replay, stack, symbols, up, worker
 from forkast_streams.errors import ForkastError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app.command()(init.init)
 app.command()(worker.worker)
 app.command()(book.book)
 app.command()(audit.audit)
+app.command()(bench.bench)
 app.add_typer(orders.app, name="order")
 app.add_typer(keys.app, name="keys")
 app.add_typer(replay.app, name="replay")

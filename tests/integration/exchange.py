@@ -44,20 +44,29 @@ def wait_until(condition: Callable[[], bool], what: str, *, within_s: float = 60
 
 
 class Worker:
-    """A role as a process of its own, started as a user would start it."""
+    """A role as a process of its own, started as a user would start it; ``module`` has its ``worker`` command."""
 
-    def __init__(self, role: str, env: dict[str, str], data_dir: Path, *, instance: str = "1") -> None:
+    def __init__(
+        self, role: str, env: dict[str, str], data_dir: Path, *, instance: str = "1", module: str = "forkast_streams"
+    ) -> None:
         self.role = role
         self.instance = instance
         self.data_dir = data_dir
         self.log = data_dir.parent / f"{data_dir.name}.log"
         self.port = free_ports(1)[0]
         self._env = env
+        self._module = module
         self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process's id; it was started."""
+        assert self._process is not None
+        return self._process.pid
 
     def start(self) -> Worker:
         """Start without waiting."""
-        command = [sys.executable, "-m", "forkast_streams", "worker", self.role, "--data-dir", str(self.data_dir)]
+        command = [sys.executable, "-m", self._module, "worker", self.role, "--data-dir", str(self.data_dir)]
         command += ["--port", str(self.port), "--instance", self.instance]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=os.environ | _DEMO | self._env, stdout=log, stderr=log)

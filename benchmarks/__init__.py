@@ -1,0 +1,1 @@
+"""Benchmarks of the exchange: ``forkast bench --list`` names them, `benchmarks.harness` runs them."""
