@@ -8,7 +8,7 @@ COMPILED := $(VENV)/.compiled
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
-.PHONY: help setup uncompiled run test chaos check format lock clean
+.PHONY: help setup uncompiled run test simulate chaos check format lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -50,6 +50,9 @@ run: setup ## Start the exchange with its servers
 
 test: setup ## Run all tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+
+simulate: setup ## Run 10,000 seeds of the simulated exchange; ARGS="--runs 500 --from 1" or ARGS="--seed 7 --verbose"
+	$(BIN)/python -m tests.simulation $(ARGS)
 
 chaos: setup ## Break a running exchange in every way of the fault matrix; ARGS="--only F-8 --seed 7"
 	$(BIN)/python -m tests.chaos $(ARGS)
