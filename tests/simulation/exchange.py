@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -35,18 +36,6 @@ _STATES: dict[str, tuple[str, type[EnginePartition | MarketDataState]]] = {
     "engine": (ENGINE_CHANGELOG, EnginePartition),
     "keeper": (KEEPER_CHANGELOG, MarketDataState),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Defect:
-    """A promise broken on purpose, to see that a run finds it.
-
-    Attributes:
-        install: patches the product for a run; called with the exchange before anything starts.
-    """
-
-    name: str
-    install: Callable[[Exchange], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,13 +271,18 @@ def _symbols(flow: list[Wish]) -> dict[int, Symbol]:
     return symbols
 
 
-def run_seed(seed: int, *, trace: Callable[[str], None] | None = None, defect: Defect | None = None) -> Result:
+def run_seed(
+    seed: int,
+    *,
+    trace: Callable[[str], None] | None = None,
+    defect: Callable[[Exchange], AbstractContextManager[Any]] = nullcontext,
+) -> Result:
     """Run one seed from the start to the checks.
 
     Args:
         seed: decides everything.
         trace: called with a line for all that happens.
-        defect: broken on purpose.
+        defect: given the exchange before it starts, breaks the product for the time of the run.
 
     Raises:
         Violation: a promise is broken; the message says which and where.
@@ -296,13 +290,10 @@ def run_seed(seed: int, *, trace: Callable[[str], None] | None = None, defect: D
     exchange = Exchange(seed, trace=trace)
     processes: list[Process] = exchange.world.processes
     everyone = exchange.world.everyone
-    with patches.simulated(exchange.world):
-        undo = defect.install(exchange) if defect is not None else None
+    with patches.simulated(exchange.world), defect(exchange):
         try:
             return exchange.run()
         finally:
-            if undo is not None:
-                undo()
             for process in everyone:
                 process.loop.discard()
             processes.clear()

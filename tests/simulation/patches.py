@@ -15,7 +15,6 @@ import agents.match_orders
 import agents.persist_events
 import forkast_streams.breaker
 import forkast_streams.checkpoint
-import forkast_streams.engine.seen_ids
 import forkast_streams.market_data.book
 import forkast_streams.market_data.state
 import forkast_streams.orders.command_log
