@@ -168,15 +168,16 @@ class EventSink(Service):
         """Let the writers finish and stop them; what they do not finish in time is read again."""
         try:
             async with asyncio.timeout(DRAIN_S_MAX):
-                for writer in self.writers.values():
+                # A rebalance can follow while the writers of the one before it are still being started.
+                for writer in list(self.writers.values()):
                     await writer.idle.wait()
         except TimeoutError:
             log.warning("%s: not all events could be written in %g s", ORDERS_EXCHANGE, DRAIN_S_MAX)
         self.writers.clear()
-        for task in self._tasks:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
         self._room.set()
 
     def _why_not_ready(self) -> str | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from agents.checkpointed import CheckpointedAgent
-from forkast_streams import wire_events
 from forkast_streams.checkpoint import recover
 from forkast_streams.codec import decode_command
 from forkast_streams.engine.symbols import Symbol
@@ -24,7 +24,8 @@ from tests.simulation.faults import Faults
 from tests.simulation.flow import Wish, wishes
 from tests.simulation.group import Group
 from tests.simulation.log import SimLog
-from tests.simulation.people import Oms, People, Registry
+from tests.simulation.oms import Backends, Oms
+from tests.simulation.people import People
 from tests.simulation.shell import Worker
 from tests.simulation.world import Process, Violation, World
 from tests.unit.market_events import depth_of, depth_of_engine
@@ -35,20 +36,6 @@ _STATES: dict[str, tuple[str, type[EnginePartition | MarketDataState]]] = {
     "engine": (ENGINE_CHANGELOG, EnginePartition),
     "keeper": (KEEPER_CHANGELOG, MarketDataState),
 }
-# Until the readers know what stops and icebergs do, they are left out where such orders are.
-_READERS_KNOW_ALL = all(hasattr(wire_events, f"{kind}Event") for kind in ("Trigger", "Show", "CancelAll"))
-
-
-@dataclass(frozen=True, slots=True)
-class Defect:
-    """A promise broken on purpose, to see that a run finds it.
-
-    Attributes:
-        install: patches the product for a run; called with the exchange before anything starts.
-    """
-
-    name: str
-    install: Callable[[Exchange], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +44,12 @@ class Result:
 
     Attributes:
         counts: crashes, zombies and so on, and what was checked.
+        digest: of every record that the log took, in order: two runs of a seed have the same.
     """
 
     seed: int
     counts: Counter[str]
+    digest: str
 
 
 class Exchange:
@@ -75,13 +64,12 @@ class Exchange:
         self.tables = Tables()
         self.public: dict[int, patches.PublicBook] = defaultdict(patches.PublicBook)
         self.disks: dict[str, Disk] = defaultdict(Disk)
-        self.reuses_ids = True
-        is_plain = self.is_plain = rng.random() < 0.4
-        flow = wishes(rng, self.log.partitions, rng.choice([40, 120, 250]), is_plain=is_plain)
+        self.backends = Backends(self.tables)
+        flow = wishes(rng, self.log.partitions, rng.choice([40, 120, 250]), is_plain=rng.random() < 0.3)
         engine = Group(world, "engine", ORDERS_NEW, self.log.partitions)
         keeper = Group(world, "keeper", ORDERS_EXCHANGE, self.log.partitions)
         sink = Group(world, "sink", ORDERS_EXCHANGE, self.log.partitions)
-        self.groups = [engine, keeper, sink] if is_plain or _READERS_KNOW_ALL else [engine]
+        self.groups = [engine, keeper, sink]
         for group in self.groups:
             if group.role in _STATES:
                 group.on_commit = partial(self.watch.on_commit, _STATES[group.role][0])
@@ -93,7 +81,7 @@ class Exchange:
         }
         world.on_killed = self._on_killed
         world.on_stopped = self._on_stopped
-        self.people = People(world, self.log, flow, _symbols(flow), Registry())
+        self.people = People(world, self.log, flow, _symbols(flow))
         self.faults = Faults(self)
 
     def workers(self) -> list[Worker]:
@@ -102,7 +90,8 @@ class Exchange:
 
     def start(self) -> None:
         """Start all processes."""
-        self._start_oms()
+        for number in range(1, self.world.rng.randint(1, 2) + 1):
+            self._start_oms(f"oms-{number}")
         for group in self.groups:
             for _ in range(self.world.rng.randint(1, 2)):
                 self.start_worker(group)
@@ -115,8 +104,9 @@ class Exchange:
         worker = Worker(self.world, name, group, self.log, self.disks[name], self._register[group.role])
         worker.on_loaded = self._check_loaded
 
-    def _start_oms(self) -> None:
-        self.people.oms = Oms(self.world, self.log, self.people.registry, reuses_ids=self.reuses_ids)
+    def _start_oms(self, name: str) -> None:
+        others = [oms for oms in self.people.services if oms.name != name]
+        self.people.services = [*others, Oms(self.world, name, self.log, self.backends)]
 
     def stop_in_order(self, worker: Worker) -> None:
         """Let a worker finish and go, and start it again."""
@@ -137,7 +127,7 @@ class Exchange:
             self.faults.soon(self.world.rng.choice(_RESTART_STEPS), partial(process.group.expire, process.name))
             self.faults.soon(steps, partial(self._start_again, process))
         else:
-            self.faults.soon(steps, self._start_oms)
+            self.faults.soon(steps, partial(self._start_oms, process.name))
 
     def _on_stopped(self, process: Process, what: str, exc: BaseException) -> None:
         """A process stopped by itself: only the fence between two writers of one partition is a reason for that."""
@@ -191,7 +181,7 @@ class Exchange:
                 world.step()
             self._require_time_left()
         self._check()
-        return Result(world.seed, world.counts)
+        return Result(world.seed, world.counts, self.watch.digest.hexdigest())
 
     def _require_time_left(self) -> None:
         if self.world.steps > _STEPS_MAX:
@@ -224,14 +214,11 @@ class Exchange:
         return int(assigned.state.next_offset)
 
     def _check(self) -> None:
-        check_log(self.watch, self.people.journal, is_plain=self.is_plain)
-        roles = {group.role for group in self.groups}
-        if "sink" in roles:
-            check_tables(self.watch, self.tables)
-            check_conserved(self.tables)
-        if "keeper" in roles:
-            self._check_public_books()
-        for role in roles & _STATES.keys():
+        check_log(self.watch, self.people.journal)
+        check_tables(self.watch, self.tables)
+        check_conserved(self.tables)
+        self._check_public_books()
+        for role in _STATES:
             self._check_durable(role)
         counts = self.world.counts
         counts["commands"] = sum(len(reference.expected) for reference in self.watch.references.values())
@@ -284,13 +271,18 @@ def _symbols(flow: list[Wish]) -> dict[int, Symbol]:
     return symbols
 
 
-def run_seed(seed: int, *, trace: Callable[[str], None] | None = None, defect: Defect | None = None) -> Result:
+def run_seed(
+    seed: int,
+    *,
+    trace: Callable[[str], None] | None = None,
+    defect: Callable[[Exchange], AbstractContextManager[Any]] = nullcontext,
+) -> Result:
     """Run one seed from the start to the checks.
 
     Args:
         seed: decides everything.
         trace: called with a line for all that happens.
-        defect: broken on purpose.
+        defect: given the exchange before it starts, breaks the product for the time of the run.
 
     Raises:
         Violation: a promise is broken; the message says which and where.
@@ -298,13 +290,10 @@ def run_seed(seed: int, *, trace: Callable[[str], None] | None = None, defect: D
     exchange = Exchange(seed, trace=trace)
     processes: list[Process] = exchange.world.processes
     everyone = exchange.world.everyone
-    with patches.simulated(exchange.world):
-        undo = defect.install(exchange) if defect is not None else None
+    with patches.simulated(exchange.world), defect(exchange):
         try:
             return exchange.run()
         finally:
-            if undo is not None:
-                undo()
             for process in everyone:
                 process.loop.discard()
             processes.clear()

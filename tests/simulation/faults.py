@@ -13,34 +13,72 @@ if TYPE_CHECKING:
     from tests.simulation.exchange import Exchange
     from tests.simulation.shell import Worker
 
+_CHECKPOINT_POINTS = (
+    "before produce to the changelog",
+    "the changelog has it, not acknowledged",
+    "checkpoint acknowledged, not on disk",
+    "checkpoint on disk, input not acknowledged",
+    "acknowledged, not committed",
+    "before the commit",
+    "committed",
+    "during recovery",
+    "loaded, not sought",
+)
 CRASH_POINTS = (
     "engine: before produce to orders.exchange",
     "engine: orders.exchange has it, not acknowledged",
     "engine: before produce to orders.dead",
+    "engine: orders.dead has it, not acknowledged",
     "engine: before produce to orders.new",
-    "engine: before produce to the changelog",
-    "engine: the changelog has it, not acknowledged",
-    "engine: checkpoint acknowledged, not on disk",
-    "engine: checkpoint on disk, input not acknowledged",
-    "engine: acknowledged, not committed",
-    "engine: committed",
-    "engine: during recovery",
-    "engine: loaded, not sought",
-    "keeper: before produce to the changelog",
-    "keeper: the changelog has it, not acknowledged",
-    "keeper: checkpoint acknowledged, not on disk",
-    "keeper: acknowledged, not committed",
-    "keeper: during recovery",
+    "engine: orders.new has it, not acknowledged",
+    *(f"engine: {point}" for point in _CHECKPOINT_POINTS),
+    *(f"keeper: {point}" for point in _CHECKPOINT_POINTS),
     "sink: before the transaction",
     "sink: in the middle of the transaction",
     "sink: committed in the database, not answered",
     "sink: acknowledged, not committed",
+    "sink: before the commit",
     "sink: committed",
-    "oms: before produce",
+    "sink: loaded, not sought",
+    "oms: before the claim",
+    "oms: claimed, not answered",
+    "oms: before produce to orders.new",
     "oms: orders.new has it, not acknowledged",
     "oms: acknowledged, not answered",
+    "oms: answer ready, not sent",
 )
-_PASSAGES_MAX = 60
+# What must have happened in a long row of runs, or it was not tested.
+EXPECTED = (
+    *(f"crash: {point}" for point in CRASH_POINTS),
+    *(f"crash at any moment: {kind}" for kind in ("engine", "keeper", "sink", "oms")),
+    *(f"zombie: {role}" for role in ("engine", "keeper", "sink")),
+    *(f"rebalance: {role}" for role in ("engine", "keeper", "sink")),
+    *(f"rebalance in mid-batch: {role}" for role in ("engine", "keeper", "sink")),
+    *(f"stop in order: {role}" for role in ("engine", "keeper", "sink")),
+    *(f"newest segment {how}: {role}" for role in ("engine", "keeper") for how in ("truncated", "corrupt")),
+    "folder lost",
+    "folder behind",
+    "compaction",
+    "compacted records",
+    "clock jump: the log's",
+    "clock jump: the workers'",
+    "Redis flushed",
+    "messages delayed",
+    "late batches of the dead",
+    "records delivered again",
+    "record sent twice",
+    "request sent again",
+    "client order id used again, answer 409",
+    "connections lost: Unavailable",
+    "connections lost: ConnectionError",
+    "database errors",
+    "commits refused",
+    "writers fenced",
+    "dead letters",
+    "records forwarded to their partition",
+)
+# Some points are passed in each batch, some a few times in a run.
+_PASSAGES_MAX = (2, 8, 60)
 
 
 class Faults:
@@ -64,6 +102,7 @@ class Faults:
             "folder behind": self._put_folder_back,
             "compaction": self._compact,
             "clock jump": self._jump,
+            "Redis flushed": self._flush,
         }
         self.kinds = rng.sample(list(kinds), rng.randint(0, 5))
         self._actions = [kinds[kind] for kind in self.kinds]
@@ -72,7 +111,7 @@ class Faults:
         self._left = 40
         if rng.random() < 0.7:
             for point in rng.sample(CRASH_POINTS, rng.randint(1, 6)):
-                self._world.armed.setdefault(point, set()).add(rng.randint(1, _PASSAGES_MAX))
+                self._world.armed.setdefault(point, set()).add(rng.randint(1, rng.choice(_PASSAGES_MAX)))
         if rng.random() < 0.6:
             self._world.delay_chance = rng.choice([0.01, 0.05])
 
@@ -98,6 +137,7 @@ class Faults:
         self._world.is_calm = True
         self._left = 0
         self._exchange.log.skew_ms = 0
+        self._world.clock_skew_s = 0.0
         later, self._later = self._later, []
         for _, action in later:
             action()
@@ -115,7 +155,7 @@ class Faults:
     def _kill(self) -> None:
         process = self._world.rng.choice([p for p in self._world.processes if p.kind != "clients"] or [None])
         if process is not None:
-            self._count("crash: at any moment", process)
+            self._count(f"crash at any moment: {process.kind}", process)
             self._world.kill(process)
 
     def _make_zombie(self) -> None:
@@ -124,7 +164,7 @@ class Faults:
         if worker is None or worker not in worker.group.members:
             return
         rng = self._world.rng
-        self._count("zombie", worker)
+        self._count(f"zombie: {worker.kind}", worker)
         if len(worker.group.members) == 1:
             self._exchange.start_worker(worker.group)
         if rng.random() < 0.7:
@@ -139,13 +179,13 @@ class Faults:
 
     def _rebalance(self) -> None:
         group = self._world.rng.choice(self._exchange.groups)
-        self._count("rebalance", group.role)
+        self._count(f"rebalance: {group.role}")
         group.rebalance()
 
     def _stop_in_order(self) -> None:
         worker = self._any_worker()
         if worker is not None and worker.is_settled and worker in worker.group.members:
-            self._count("stop in order", worker)
+            self._count(f"stop in order: {worker.kind}", worker)
             self._exchange.stop_in_order(worker)
 
     def _corrupt(self) -> None:
@@ -154,10 +194,11 @@ class Faults:
         topic, role = rng.choice([(ENGINE_CHANGELOG, "engine"), (KEEPER_CHANGELOG, "keeper")])
         partition = rng.randrange(self._exchange.log.partitions)
         log = self._exchange.log.of(topic, partition)
-        damaged = _damage_newest(log, partial(self._damaged, rng.random() < 0.3))
+        is_cut = rng.random() < 0.5
+        damaged = _damage_newest(log, partial(self._damaged, is_cut))
         if damaged is None:
             return
-        self._count("corruption", topic, partition, damaged[0])
+        self._count(f"newest segment {'truncated' if is_cut else 'corrupt'}: {role}", partition, damaged[0])
         for name, disk in self._exchange.disks.items():
             for folder in disk.folders() if name.startswith(role) else ():
                 if damaged[0] in folder.rows:
@@ -201,8 +242,18 @@ class Faults:
             self._count("compaction", topic)
 
     def _jump(self) -> None:
-        self._exchange.log.skew_ms = self._world.rng.choice([0, -3_600_000, 3_600_000, 40, -40])
-        self._count("clock jump", self._exchange.log.skew_ms)
+        rng = self._world.rng
+        skew_ms = rng.choice([0, -3_600_000, 3_600_000, 86_400_000, 40, -40])
+        if rng.random() < 0.5:
+            self._exchange.log.skew_ms = skew_ms
+            self._count("clock jump: the log's", skew_ms)
+        else:
+            self._world.clock_skew_s = skew_ms / 1000
+            self._count("clock jump: the workers'", skew_ms)
+
+    def _flush(self) -> None:
+        self._exchange.backends.values.clear()
+        self._count("Redis flushed")
 
 
 def _damage_newest(log: PartitionLog, damage: Callable[[bytes], bytes]) -> tuple[bytes, bytes] | None:

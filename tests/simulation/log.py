@@ -171,6 +171,7 @@ class SimKafkaProducer:
         self, topic: str, *, key: bytes | None, value: bytes | None, partition: int, headers: Headers = ()
     ) -> Metadata:
         """Send one record and wait until it is acknowledged."""
+        self._process.world.point(f"{self._process.kind}: before produce to {_short(topic)}", self._process)
         future = self._send([Sent(key, value, 0, tuple(headers))], topic, partition)
         metadata = await asyncio.shield(future)
         self._process.world.point(f"{self._process.kind}: acknowledged, not answered", self._process)

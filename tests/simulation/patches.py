@@ -13,10 +13,13 @@ import agents.heartbeats
 import agents.keep_market_data
 import agents.match_orders
 import agents.persist_events
+import forkast_streams.breaker
 import forkast_streams.checkpoint
-import forkast_streams.engine.seen_ids
 import forkast_streams.market_data.book
 import forkast_streams.market_data.state
+import forkast_streams.orders.command_log
+import forkast_streams.orders.desk
+import forkast_streams.orders.pending
 import tables.segments
 from forkast_streams.market_data.book import BookChange, SymbolBook
 from tests.simulation import disk
@@ -43,10 +46,15 @@ def simulated(world: World) -> Iterator[None]:
     no_collector = SimpleNamespace(
         **dict.fromkeys(("freeze", "unfreeze", "collect", "enable", "disable"), lambda: None)
     )
-    clock = SimpleNamespace(monotonic=lambda: world.now, time=lambda: START_MS / 1000 + world.now)
+    clock = SimpleNamespace(monotonic=lambda: world.now, time=lambda: START_MS / 1000 + world.now + world.clock_skew_s)
     replaced: list[tuple[Any, str, object]] = [
         (agents.checkpointed, "time", clock),
         (agents.heartbeats, "time", clock),
+        (forkast_streams.breaker, "time", clock),
+        (forkast_streams.orders.command_log, "time", clock),
+        (forkast_streams.orders.command_log, "_SEND_S_MAX", 0.4),
+        (forkast_streams.orders.desk, "_PLACED_MAX", rng.choice([3, 1000])),
+        (forkast_streams.orders.pending, "_OWN_MAX", rng.choice([5, 1000])),
         (agents.heartbeats, "HEARTBEAT_INTERVAL_S", 0.2),
         (agents.checkpointed, "gc", no_collector),
         (agents.checkpointed, "random", SimpleNamespace(getrandbits=rng.getrandbits)),
@@ -65,6 +73,7 @@ def simulated(world: World) -> Iterator[None]:
         (tables.segments, "rocksdict", SimpleNamespace(WriteBatch=disk.WriteBatch)),
         (tables.segments, "log", SimpleNamespace(warning=lambda *_: None)),
         (agents.checkpointed, "log", SimpleNamespace(info=lambda *_: None, warning=lambda *_: None)),
+        (forkast_streams.orders.pending, "log", SimpleNamespace(info=lambda *_: None, warning=lambda *_: None)),
         (agents.persist_events, "log", SimpleNamespace(info=lambda *_: None, warning=lambda *_: None)),
     ]
     with ExitStack() as stack:

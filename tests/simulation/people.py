@@ -6,98 +6,21 @@ import asyncio
 import json
 from collections.abc import Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from forkast_streams.engine.symbols import Symbol
-from forkast_streams.errors import ApiError
-from forkast_streams.orders.requests import PlaceOrder, decode_body, new_order, plain
-from forkast_streams.topics import ORDERS_NEW, partition_for
+from forkast_streams.orders.requests import PlaceOrder
+from forkast_streams.topics import ORDERS_NEW
 from tests.simulation.flow import Wish
-from tests.simulation.log import Sent, SimEventProducer, SimLog
-from tests.simulation.world import Process, World
+from tests.simulation.log import Sent, SimLog
+from tests.simulation.oms import Answer, Oms
+from tests.simulation.world import Process, Violation, World
 
-_ANSWER_S_MAX = 0.4
+_ANSWER_S_MAX = 0.6
 _TRIES_MAX = 12
 # What a body may carry; the rest of a command is the OMS's.
 _BODY = frozenset(PlaceOrder.__struct_encode_fields__)
-
-
-class Reservation(NamedTuple):
-    """What the registry remembers of a client's order id: the first request under it."""
-
-    order_id: str
-    body: bytes
-
-
-class Registry:
-    """Client order ids and the order ids that belong to them, in a database that outlives the OMS."""
-
-    def __init__(self) -> None:
-        self.reservations: dict[tuple[int, str], Reservation] = {}
-
-    def reserve(self, user_id: int, client_order_id: str, fresh: Reservation) -> Reservation:
-        """The reservation under this client order id: the first one wins, whoever asks again."""
-        return self.reservations.setdefault((user_id, client_order_id), fresh)
-
-
-class Answer(NamedTuple):
-    """What a client was told."""
-
-    status: int
-    order_id: str | None
-
-
-class Oms(Process):
-    """The order-management service without sockets: body in, command acknowledged by the log, answer out."""
-
-    def __init__(self, world: World, log: SimLog, registry: Registry, *, reuses_ids: bool = True) -> None:
-        super().__init__(world, "oms", "oms")
-        self._log = log
-        self._registry = registry
-        self._producer = SimEventProducer(self, log)
-        self._database = self.channel(), self.channel()
-        self._reuses_ids = reuses_ids
-
-    async def place(self, user_id: int, body: bytes, symbol: Symbol, order_id: str) -> Answer:
-        """Place an order; a repeated request under one client order id gives the order of the first.
-
-        Args:
-            user_id: whose order it is.
-            body: of the request.
-            symbol: that it names.
-            order_id: the random id that the order gets when it is a new one.
-        """
-        world = self.world
-        try:
-            request = decode_body(PlaceOrder, body)
-            if request.client_order_id is not None and self._reuses_ids:
-                fresh = Reservation(order_id, body)
-                reserve = partial(self._registry.reserve, user_id, request.client_order_id, fresh)
-                there = await world.request(self, *self._database, reserve)
-                if there.body != body:
-                    return Answer(409, None)
-                order_id = there.order_id
-            order = new_order(request, order_id, user_id, symbol)
-        except ApiError as exc:
-            return Answer(exc.status, None)
-        world.point("oms: before produce", self)
-        command = json.loads(body) | {"id": order.order_id, "userId": user_id, "quantity": _plain(order.quantity)}
-        try:
-            async with asyncio.timeout(_ANSWER_S_MAX):
-                await self._producer.send(
-                    ORDERS_NEW,
-                    key=str(symbol.id).encode(),
-                    value=json.dumps(command).encode(),
-                    partition=partition_for(symbol.id, self._log.partitions),
-                )
-        except TimeoutError:
-            return Answer(503, None)
-        return Answer(201, order_id)
-
-
-def _plain(number: Any) -> str | None:
-    return None if number is None else plain(number)
 
 
 class Journal:
@@ -112,20 +35,17 @@ class People(Process):
     """All clients and producers. They never die; what serves them does.
 
     Attributes:
-        oms: the service as it runs now; None while it is down.
+        services: the processes of the OMS that run now.
         is_done: whether everything was sent.
     """
 
-    def __init__(
-        self, world: World, log: SimLog, flow: list[Wish], symbols: dict[int, Symbol], registry: Registry
-    ) -> None:
+    def __init__(self, world: World, log: SimLog, flow: list[Wish], symbols: dict[int, Symbol]) -> None:
         super().__init__(world, "clients", "clients")
         self._log = log
         self._flow: Iterator[tuple[int, Wish]] = iter(list(enumerate(flow)))
         self._symbols = symbols
-        self.registry = registry
         self.journal = Journal()
-        self.oms: Oms | None = None
+        self.services: list[Oms] = []
         self._loose = [self.channel() for _ in range(3)]
         self._used_ids: set[str] = set()
         self._working = 0
@@ -153,7 +73,9 @@ class People(Process):
         """As a producer without idempotence does: the record may come twice, or be overtaken, or come late."""
         rng = self.world.rng
         sent = Sent(wish.key, wish.value, 0, ())
-        for _ in range(2 if rng.random() < 0.04 else 1):
+        copies = 2 if rng.random() < 0.04 else 1
+        self.world.counts["record sent twice"] += copies - 1
+        for _ in range(copies):
             rng.choice(self._loose).push(partial(self._append, wish.partition, sent))
 
     def _append(self, partition: int, sent: Sent) -> None:
@@ -171,17 +93,29 @@ class People(Process):
     async def _order(self, command: dict[str, Any], body: bytes) -> None:
         """Place an order and try again, with the same request, until the outcome is known."""
         client_order_id, user_id = json.loads(body)["clientOrderId"], command["userId"]
-        for _ in range(_TRIES_MAX):
-            answer = await self._ask(user_id, body, self._symbols[command["symbolId"]], self._random_id(command))
+        for attempt in range(_TRIES_MAX):
+            self.world.counts["request sent again"] += attempt > 0
+            answer = await self._ask(command, body)
             self.journal.answers.append(answer.status)
             if answer.order_id is not None:
                 self.journal.acknowledged.append((user_id, client_order_id, answer.order_id))
+                if self.world.rng.random() < 0.03:
+                    await self._reuse_id(command, body)
                 # Now and then a client that has its answer sends the same once more.
                 if self.world.rng.random() > 0.05:
                     return
             elif answer.status != 503:
                 return
             await asyncio.sleep(self.world.rng.random() * 0.2)
+
+    async def _reuse_id(self, command: dict[str, Any], body: bytes) -> None:
+        """Ask for another order under a client order id that stands for one already (I-19)."""
+        other = json.loads(body)
+        other["side"] = "SELL" if other["side"] == "BUY" else "BUY"
+        answer = await self._ask(command, json.dumps(other).encode())
+        self.world.counts[f"client order id used again, answer {answer.status}"] += 1
+        if answer.status not in (409, 503):
+            raise Violation(f"I-19: another order under the id of {body!r} was answered {answer}")
 
     def _random_id(self, command: dict[str, Any]) -> str:
         """What the OMS draws: at first the id that later commands of the flow mean, after that any other."""
@@ -190,20 +124,24 @@ class People(Process):
         self._used_ids.add(command["id"])
         return str(command["id"]).lower()
 
-    async def _ask(self, user_id: int, body: bytes, symbol: Symbol, order_id: str) -> Answer:
-        oms, world = self.oms, self.world
-        answer: asyncio.Future[Answer] = self.loop.create_future()
-        if oms is None or not oms.alive:
+    async def _ask(self, command: dict[str, Any], body: bytes) -> Answer:
+        """Send a request to one of the services; no answer in time is as good as a 503."""
+        world = self.world
+        running = [oms for oms in self.services if oms.alive]
+        if not running:
             return Answer(503, None)
+        oms, in_batch = world.rng.choice(running), world.rng.random() < 0.2
+        order_id, symbol = self._random_id(command), self._symbols[command["symbolId"]]
+        answer: asyncio.Future[Answer] = self.loop.create_future()
 
         async def serve() -> None:
-            result = await oms.place(user_id, body, symbol, order_id)
-            world.point("oms: acknowledged, not answered", oms)
+            result = await oms.place(command["userId"], body, symbol, order_id, in_batch=in_batch)
+            world.point("oms: answer ready, not sent", oms)
             oms.channel().push(lambda: None if answer.done() else answer.set_result(result))
 
         oms.spawn(serve())
         try:
-            async with asyncio.timeout(_ANSWER_S_MAX * 1.5):
+            async with asyncio.timeout(_ANSWER_S_MAX):
                 return await answer
         except TimeoutError:
             return Answer(503, None)

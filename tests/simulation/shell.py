@@ -11,6 +11,8 @@ from typing import Any
 from faust.types import TP
 from mode.services import ServiceTask
 
+from agents.checkpointed import CheckpointedAgent
+from agents.persist_events import EventSink
 from forkast_streams.transport import BatchConsumer, BatchTransport
 from tests.simulation.disk import Disk, SimTable
 from tests.simulation.group import Assignment, Group, StaleMember
@@ -137,6 +139,7 @@ class SimConsumer(BatchConsumer):
                 if records and not world.is_calm and world.rng.random() < _DELIVERED_AGAIN:
                     earlier = log.of(tp.topic, tp.partition).read(max(0, position - 5), 5, before=position)
                     records = earlier if world.rng.random() < 0.5 else earlier + records
+                    world.counts["records delivered again"] += len(earlier)
                 if records:
                     found[tp] = records
             return found
@@ -180,6 +183,7 @@ class SimConsumer(BatchConsumer):
         if not offsets:
             return False
         generation = worker.assignment.generation
+        worker.world.point(f"{worker.kind}: before the commit", worker)
         try:
             await self._ask(lambda: worker.group.commit(worker, generation, offsets))
         except StaleMember:
@@ -292,6 +296,15 @@ class Worker(Process):
     def is_settled(self) -> bool:
         """Whether the worker has its partitions and no rebalance is under way."""
         return not self.app.rebalancing and not self.rebalance.is_set()
+
+    @property
+    def is_in_batch(self) -> bool:
+        """Whether an agent is inside a batch, or has one that is not in the tables yet."""
+        return any(
+            (isinstance(service, CheckpointedAgent) and not service._idle.is_idle)
+            or (isinstance(service, EventSink) and service._waiting_events() > 0)
+            for service in self.app.services
+        )
 
     async def _fetch(self) -> None:
         while True:

@@ -99,6 +99,7 @@ class World:
 
     Attributes:
         now: seconds since the start, for timers and the log's append time.
+        clock_skew_s: by how much the workers' own clocks are wrong.
         processes: those that are alive.
         everyone: those that are dead, too.
         active: channels with messages under way.
@@ -110,6 +111,7 @@ class World:
         self.seed = seed
         self.rng = Random(seed)
         self.now = 0.0
+        self.clock_skew_s = 0.0
         self.steps = 0
         self.processes: list[Process] = []
         self.everyone: list[Process] = []
@@ -170,6 +172,7 @@ class World:
             self.active.pop()
         elif self.delay_chance and self.rng.random() < self.delay_chance:
             channel.held_until = self.steps + self.rng.randint(10, 400)
+            self.counts["messages delayed"] += 1
 
     def _pass_time(self) -> None:
         timers = [t for p in self.processes if p.paused_until <= self.steps and (t := p.loop.next_timer()) is not None]
