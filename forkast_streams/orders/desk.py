@@ -88,6 +88,23 @@ class OrderDesk:
             if not lock.locked():
                 self._under_way.pop(key, None)
 
+    async def replace(self, request: PlaceOrder, old_id: str, user_id: int) -> Placed:
+        """Have the log take an order in place of another one of the same symbol; the engine does both or neither.
+
+        Raises:
+            ApiError: 400, a rule is broken; 404, there is no such order; 409, it has ended; else as ``place``.
+            Unavailable: as ``find`` and ``place``.
+        """
+        old = await self.find(old_id, user_id)
+        if request.symbol_id != old["symbolId"]:
+            message = "an order is replaced by one of the same symbol"
+            raise ApiError(400, "INVALID_VALUE", message, field="symbolId")
+        order = await self.prepare(request, user_id, replaces=old["id"])
+        # The request that is repeated here may be what ended the old order: then its answer is that of the first.
+        if old["status"] in _CLOSED and not await self._has_claimed(order):
+            raise _closed(old)
+        return await self.place(order)
+
     async def place_all(self, orders: Sequence[NewOrder | ApiError]) -> list[Placed | ForkastError]:
         """Place the orders of a batch, each by itself; what is refused already stays refused."""
         claimed = await asyncio.gather(*[self._claim_of_batch(order) for order in _first_of_each_client_id(orders)])
@@ -135,7 +152,7 @@ class OrderDesk:
         """
         order = await self.find(order_id, user_id)
         if order["status"] in _CLOSED:
-            raise ApiError(409, "ALREADY_CLOSED", f"the order is {order['status']}; it cannot be changed any more")
+            raise _closed(order)
         return order
 
     async def trades(self, order: dict[str, Any]) -> list[dict[str, Any]]:
@@ -164,6 +181,12 @@ class OrderDesk:
         created_ms = await self.log.append(order.symbol_id, place_command(order))
         self._remember(order.order_id)
         await self._pending.add(pending_order(order, created_ms))
+
+    async def _has_claimed(self, order: NewOrder) -> bool:
+        """Whether the client order id of ``order`` stands for an order."""
+        if order.client_order_id is None:
+            return False
+        return await self._client_ids.find(order.user_id, order.client_order_id) is not None
 
     async def _claim(self, order: NewOrder) -> bool:
         """Give ``order`` the id that its client order id stands for; return whether the log has it already."""
@@ -227,6 +250,10 @@ def _first_of_each_client_id(orders: Sequence[NewOrder | ApiError]) -> list[NewO
             seen.add(client_order_id)
             checked.append(order)
     return checked
+
+
+def _closed(order: dict[str, Any]) -> ApiError:
+    return ApiError(409, "ALREADY_CLOSED", f"the order is {order['status']}; it cannot be changed any more")
 
 
 def _not_found() -> ApiError:

@@ -126,6 +126,23 @@ def test_order_is_read_changed_replaced_and_cancelled_by_its_client_id(exchange:
     assert exchange.ask(user, "GET", "/orders/client:a-3")[0] == 404
 
 
+def test_replacement_that_is_sent_again_is_the_same_replacement(exchange: Exchange) -> None:
+    """The first request has ended the old order, and the second one still gets the answer of the first."""
+    market, user = exchange.market(), exchange.user()
+    old = market.place(user)
+    exchange.persisted(old)
+    body = market.body(clientOrderId="a-1", price=99)
+    first = exchange.ask(user, "POST", f"/orders/{old}/replace", body)
+    assert exchange.ended(user, old)["reason"] == "REPLACED"
+    again = exchange.ask(user, "POST", f"/orders/{old}/replace", body)
+    assert (first[:2], again[2].get(REPLAY)) == (again[:2], "true")
+    assert refusal(exchange.ask(user, "POST", f"/orders/{old}/replace", body | {"price": 98})) == CONFLICT
+    unused = exchange.ask(user, "POST", f"/orders/{old}/replace", body | {"clientOrderId": "a-2"})
+    assert refusal(unused) == (409, "ALREADY_CLOSED", None)
+    assert refusal(post(market, user, price=99)) == CONFLICT
+    assert len(exchange.commands(market.symbol_id)) == 3
+
+
 def test_ids_in_a_batch(exchange: Exchange) -> None:
     """A batch sent again makes no order that has an id; one id twice in a batch is refused the second time."""
     market, user = exchange.market(), exchange.user()
