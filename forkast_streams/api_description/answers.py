@@ -1,4 +1,4 @@
-"""The bodies of answers, and the events of streams, as clients get them."""
+"""The bodies of answers but those about orders, and the events of streams, as clients get them."""
 
 from __future__ import annotations
 
@@ -6,83 +6,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from forkast_streams.api_description.fields import (
-    CommandId,
-    DecimalText,
-    ExactNumber,
-    Milliseconds,
-    Moment,
-    OrderId,
-    Sequence,
-)
+from forkast_streams.api_description.fields import DecimalText, Milliseconds, Moment, Sequence
 from forkast_streams.market_data.book import Trade
 
-Side = Literal["BUY", "SELL"]
-OrderType = Literal["LIMIT", "MARKET", "STOP", "STOP_LIMIT"]
-TimeInForce = Literal["GTC", "IOC", "FOK", "GTD"]
-Status = Literal["PENDING", "PARTIALLY_FILLED", "FILLED", "CANCELLED", "REJECTED", "EXPIRED"]
 Scopes = Annotated[list[Literal["read", "trade"]], Meta(min_length=1)]
-
-
-class PlacedOrder(Struct, rename="camel", forbid_unknown_fields=True):
-    """The log has the order."""
-
-    order_id: OrderId
-
-
-class RequestedChange(Struct, rename="camel", forbid_unknown_fields=True):
-    """The log has the request; what becomes of it is decided in the order of the log, and the order shows it."""
-
-    order_id: OrderId
-    command_id: CommandId
-    status: Literal["CANCEL_REQUESTED", "AMEND_REQUESTED"]
-
-
-class OrderView(Struct, rename="camel", forbid_unknown_fields=True):
-    """An order of the user; ``reason`` says why it ended unfilled."""
-
-    id: OrderId
-    user_id: int
-    symbol_id: int
-    type: OrderType
-    side: Side
-    price: DecimalText | None
-    quantity: ExactNumber
-    filled_quantity: ExactNumber
-    status: Status
-    time_in_force: TimeInForce
-    client_order_id: str | None
-    reason: str | None
-    created_at: Moment
-    updated_at: Moment
-    executed_at: Moment | None
-
-
-class OrdersPage(Struct, rename="camel", forbid_unknown_fields=True):
-    """Orders of the user, newest first."""
-
-    page: int
-    limit: int
-    orders: list[OrderView]
-
-
-class SymbolView(Struct, rename="camel"):
-    """A symbol with its trading rules."""
-
-    id: int
-    symbol: str
-    name: str | None
-    market: str | None
-    currency: str | None
-    tick_size: DecimalText
-    lot_size: DecimalText
-    status: Literal["TRADING", "HALTED", "CANCEL_ONLY"]
-
-
-class SymbolList(Struct, rename="camel", forbid_unknown_fields=True):
-    """All symbols."""
-
-    symbols: list[SymbolView]
 
 
 class ApiKeyView(Struct, rename="camel", forbid_unknown_fields=True):

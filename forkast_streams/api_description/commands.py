@@ -6,10 +6,8 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from forkast_streams.api_description.answers import OrderType, Side, TimeInForce
+from forkast_streams.api_description.order_answers import OrderType, SelfTradePrevention, Side, TimeInForce
 from forkast_streams.limits import CANCEL_AFTER_MS_MAX
-
-SelfTradePrevention = Literal["EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH", "NONE"]
 
 
 class _OrderFields(Struct, rename="camel", kw_only=True):

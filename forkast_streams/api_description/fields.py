@@ -31,6 +31,7 @@ TIME_MS: JsonSchema = {"type": "integer", "minimum": 0, "description": "Millisec
 DecimalText = Annotated[str, Meta(pattern=_DECIMAL_PATTERN, examples=["101.25"])]
 ExactNumber = Annotated[Any, Meta(extra_json_schema={"type": "number", "minimum": 0})]
 OrderId = Annotated[str, Meta(extra_json_schema={"format": "uuid"})]
+ClientOrderId = Annotated[str, Meta(pattern=TOKEN_PATTERN, description="As the order came with it.")]
 CommandId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="Comes back on the events that answer it.")]
 Moment = Annotated[str, Meta(extra_json_schema={"format": "date-time"}, description="UTC.")]
 Milliseconds = Annotated[int, Meta(ge=0, description="Milliseconds since the epoch.")]
@@ -58,6 +59,13 @@ REQUEST_FIELDS: dict[str, JsonSchema] = {
     "minNotional": _NUMBER,
     "priceCollar": _NUMBER,
     "maxOpenOrders": ID,
+    "orders": {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": 100,
+        "items": {"$ref": "#/components/schemas/PlaceOrder"},
+    },
+    "ids": {"type": "array", "minItems": 1, "maxItems": 100, "items": {"type": "string"}},
 }
 # What a type as a whole demands beyond its fields.
 REQUEST_TYPES: dict[str, JsonSchema] = {"AmendOrder": {"minProperties": 1}}

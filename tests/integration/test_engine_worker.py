@@ -13,7 +13,16 @@ import pytest
 
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.topics import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics, partition_for
-from tests.integration.exchange import PARTITIONS, Worker, end_offsets, last_records, produce, read_topic, wait_until
+from tests.integration.exchange import (
+    PARTITIONS,
+    Worker,
+    end_offsets,
+    is_settled,
+    last_records,
+    produce,
+    read_topic,
+    wait_until,
+)
 from tests.unit.flows import mixed_flow, order_command, symbol_command
 
 # Symbols that no other test uses.
@@ -45,7 +54,7 @@ def flow(count: int, *, seed: int, symbols: range) -> list[tuple[int, bytes]]:
 
 
 def has_processed_all(env: dict[str, str]) -> bool:
-    """Whether each partition's last command has its last event or its dead letter in the log."""
+    """Whether each partition's last command has its last event or its dead letter in the log, and no more comes."""
 
     async def look() -> bool:
         topics = (ORDERS_NEW, ORDERS_EXCHANGE, ORDERS_DEAD)
@@ -57,7 +66,7 @@ def has_processed_all(env: dict[str, str]) -> bool:
                 reached += [source["offset"]] if source["index"] == source["count"] - 1 else []
             if max(reached, default=-1) < record.offset:
                 return False
-        return True
+        return await is_settled(env)
 
     return asyncio.run(look())
 

@@ -18,7 +18,7 @@ from forkast_streams.market_data.redis_reader import MarketDataReader
 from forkast_streams.storage.postgres import prepare_database
 from forkast_streams.storage.redis import connect
 from forkast_streams.topics import ORDERS_NEW, ensure_topics
-from tests.integration.exchange import PARTITIONS, Worker, produce, read_topic, wait_until
+from tests.integration.exchange import PARTITIONS, Worker, is_settled, produce, read_topic, wait_until
 from tests.unit.flows import home_of, mixed_flow
 from tests.unit.market_events import Depth, depth_of_engine
 
@@ -89,10 +89,14 @@ def stored(env: dict[str, str]) -> dict[int, Depth]:
 
 
 def wait_for_replayed_books(env: dict[str, str]) -> None:
-    """Return when Redis has the books of a clean replay."""
-    expected = {symbol_id: depth for symbol_id, (_, depth) in replayed(env).items()}
-    assert all(depth["BUY"] and depth["SELL"] for depth in expected.values())
-    wait_until(lambda: stored(env) == expected, "Redis having the books of a clean replay")
+    """Return when Redis has the books of a clean replay and nothing more comes by itself."""
+
+    def is_there() -> bool:
+        expected = {symbol_id: depth for symbol_id, (_, depth) in replayed(env).items()}
+        assert all(depth["BUY"] and depth["SELL"] for depth in expected.values())
+        return stored(env) == expected and asyncio.run(is_settled(env))
+
+    wait_until(is_there, "Redis having the books of a clean replay")
 
 
 def test_kills_lost_disks_and_a_flushed_redis(workers: tuple[Worker, Worker], topics: dict[str, str]) -> None:

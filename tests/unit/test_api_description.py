@@ -13,7 +13,7 @@ import jsonschema_rs
 import msgspec
 import pytest
 
-from forkast_streams.api_description import answers, commands, keeper, oms
+from forkast_streams.api_description import commands, keeper, oms, order_answers
 from forkast_streams.api_description.asyncapi import EVENTS, asyncapi
 from forkast_streams.api_description.commands import COMMANDS
 from forkast_streams.api_description.openapi import openapi
@@ -136,8 +136,8 @@ def validate(value: Any, name: str, schemas: dict[str, Any]) -> None:
 
 
 def test_the_words_are_the_engines() -> None:
-    assert set(get_args(answers.OrderType)) == set(TYPES)
-    assert set(get_args(answers.TimeInForce)) == set(TIMES_IN_FORCE)
+    assert set(get_args(order_answers.OrderType)) == set(TYPES)
+    assert set(get_args(order_answers.TimeInForce)) == set(TIMES_IN_FORCE)
     assert set(get_args(commands.SelfTradePrevention)) == set(SELF_TRADE_PREVENTIONS)
     symbol = DOCUMENTS["topics"]["components"]["schemas"]["SymbolCommand"]
     assert set(symbol["properties"]["status"]["enum"]) == set(STATUSES)
