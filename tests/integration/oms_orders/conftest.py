@@ -27,7 +27,7 @@ def exchange(stack: Stack, stack_env: dict[str, str], tmp_path_factory: pytest.T
     ends = {topic: asyncio.run(end_offsets(env, topic)) for topic in (ORDERS_NEW, ORDERS_EXCHANGE)}
     folder = tmp_path_factory.mktemp("oms_orders")
     workers = {role: Worker(role, env, folder / role) for role in ("oms", "engine", "sink")}
-    exchange = Exchange(env, stack, workers["oms"], ends)
+    exchange = Exchange(env, stack, workers["oms"], workers["sink"], ends)
     try:
         for worker in workers.values():
             worker.start()

@@ -127,7 +127,7 @@ def test_order_that_may_not_rest(
 def test_order_expires_when_its_time_has_come_though_nobody_trades(exchange: Exchange) -> None:
     """The engine's heartbeat lets time pass in a market where nothing happens."""
     market, owner = exchange.market(), exchange.user()
-    expires_at = now_ms() + 1_500
+    expires_at = now_ms() + 2_500
     order_id = market.place(owner, timeInForce="GTD", expiresAt=expires_at)
     exchange.persisted(order_id)
     waiting = exchange.order(owner, order_id)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,6 +47,7 @@ class Exchange:
     env: dict[str, str]
     stack: Stack
     oms: Worker
+    sink: Worker
     ends_before: dict[str, dict[int, int]]
     symbols: Iterator[int] = field(default_factory=lambda: iter(range(_FIRST_SYMBOL + len(RULED), _last_symbol())))
     users: Iterator[int] = field(default_factory=lambda: iter(range(_FIRST_USER + 3, _FIRST_USER + _USERS)))
@@ -58,6 +60,11 @@ class Exchange:
     def user(self) -> str:
         """The name of a trader that no other test uses."""
         return f"trader-{next(self.users)}"
+
+    @property
+    def spectator(self) -> str:
+        """A trader for requests that are refused."""
+        return _PROBE
 
     def ask(
         self, user: str, method: str, path: str, body: Any = None, *, oms: Worker | None = None
@@ -86,6 +93,15 @@ class Exchange:
             cursor.execute(statement, parameters)
             return [dict(row) for row in cursor.fetchall()] if cursor.description else []
 
+    @contextmanager
+    def tables_behind(self) -> Iterator[None]:
+        """Have nothing come into the tables meanwhile: the OMS sees orders as they were, the engine goes on."""
+        self.sink.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.sink.signal(signal.SIGCONT)
+
     def row(self, order_id: str) -> dict[str, Any] | None:
         """The order's row."""
         rows = self.rows('SELECT * FROM "Order" WHERE id = %s', order_id)
@@ -98,7 +114,8 @@ class Exchange:
 
     def forkast(self, *arguments: str) -> str:
         """Run a command of the command line on these servers; return what it prints."""
-        result = CliRunner().invoke(command_line, list(arguments), env=self.env, catch_exceptions=False)
+        env = self.env | {"FORKAST_URL": f"http://127.0.0.1:{self.oms.port}", "COLUMNS": "200"}
+        result = CliRunner().invoke(command_line, list(arguments), env=env, catch_exceptions=False)
         assert result.exit_code == 0, result.output
         return result.output
 
