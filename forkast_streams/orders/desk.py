@@ -18,7 +18,15 @@ from forkast_streams.orders.client_ids import ClientOrderIds
 from forkast_streams.orders.command_log import CommandLog
 from forkast_streams.orders.commands import digest_of, place_command
 from forkast_streams.orders.pending import PENDING_S_MAX, PendingOrders
-from forkast_streams.orders.requests import CLIENT_ID_PREFIX, CLIENT_ORDER_ID, PlaceOrder, new_order, parse_order_id
+from forkast_streams.orders.requests import (
+    CLIENT_ID_PREFIX,
+    CLIENT_ORDER_ID,
+    PlaceOrder,
+    may_have_kept_rules,
+    new_order,
+    parse_order_id,
+    require_kept_rules,
+)
 from forkast_streams.orders.symbols import Symbols
 from forkast_streams.orders.views import order_view, pending_order, rows_of_pending, trade_view
 from forkast_streams.storage.postgres import Postgres
@@ -61,9 +69,17 @@ class OrderDesk:
 
         Raises:
             ApiError: 400, it breaks a rule.
+            Unavailable: it does, and whether it is a repeat cannot be seen.
         """
         symbol = await self.symbols.get(request.symbol_id)
-        return new_order(request, str(uuid.uuid4()), user_id, symbol, replaces=replaces)
+        order = new_order(request, str(uuid.uuid4()), user_id, symbol, replaces=replaces)
+        try:
+            require_kept_rules(order, symbol)
+        except ApiError:
+            # A repeat of what was right when it came is answered as it was, whatever the symbol's rules are now.
+            if not (may_have_kept_rules(order) and await self._has_claimed(order)):
+                raise
+        return order
 
     async def place(self, order: NewOrder) -> Placed:
         """Have the log take an order; it can be read as soon as this has answered.
@@ -105,7 +121,7 @@ class OrderDesk:
             raise _closed(old)
         return await self.place(order)
 
-    async def place_all(self, orders: Sequence[NewOrder | ApiError]) -> list[Placed | ForkastError]:
+    async def place_all(self, orders: Sequence[NewOrder | ForkastError]) -> list[Placed | ForkastError]:
         """Place the orders of a batch, each by itself; what is refused already stays refused."""
         claimed = await asyncio.gather(*[self._claim_of_batch(order) for order in _first_of_each_client_id(orders)])
         fresh = [placed.order for placed in claimed if isinstance(placed, Placed) and not placed.repeated]
@@ -210,8 +226,8 @@ class OrderDesk:
             return False
         return True
 
-    async def _claim_of_batch(self, order: NewOrder | ApiError) -> Placed | ForkastError:
-        if isinstance(order, ApiError):
+    async def _claim_of_batch(self, order: NewOrder | ForkastError) -> Placed | ForkastError:
+        if isinstance(order, ForkastError):
             return order
         if order.client_order_id is None:
             return Placed(order)
@@ -235,10 +251,10 @@ class OrderDesk:
             self._placed.popitem(last=False)
 
 
-def _first_of_each_client_id(orders: Sequence[NewOrder | ApiError]) -> list[NewOrder | ApiError]:
+def _first_of_each_client_id(orders: Sequence[NewOrder | ForkastError]) -> list[NewOrder | ForkastError]:
     """Refuse all but the first order with a client order id: which of them would be the repeat?"""
     seen: set[str] = set()
-    checked: list[NewOrder | ApiError] = []
+    checked: list[NewOrder | ForkastError] = []
     for order in orders:
         client_order_id = order.client_order_id if isinstance(order, NewOrder) else None
         if client_order_id is None:

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from forkast_streams.engine.symbols import Symbol
 from forkast_streams.errors import ApiError
-from forkast_streams.orders.requests import PlaceOrder, decode_body, new_order, plain
+from forkast_streams.orders.requests import PlaceOrder, decode_body, new_order, plain, require_kept_rules
 from forkast_streams.topics import ORDERS_NEW, partition_for
 from tests.simulation.flow import Wish
 from tests.simulation.log import Sent, SimEventProducer, SimLog
@@ -76,6 +76,7 @@ class Oms(Process):
                     return Answer(409, None)
                 order_id = there.order_id
             order = new_order(request, order_id, user_id, symbol)
+            require_kept_rules(order, symbol)
         except ApiError as exc:
             return Answer(exc.status, None)
         world.point("oms: before produce", self)

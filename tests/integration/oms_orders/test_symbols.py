@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from forkast_streams.errors import SetupError
 from tests.integration.exchange import wait_until
 from tests.integration.oms_orders.trading import Exchange, Market
+from tests.integration.test_oms import call
 
 
 def outcome(market: Market, user: str, **changes: Any) -> tuple[str, str | None]:
@@ -88,7 +90,8 @@ def test_command_line_knows_the_symbols(exchange: Exchange) -> None:
 
 def test_new_rules_reach_the_oms_and_the_engine(exchange: Exchange) -> None:
     """After ``sync``: the symbol is listed with them, and orders are held to them."""
-    market, user = exchange.market(), exchange.user()
+    market, user, early = exchange.market(), exchange.user(), exchange.user()
+    order_id = market.place(early, quantity=4, clientOrderId="early")
     exchange.rows('UPDATE "Symbol" SET "minQuantity" = 5, "maxOpenOrders" = 1 WHERE id = %s', market.symbol_id)
     exchange.forkast("symbols", "sync")
 
@@ -98,7 +101,18 @@ def test_new_rules_reach_the_oms_and_the_engine(exchange: Exchange) -> None:
 
     wait_until(lambda: rules()["minQuantity"] == "5", "the new rule")
     assert (rules()["maxOpenOrders"], rules()["maxQuantity"]) == (1, None)
-    assert market.refused(user, quantity=4) == ("QUANTITY_TOO_SMALL", "quantity")
+    too_small = ("QUANTITY_TOO_SMALL", "quantity")
+    assert market.refused(user, quantity=4) == market.refused(user, quantity=4, clientOrderId="late") == too_small
+    # What was taken before is taken, and whoever asks again must not believe that it was not.
+    assert market.place(early, quantity=4, clientOrderId="early") == order_id
+    batch = {"orders": [market.body(quantity=4, clientOrderId="early"), market.body(quantity=4)]}
+    results = exchange.ask(early, "POST", "/orders/batch", batch)[1]["results"]
+    assert (results[0]["orderId"], results[1]["error"]["code"]) == (order_id, "QUANTITY_TOO_SMALL")
+    status, answer, _ = exchange.ask(early, "POST", "/orders", market.body(quantity=3, clientOrderId="early"))
+    assert (status, answer["error"]["code"]) == (409, "CLIENT_ORDER_ID_CONFLICT")
+    # A number that no symbol ever allowed is not even written out to be compared.
+    tiny = json.dumps(market.body(price="@", clientOrderId="early")).replace('"@"', "1e-99999").encode()
+    assert call(exchange.oms, "POST", "/orders", tiny, user=early)[1]["error"]["code"] == "INVALID_TICK"
     market.place(user)
     assert outcome(market, user) == ("REJECTED", "TOO_MANY_OPEN_ORDERS")
 

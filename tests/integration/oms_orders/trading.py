@@ -24,8 +24,8 @@ from tests.integration.exchange import PARTITIONS, Worker, wait_until
 from tests.integration.test_oms import call
 
 # Markets and traders that no other test uses; a test takes as many as it needs.
-_FIRST_SYMBOL, _SYMBOLS = 15_000, 70
-_FIRST_USER, _USERS = 15_000, 90
+_FIRST_SYMBOL, _SYMBOLS = 15_000, 90
+_FIRST_USER, _USERS = 15_000, 200
 _PROBE, _SELLER, _BUYER = (f"trader-{_FIRST_USER + number}" for number in range(3))
 CLOSED = ("FILLED", "CANCELLED", "REJECTED", "EXPIRED")
 
