@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from forkast_streams.engine.commands import NewOrder
 from forkast_streams.errors import ApiError, ForkastError
 from forkast_streams.orders.commands import cancel_after_command, cancel_all_command, cancel_command
 from forkast_streams.orders.desk import OrderDesk, Placed
@@ -32,11 +33,11 @@ class BatchViews:
         bodies = decode_batch(await read_json_body(request, BATCH_BYTES_MAX))
         charge(request, len(bodies))
         user_id = user_of(request).id
-        orders = []
+        orders: list[NewOrder | ForkastError] = []
         for body in bodies:
             try:
                 orders.append(body if isinstance(body, ApiError) else await self._desk.prepare(body, user_id))
-            except ApiError as exc:
+            except ForkastError as exc:
                 orders.append(exc)
         placed = await self._desk.place_all(orders)
         return json_response({"results": [_result(one) for one in placed]})

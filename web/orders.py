@@ -11,7 +11,6 @@ import uuid
 from aiohttp import web
 
 from forkast_streams.engine.commands import LIMIT
-from forkast_streams.errors import ApiError
 from forkast_streams.limits import WEB_STATEMENT_S_MAX
 from forkast_streams.orders.client_ids import ClientOrderIds
 from forkast_streams.orders.command_log import CommandLog
@@ -85,12 +84,8 @@ class OrderViews:
     async def replace(self, request: web.Request) -> web.Response:
         """Ask the engine to cancel an order and place another one, or to do neither."""
         body = decode_body(PlaceOrder, await read_json_body(request, BODY_BYTES_MAX))
-        old = await self._desk.find_open(request.match_info["id"], user_of(request).id)
-        if body.symbol_id != old["symbolId"]:
-            message = "an order is replaced by one of the same symbol"
-            raise ApiError(400, "INVALID_VALUE", message, field="symbolId")
-        order = await self._desk.prepare(body, user_of(request).id, replaces=old["id"])
-        return _placed(await self._desk.place(order), status=202)
+        placed = await self._desk.replace(body, request.match_info["id"], user_of(request).id)
+        return _placed(placed, status=202)
 
     async def symbols(self, _request: web.Request) -> web.Response:
         """All symbols with their trading rules."""

@@ -153,9 +153,9 @@ async def sample_books(exchange: Exchange, symbols: list[int], *, moments: int) 
     """
     chance = random.Random()  # noqa: S311 - moments need no secrecy
     found: dict[tuple[int, int], BookAnswer] = {}
-    auth = aiohttp.BasicAuth(exchange.user, exchange.password, encoding="utf-8")
+    headers = {"Authorization": aiohttp.encode_basic_auth(exchange.user, exchange.password)}
     timeout = aiohttp.ClientTimeout(total=_HTTP_TIMEOUT_S)
-    async with aiohttp.ClientSession(auth=auth, timeout=timeout) as client:
+    async with aiohttp.ClientSession(headers=headers, timeout=timeout) as client:
         for _ in range(moments if symbols else 0):
             for symbol_id in chance.sample(symbols, min(len(symbols), _BOOKS_A_MOMENT)):
                 await _ask(client, exchange, symbol_id, found)

@@ -24,8 +24,8 @@ DEMO_USER = "alice@example.com"
 
 def session(user: str, password: str | None, *, total_s: float | None = 15) -> aiohttp.ClientSession:
     """An HTTP session with the user's credentials."""
-    auth = aiohttp.BasicAuth(user, password or user, encoding="utf-8")
-    return aiohttp.ClientSession(auth=auth, timeout=aiohttp.ClientTimeout(total=total_s))
+    headers = {"Authorization": aiohttp.encode_basic_auth(user, password or user)}
+    return aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=total_s))
 
 
 async def call(client: aiohttp.ClientSession, method: str, url: str, body: Any = None) -> Any:

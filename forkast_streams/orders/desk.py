@@ -18,7 +18,15 @@ from forkast_streams.orders.client_ids import ClientOrderIds
 from forkast_streams.orders.command_log import CommandLog
 from forkast_streams.orders.commands import digest_of, place_command
 from forkast_streams.orders.pending import PENDING_S_MAX, PendingOrders
-from forkast_streams.orders.requests import CLIENT_ID_PREFIX, CLIENT_ORDER_ID, PlaceOrder, new_order, parse_order_id
+from forkast_streams.orders.requests import (
+    CLIENT_ID_PREFIX,
+    CLIENT_ORDER_ID,
+    PlaceOrder,
+    may_have_kept_rules,
+    new_order,
+    parse_order_id,
+    require_kept_rules,
+)
 from forkast_streams.orders.symbols import Symbols
 from forkast_streams.orders.views import order_view, pending_order, rows_of_pending, trade_view
 from forkast_streams.storage.postgres import Postgres
@@ -61,9 +69,17 @@ class OrderDesk:
 
         Raises:
             ApiError: 400, it breaks a rule.
+            Unavailable: it does, and whether it is a repeat cannot be seen.
         """
         symbol = await self.symbols.get(request.symbol_id)
-        return new_order(request, str(uuid.uuid4()), user_id, symbol, replaces=replaces)
+        order = new_order(request, str(uuid.uuid4()), user_id, symbol, replaces=replaces)
+        try:
+            require_kept_rules(order, symbol)
+        except ApiError:
+            # A repeat of what was right when it came is answered as it was, whatever the symbol's rules are now.
+            if not (may_have_kept_rules(order) and await self._has_claimed(order)):
+                raise
+        return order
 
     async def place(self, order: NewOrder) -> Placed:
         """Have the log take an order; it can be read as soon as this has answered.
@@ -88,7 +104,24 @@ class OrderDesk:
             if not lock.locked():
                 self._under_way.pop(key, None)
 
-    async def place_all(self, orders: Sequence[NewOrder | ApiError]) -> list[Placed | ForkastError]:
+    async def replace(self, request: PlaceOrder, old_id: str, user_id: int) -> Placed:
+        """Have the log take an order in place of another one of the same symbol; the engine does both or neither.
+
+        Raises:
+            ApiError: 400, a rule is broken; 404, there is no such order; 409, it has ended; else as ``place``.
+            Unavailable: as ``find`` and ``place``.
+        """
+        old = await self.find(old_id, user_id)
+        if request.symbol_id != old["symbolId"]:
+            message = "an order is replaced by one of the same symbol"
+            raise ApiError(400, "INVALID_VALUE", message, field="symbolId")
+        order = await self.prepare(request, user_id, replaces=old["id"])
+        # The request that is repeated here may be what ended the old order: then its answer is that of the first.
+        if old["status"] in _CLOSED and not await self._has_claimed(order):
+            raise _closed(old)
+        return await self.place(order)
+
+    async def place_all(self, orders: Sequence[NewOrder | ForkastError]) -> list[Placed | ForkastError]:
         """Place the orders of a batch, each by itself; what is refused already stays refused."""
         claimed = await asyncio.gather(*[self._claim_of_batch(order) for order in _first_of_each_client_id(orders)])
         fresh = [placed.order for placed in claimed if isinstance(placed, Placed) and not placed.repeated]
@@ -135,7 +168,7 @@ class OrderDesk:
         """
         order = await self.find(order_id, user_id)
         if order["status"] in _CLOSED:
-            raise ApiError(409, "ALREADY_CLOSED", f"the order is {order['status']}; it cannot be changed any more")
+            raise _closed(order)
         return order
 
     async def trades(self, order: dict[str, Any]) -> list[dict[str, Any]]:
@@ -165,6 +198,12 @@ class OrderDesk:
         self._remember(order.order_id)
         await self._pending.add(pending_order(order, created_ms))
 
+    async def _has_claimed(self, order: NewOrder) -> bool:
+        """Whether the client order id of ``order`` stands for an order."""
+        if order.client_order_id is None:
+            return False
+        return await self._client_ids.find(order.user_id, order.client_order_id) is not None
+
     async def _claim(self, order: NewOrder) -> bool:
         """Give ``order`` the id that its client order id stands for; return whether the log has it already."""
         assert order.client_order_id is not None, "the caller has looked"
@@ -187,8 +226,8 @@ class OrderDesk:
             return False
         return True
 
-    async def _claim_of_batch(self, order: NewOrder | ApiError) -> Placed | ForkastError:
-        if isinstance(order, ApiError):
+    async def _claim_of_batch(self, order: NewOrder | ForkastError) -> Placed | ForkastError:
+        if isinstance(order, ForkastError):
             return order
         if order.client_order_id is None:
             return Placed(order)
@@ -212,10 +251,10 @@ class OrderDesk:
             self._placed.popitem(last=False)
 
 
-def _first_of_each_client_id(orders: Sequence[NewOrder | ApiError]) -> list[NewOrder | ApiError]:
+def _first_of_each_client_id(orders: Sequence[NewOrder | ForkastError]) -> list[NewOrder | ForkastError]:
     """Refuse all but the first order with a client order id: which of them would be the repeat?"""
     seen: set[str] = set()
-    checked: list[NewOrder | ApiError] = []
+    checked: list[NewOrder | ForkastError] = []
     for order in orders:
         client_order_id = order.client_order_id if isinstance(order, NewOrder) else None
         if client_order_id is None:
@@ -227,6 +266,10 @@ def _first_of_each_client_id(orders: Sequence[NewOrder | ApiError]) -> list[NewO
             seen.add(client_order_id)
             checked.append(order)
     return checked
+
+
+def _closed(order: dict[str, Any]) -> ApiError:
+    return ApiError(409, "ALREADY_CLOSED", f"the order is {order['status']}; it cannot be changed any more")
 
 
 def _not_found() -> ApiError:

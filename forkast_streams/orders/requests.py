@@ -24,6 +24,8 @@ CLIENT_ORDER_ID = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _FIELD_NAME = re.compile(r"[A-Za-z0-9_]{1,40}", re.ASCII)
 _TIME_MAX = 2**53
+# Before and behind the point; no tick, lot or limit comes near it.
+_DIGITS_MAX = 40
 # The optional decimal rules of a symbol.
 RULE_COLUMNS = ("minQuantity", "maxQuantity", "minNotional", "priceCollar")
 _REJECTED_FIELDS = {
@@ -200,10 +202,10 @@ def _shape_error(message: str) -> ApiError:
 def new_order(
     request: PlaceOrder, order_id: str, user_id: int, symbol: Symbol, *, replaces: str | None = None
 ) -> NewOrder:
-    """The command that places an order.
+    """The command that places an order; ``require_kept_rules`` tells whether it may be sent.
 
     Raises:
-        ApiError: 400, the order breaks a rule that needs no book to be seen broken.
+        ApiError: 400, a field has a value that it cannot have.
     """
     if request.client_order_id is not None and not CLIENT_ORDER_ID.fullmatch(request.client_order_id):
         message = "clientOrderId must be 1 to 36 letters, digits, '-' or '_'"
@@ -212,7 +214,7 @@ def new_order(
     if expires_at is not None and not 0 < expires_at <= _TIME_MAX:
         raise ApiError(400, "OUT_OF_RANGE", "expiresAt must be a time in milliseconds", field="expiresAt")
     price = _price(request)
-    order = NewOrder(
+    return NewOrder(
         symbol.id,
         order_id,
         user_id,
@@ -231,10 +233,24 @@ def new_order(
         request.self_trade_prevention,
         replaces,
     )
+
+
+def require_kept_rules(order: NewOrder, symbol: Symbol) -> None:
+    """Refuse an order that breaks a rule.
+
+    Raises:
+        ApiError: 400, with the first rule that needs no book to be seen broken.
+    """
     broken = broken_rule(order, symbol)
     if broken is not None:
         _refuse(broken, order, symbol)
-    return order
+
+
+def may_have_kept_rules(order: NewOrder) -> bool:
+    """Whether the numbers have so few digits that the symbol, with other rules than today's, may have allowed them."""
+    numbers = order.quantity, order.price, order.quote_quantity, order.stop_price, order.display_quantity
+    exponents = [decimal_of(number).as_tuple().exponent for number in numbers if number is not None]
+    return all(isinstance(exponent, int) and abs(exponent) <= _DIGITS_MAX for exponent in exponents)
 
 
 def _price(request: PlaceOrder) -> Number | None:

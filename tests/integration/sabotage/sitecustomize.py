@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,52 @@ def _poison_matching() -> None:
     MatchingEngine.process = process
 
 
+def _die_at_a_point_of_order_entry() -> None:
+    """The point is what stands in the file; at an append two requests are waited for."""
+    from forkast_streams.orders.command_log import CommandLog
+    from forkast_streams.storage.postgres import Postgres
+
+    arrived: list[object] = []
+
+    def point() -> str | None:
+        return Path(_FLAG).read_text() if _is_on() else None
+
+    async def die_with_two_in_hand() -> None:
+        arrived.append(object())
+        if len(arrived) == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        await asyncio.Event().wait()
+
+    def dying(working: Any) -> Any:
+        async def append(self: Any, *args: Any) -> Any:
+            if point() == "claimed":
+                await die_with_two_in_hand()
+            answer = await working(self, *args)
+            if point() == "appended":
+                await die_with_two_in_hand()
+            return answer
+
+        return append
+
+    query = Postgres.query
+
+    async def dying_query(self: Any, name: str, **parameters: Any) -> Any:
+        statement = asyncio.ensure_future(query(self, name, **parameters))
+        if name == "claim_client_ids" and point() == "claim sent":
+            # Long enough for it to be on its way, too short for a server that hangs to refuse it.
+            await asyncio.wait({statement}, timeout=0.5)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await statement
+
+    CommandLog.append = dying(CommandLog.append)
+    CommandLog.append_all = dying(CommandLog.append_all)
+    Postgres.query = dying_query
+
+
 {
     "coordination": _break_coordination,
     "delivery": _stop_delivery,
     "loop": _block_the_loop,
     "matching": _poison_matching,
+    "order entry": _die_at_a_point_of_order_entry,
 }[_KIND]()
