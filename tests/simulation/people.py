@@ -10,14 +10,8 @@ from typing import Any
 from uuid import UUID
 
 from forkast_streams.engine.symbols import Symbol
-<<<<<<< HEAD
 from forkast_streams.orders.requests import PlaceOrder
 from forkast_streams.topics import ORDERS_NEW
-=======
-from forkast_streams.errors import ApiError
-from forkast_streams.orders.requests import PlaceOrder, decode_body, new_order, plain, require_kept_rules
-from forkast_streams.topics import ORDERS_NEW, partition_for
->>>>>>> 173abe644f71824a7669464d2f724187e1696247
 from tests.simulation.flow import Wish
 from tests.simulation.log import Sent, SimLog
 from tests.simulation.oms import Answer, Oms
@@ -29,84 +23,6 @@ _TRIES_MAX = 12
 _BODY = frozenset(PlaceOrder.__struct_encode_fields__)
 
 
-<<<<<<< HEAD
-=======
-class Reservation(NamedTuple):
-    """What the registry remembers of a client's order id: the first request under it."""
-
-    order_id: str
-    body: bytes
-
-
-class Registry:
-    """Client order ids and the order ids that belong to them, in a database that outlives the OMS."""
-
-    def __init__(self) -> None:
-        self.reservations: dict[tuple[int, str], Reservation] = {}
-
-    def reserve(self, user_id: int, client_order_id: str, fresh: Reservation) -> Reservation:
-        """The reservation under this client order id: the first one wins, whoever asks again."""
-        return self.reservations.setdefault((user_id, client_order_id), fresh)
-
-
-class Answer(NamedTuple):
-    """What a client was told."""
-
-    status: int
-    order_id: str | None
-
-
-class Oms(Process):
-    """The order-management service as far as it has no sockets: body in, command acknowledged by the log, answer out."""
-
-    def __init__(self, world: World, log: SimLog, registry: Registry, *, reuses_ids: bool = True) -> None:
-        super().__init__(world, "oms", "oms")
-        self._log = log
-        self._registry = registry
-        self._producer = SimEventProducer(self, log)
-        self._database = self.channel(), self.channel()
-        self._reuses_ids = reuses_ids
-
-    async def place(self, user_id: int, body: bytes, symbol: Symbol, order_id: str) -> Answer:
-        """Place an order; a repeated request under one client order id gives the order of the first.
-
-        Args:
-            order_id: the random id that the order gets when it is a new one.
-        """
-        world = self.world
-        try:
-            request = decode_body(PlaceOrder, body)
-            if request.client_order_id is not None and self._reuses_ids:
-                fresh = Reservation(order_id, body)
-                reserve = partial(self._registry.reserve, user_id, request.client_order_id, fresh)
-                there = await world.request(self, *self._database, reserve)
-                if there.body != body:
-                    return Answer(409, None)
-                order_id = there.order_id
-            order = new_order(request, order_id, user_id, symbol)
-            require_kept_rules(order, symbol)
-        except ApiError as exc:
-            return Answer(exc.status, None)
-        world.point("oms: before produce", self)
-        command = json.loads(body) | {"id": order.order_id, "userId": user_id, "quantity": _plain(order.quantity)}
-        try:
-            async with asyncio.timeout(_ANSWER_S_MAX):
-                await self._producer.send(
-                    ORDERS_NEW,
-                    key=str(symbol.id).encode(),
-                    value=json.dumps(command).encode(),
-                    partition=partition_for(symbol.id, self._log.partitions),
-                )
-        except TimeoutError:
-            return Answer(503, None)
-        return Answer(201, order_id)
-
-
-def _plain(number: Any) -> str | None:
-    return None if number is None else plain(number)
-
-
->>>>>>> 173abe644f71824a7669464d2f724187e1696247
 class Journal:
     """What clients sent and were told, which no fault touches."""
 
