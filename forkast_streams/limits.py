@@ -61,6 +61,8 @@ HEARTBEAT_INTERVAL_S = 0.5
 
 # Seconds from SIGTERM to the end of the process; what cannot be finished by then is done again after the restart.
 STOP_S_MAX = 9.0
+# Seconds in which a stopping worker answers the requests in hand.
+WEB_STOP_S_MAX = 2.0
 # Seconds in which a stopping worker, or one that loses partitions, finishes and checkpoints what it has in hand.
 DRAIN_S_MAX = 6.0
 # Seconds without any progress, while Kafka answers and work waits, after which a worker ends itself.

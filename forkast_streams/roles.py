@@ -21,7 +21,7 @@ from yarl import URL
 
 from forkast_streams.config import Settings
 from forkast_streams.lifecycle import ExchangeWorker, Watchdog
-from forkast_streams.limits import BATCHES_QUEUED_MAX, FETCH_BYTES_MAX
+from forkast_streams.limits import BATCHES_QUEUED_MAX, FETCH_BYTES_MAX, WEB_STOP_S_MAX
 from forkast_streams.topics import APP_PREFIX
 from forkast_streams.transport import BatchTransport
 
@@ -89,6 +89,17 @@ class ExchangeApp(faust.App):
         await super().on_first_start()
         if self.role.consumes:
             await self.add_runtime_dependency(Watchdog(self, self.excuses))
+
+    async def on_stop(self) -> None:
+        """Answer the requests in hand while what they need still works; only then stop the rest.
+
+        Faust stops the web server last: a request that waited for a producer that had stopped held it up until the
+        process was cut.
+        """
+        # Faust has no setting for aiohttp's minute.
+        self.web._runner._shutdown_timeout = WEB_STOP_S_MAX  # noqa: SLF001
+        await self.web.stop_server()
+        await super().on_stop()
 
 
 class PromptTables(TableManager):
