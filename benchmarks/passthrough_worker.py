@@ -7,7 +7,7 @@ are encoded and sent. There are no books and there is nothing to keep: what is l
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 from agents import match_orders
@@ -82,13 +82,9 @@ class PassthroughPartition:
         """Nothing changes."""
         return [], []
 
-    def keys(self) -> list[Key]:
+    def sweep(self) -> tuple[int, Iterator[tuple[Key, Any]]]:
         """Nothing is open."""
-        return []
-
-    def entry(self, key: Key) -> Any | None:  # noqa: ARG002 - as the engine has it
-        """Nothing is open."""
-        return None
+        return 0, iter(())
 
     def take_journal(self) -> Journal:
         """Nothing is remembered."""

@@ -52,11 +52,8 @@ class Checkpointed(Protocol):
     def take_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
         """Entries that changed and keys that went since the last call."""
 
-    def keys(self) -> list[Key]:
-        """The keys of all entries."""
-
-    def entry(self, key: Key) -> Any | None:
-        """The entry as it is now; None when it is gone."""
+    def sweep(self) -> tuple[int, Iterator[tuple[Key, Any]]]:
+        """The number of entries and all of them: each as it is when its turn comes, those that are gone left out."""
 
     def take_journal(self) -> Journal:
         """What was added to the journal since the last call, by generation."""
@@ -142,7 +139,7 @@ class Checkpointer:
     _droppable: deque[tuple[int, bytes]] = field(default_factory=deque)
     _journal_keys: dict[int, list[bytes]] = field(default_factory=dict)
     _block: _OpenBlock = field(default_factory=lambda: _OpenBlock(0))
-    _rotation: Iterator[Key] | None = None
+    _rotation: Iterator[tuple[Key, Any]] | None = None
     _rotation_start: SegmentId | None = None
     _slice_size: int = BASE_SLICE_MIN
 
@@ -181,14 +178,13 @@ class Checkpointer:
     def _add_base_slice(self, state: Checkpointed, this: SegmentId, live: list[tuple[Key, Any]]) -> None:
         """Add the next entries of the rotation to ``live``; begin and end rotations."""
         if self._rotation is None:
-            keys = state.keys()
-            self._rotation = iter(keys)
+            count, self._rotation = state.sweep()
             self._rotation_start = this
-            self._slice_size = max(BASE_SLICE_MIN, len(keys) // BASE_SLICES_MAX)
+            self._slice_size = max(BASE_SLICE_MIN, count // BASE_SLICES_MAX)
         written = {key for key, _ in live}
-        for taken, key in enumerate(self._rotation, start=1):
-            if key not in written and (value := state.entry(key)) is not None:
-                live.append((key, value))
+        for taken, entry in enumerate(self._rotation, start=1):
+            if entry[0] not in written:
+                live.append(entry)
             if taken == self._slice_size:
                 return
         if self.chain_start is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Self
 
 import msgspec
@@ -38,7 +38,6 @@ class EnginePartition:
         self.producer_keys: KeyRing | None = None
         self._judged_by = ""
         self._forwarded: dict[int, int] = {}
-        self._open: dict[Key, Order] = {}
 
     def use_keys(self, keys: KeyRing | None) -> None:
         """Judge records by ``keys``; before the first batch.
@@ -156,19 +155,20 @@ class EnginePartition:
             live.append((order.offset, _row(order)))
         return live, list[Key](gone)
 
-    def keys(self) -> list[Key]:
-        """The input offsets of all open orders."""
+    def sweep(self) -> tuple[int, Iterator[tuple[Key, Any]]]:
+        """The number of open orders, and all of them as rows by input offset."""
         markets = self.engine.markets.values()
-        self._open = {order.offset: order for market in markets for order in market.book.orders.values()}
-        return list(self._open)
+        orders = [order for market in markets for order in market.book.orders.values()]
+        return len(orders), self._rows(orders)
 
-    def entry(self, key: Key) -> Any | None:
-        """An open order as a row; None when it is open no more."""
-        order = self._open.pop(key, None)
-        if order is None or self.engine.markets[order.symbol_id].book.orders.get(order.id) is not order:
-            return None
-        order.saved = True
-        return _row(order)
+    def _rows(self, orders: list[Order]) -> Iterator[tuple[Key, Any]]:
+        markets = self.engine.markets
+        # The list gets shorter, because it keeps orders that are gone.
+        while orders:
+            order = orders.pop()
+            if markets[order.symbol_id].book.orders.get(order.id) is order:
+                order.saved = True
+                yield order.offset, _row(order)
 
     def take_journal(self) -> Journal:
         """Order ids used since the last call, 16 bytes each."""

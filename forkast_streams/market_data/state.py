@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol, Self
 
 import msgspec
@@ -115,16 +115,16 @@ class MarketDataState:
                 live.append((key, _row(part)))
         return live, dead
 
-    def keys(self) -> list[Key]:
-        """All levels and the slots of all tapes."""
+    def sweep(self) -> tuple[int, Iterator[tuple[Key, Any]]]:
+        """The number of levels and trades, and all of them."""
         keys: list[Key] = []
         for symbol_id, book in self.books.items():
             keys += [f"{symbol_id}:{_BUY}:{price}" for price in book.buy.levels]
             keys += [f"{symbol_id}:{_SELL}:{price}" for price in book.sell.levels]
             keys += [f"{symbol_id}:{_TRADE}:{slot}" for slot in range(len(book.ring))]
-        return keys
+        return len(keys), ((key, row) for key in keys if (row := self._row_of(key)) is not None)
 
-    def entry(self, key: Key) -> Any | None:
+    def _row_of(self, key: Key) -> Any | None:
         """The level or trade as it is now; None when the level is gone."""
         symbol_id, kind, place = str(key).split(":", 2)
         book = self.books[int(symbol_id)]

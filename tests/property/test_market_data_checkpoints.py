@@ -13,9 +13,8 @@ from tests.unit.market_events import HOME, engine_with, two_symbol_flow
 
 
 def all_entries(state: MarketDataState) -> dict[Key, Any]:
-    """What the keys of ``state`` lead to now."""
-    keys = state.keys()
-    return {key: state.entry(key) for key in keys}
+    """All entries of ``state`` as they are now."""
+    return dict(state.sweep()[1])
 
 
 @settings(max_examples=150, deadline=None)

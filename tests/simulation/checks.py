@@ -115,10 +115,8 @@ def contents(state: EnginePartition | MarketDataState) -> dict[str, Any]:
     if isinstance(state, MarketDataState):
         # `published` depends on where batches ended, and `whole` leaves it out.
         return {str(s): (book.whole(), [e.sequence for e in book.pending]) for s, book in state.books.items()}
-    seen, rotation = state.engine.seen, state._open
-    entries = sorted((str(key), state.entry(key)) for key in list(state.keys()))
-    # Looking must not disturb the base that is being written.
-    state._open = rotation
+    seen = state.engine.seen
+    entries = sorted((str(key), row) for key, row in state.sweep()[1])
     return {"head": state.head(), "entries": entries, "seen": (seen.current, seen.previous)}
 
 
