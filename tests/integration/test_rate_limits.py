@@ -58,10 +58,13 @@ def get(oms: Worker, user: str, password: str, *, source: str = "127.0.0.1") -> 
 
 def test_flood_of_one_user_is_refused_and_others_are_served(oms: Worker) -> None:
     """429 with the seconds to wait, and the limits on every answer."""
-    answers = [call(oms, "GET", "/symbols", user="alice") for _ in range(100)]
-    counts = Counter(status for status, _, _ in answers)
+    answers, counts = [], Counter[int]()
+    # However slow the machine is, the flood is faster than what comes back.
+    while counts[429] < 20 and len(answers) < 2_000:
+        answers.append(call(oms, "GET", "/symbols", user="alice"))
+        counts[answers[-1][0]] += 1
     assert counts[200] >= 40
-    assert counts[429] >= 20
+    assert counts[429] == 20
     refused = next(answer for answer in answers if answer[0] == 429)
     assert refused[1]["error"]["code"] == "RATE_LIMITED"
     assert int(refused[2]["Retry-After"]) >= 1
