@@ -161,7 +161,7 @@ class Faults:
     def _make_zombie(self) -> None:
         """A worker stands still or is cut off; its partitions move, it does not know, and goes on some time later."""
         worker = self._any_worker()
-        if worker is None or worker not in worker.group.members:
+        if worker is None or worker not in worker.group.members or worker.group.is_joining(worker):
             return
         rng = self._world.rng
         self._count(f"zombie: {worker.kind}", worker)

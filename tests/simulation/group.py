@@ -94,6 +94,10 @@ class Group:
         self._generations[worker] = assignment.generation
         self._channels[worker].push(arrive)
 
+    def is_joining(self, worker: Worker) -> bool:
+        """Whether the worker has asked for partitions and waits for the others to do so."""
+        return worker in self._joining
+
     def remove(self, worker: Worker) -> None:
         """A member left, or was silent for longer than the session's time-out."""
         if worker in self.members:

@@ -368,3 +368,5 @@ class Worker(Process):
         self.group.remove(self)
         self.world.processes.remove(self)
         self.alive = False
+        # The rest of the process must not run on in this very step, and join again.
+        self.loop.halt()
