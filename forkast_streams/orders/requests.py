@@ -14,7 +14,7 @@ from forkast_streams.codec import number_of
 from forkast_streams.engine.commands import EXPIRE_TAKER, GTC, Amend, DefineSymbol, NewOrder, Number
 from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.rules import broken_amend_rule, broken_rule
-from forkast_streams.engine.symbols import Symbol, decimal_of
+from forkast_streams.engine.symbols import EXACT, Symbol, decimal_of
 from forkast_streams.errors import ApiError, InvalidRecord
 
 BATCH_ORDERS_MAX = 100
@@ -187,10 +187,11 @@ def _shape_error(message: str) -> ApiError:
     """The decoder's complaint in our words and codes, without a value of the request in it."""
     quoted = re.findall(r"`([^`]*)`", message)
     path = quoted[-1].removeprefix("$.") if quoted and quoted[-1].startswith("$.") else None
-    if "unknown field" in message:
+    # By their beginnings: further on, a message can quote the request.
+    if message.startswith("Object contains unknown field"):
         name = quoted[0] if quoted and _FIELD_NAME.fullmatch(quoted[0]) else None
         return ApiError(400, "UNKNOWN_FIELD", "the body has a field that this request does not know", field=name)
-    if "missing required field" in message:
+    if message.startswith("Object missing required field"):
         return ApiError(400, "MISSING_FIELD", f"{quoted[0]} is missing", field=quoted[0])
     if message.startswith("Invalid enum value"):
         return ApiError(400, "INVALID_ENUM", f"{path} has none of its possible values", field=path)
@@ -332,4 +333,5 @@ def parse_order_id(text: str) -> str:
 
 def plain(number: Number) -> str:
     """A number as plain decimal text without superfluous zeros."""
-    return f"{decimal_of(number).normalize():f}"
+    # Wider than the language's default, which would round the longest amounts of money.
+    return f"{decimal_of(number).normalize(EXACT):f}"

@@ -1,0 +1,42 @@
+"""Bodies of requests, from their text to what the log is told."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+
+import pytest
+
+from forkast_streams.engine.commands import DefineSymbol
+from forkast_streams.engine.symbols import Symbol
+from forkast_streams.errors import ApiError
+from forkast_streams.orders.commands import place_command
+from forkast_streams.orders.requests import PlaceOrder, decode_body, new_order
+
+SYMBOL = Symbol(DefineSymbol(1, "AAPL", Decimal("0.01"), Decimal(1), "TRADING", None))
+
+
+@pytest.mark.parametrize(
+    ("field", "words", "code"),
+    [
+        ("type", "unknown field", "INVALID_ENUM"),
+        ("side", "Object contains unknown field `x`", "INVALID_ENUM"),
+        ("timeInForce", "missing required field `x`", "INVALID_ENUM"),
+    ],
+)
+def test_words_of_a_request_are_not_taken_for_those_of_the_decoder(field: str, words: str, code: str) -> None:
+    """The code says what is wrong with the body, whatever stands in it."""
+    body = {"symbolId": 1, "type": "LIMIT", "side": "BUY", "quantity": 1, "price": 1} | {field: words}
+    with pytest.raises(ApiError) as caught:
+        decode_body(PlaceOrder, json.dumps(body).encode())
+    assert (caught.value.code, caught.value.field) == (code, field)
+
+
+def test_amount_of_money_reaches_the_log_with_all_its_digits() -> None:
+    """33 of them are allowed, more than Python's decimals keep by themselves."""
+    amount = "123456789012345.123456789012345678"
+    body = {"symbolId": 1, "type": "MARKET", "side": "BUY", "quoteQuantity": amount}
+    order = new_order(
+        decode_body(PlaceOrder, json.dumps(body).encode()), "00000000-0000-4000-8000-000000000001", 7, SYMBOL
+    )
+    assert json.loads(place_command(order))["quoteQuantity"] == amount
