@@ -20,6 +20,8 @@ from web.rate_limits import charge
 
 BATCH_BYTES_MAX = 128 * 1024
 BODY_BYTES_MAX = 16 * 1024
+# What stands in a path where an order's id could.
+BATCH, BATCH_CANCEL, CANCEL_AFTER = NAMES = ("batch", "batch-cancel", "cancel-after")
 
 
 class BatchViews:
@@ -113,9 +115,9 @@ def _result(placed: Placed | ForkastError | Exception) -> dict[str, Any]:
 
 
 def add_routes(router: web.UrlDispatcher, desk: OrderDesk) -> None:
-    """Add the routes; before those with an order's id in the path, which would match these too."""
+    """Add the routes."""
     views = BatchViews(desk)
-    router.add_post("/orders/batch", views.place)
-    router.add_post("/orders/batch-cancel", views.cancel)
-    router.add_post("/orders/cancel-after", views.cancel_after)
+    router.add_post(f"/orders/{BATCH}", views.place)
+    router.add_post(f"/orders/{BATCH_CANCEL}", views.cancel)
+    router.add_post(f"/orders/{CANCEL_AFTER}", views.cancel_after)
     router.add_delete("/orders", views.cancel_all)

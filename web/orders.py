@@ -33,8 +33,9 @@ from web.parameters import integer_parameter
 BODY_BYTES_MAX = 16 * 1024
 PAGE_ORDERS_MAX = 100
 PAGE_MAX = 1_000_000
-# aiohttp's own pattern leaves braces out, and a malformed id would be an unknown route.
-ORDER_PATH = "/orders/{id:[^/]+}"
+# aiohttp's own pattern leaves braces out, and a malformed id would be an unknown route. The names of other routes are
+# no ids: PATCH /orders/batch is a method that the route does not have, not an order that does not exist.
+ORDER_PATH = f"/orders/{{id:(?!(?:{'|'.join(order_batches.NAMES)})$)[^/]+}}"
 
 
 class OrderViews:

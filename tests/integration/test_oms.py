@@ -173,6 +173,7 @@ def test_bad_bodies_leave_the_log_alone(oms: Worker, env: dict[str, str]) -> Non
         ("POST", "/orders", b"\x1f\x8b", {"headers": {"Content-Encoding": "gzip"}}, (415, "UNSUPPORTED_MEDIA_TYPE")),
         ("POST", "/orders", changed(clientOrderId="a" * 20_000), {}, (413, "BODY_TOO_LARGE")),
         ("PUT", "/orders", changed(), {}, (405, "METHOD_NOT_ALLOWED")),
+        ("PATCH", "/orders/batch", b"{}", {}, (405, "METHOD_NOT_ALLOWED")),
         ("GET", "/nowhere", None, {}, (404, "NOT_FOUND")),
         ("GET", "/orders?page=0", None, {}, (400, "INVALID_TYPE")),
         ("GET", "/orders?page=-1", None, {}, (400, "INVALID_TYPE")),
