@@ -13,6 +13,7 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent
+LIBRARY = "forkast_streams.compiled_engine"
 sys.path.insert(0, str(ROOT))
 
 from forkast_streams import compiled  # noqa: E402 - the folder must be found first
@@ -44,7 +45,7 @@ def extensions() -> list[object]:
     os.chdir(ROOT)
     sources = [str(path.relative_to(ROOT)) for path in compiled.sources()]
     try:
-        return mypycify(["--config-file", "pyproject.toml", *sources], opt_level="3", group_name="forkast_engine")
+        return mypycify(["--config-file", "pyproject.toml", *sources], opt_level="3", group_name=LIBRARY)
     except SystemExit as exc:
         sys.stderr.write(f"The engine runs uncompiled, a third slower: mypyc refused it ({exc}).\n")
         return []

@@ -60,8 +60,6 @@ def remove() -> None:
         for folder in (_PACKAGE, *(_PACKAGE / folder for folder in _FOLDERS)):
             for path in folder.glob(suffix):
                 path.unlink()
-        for path in _PACKAGE.parent.glob(f"forkast_engine__mypyc{suffix}"):
-            path.unlink()
 
 
 def _hash_of_sources() -> str:

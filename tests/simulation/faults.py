@@ -158,6 +158,7 @@ class Faults:
         if damaged is None:
             return
         self._count("corruption", topic, partition, damaged[0])
+        self._exchange.watch.damaged.add((topic, partition))
         for name, disk in self._exchange.disks.items():
             for folder in disk.folders() if name.startswith(role) else ():
                 if damaged[0] in folder.rows:

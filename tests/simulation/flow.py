@@ -91,6 +91,9 @@ def wishes(rng: Random, partitions: int, count: int, *, is_plain: bool) -> list[
     """About ``count`` records for symbols that are spread over the partitions.
 
     Args:
+        rng: decides what they are.
+        partitions: of the topic.
+        count: roughly how many.
         is_plain: only limit and market orders, cancels and amends.
     """
     symbols = _symbols(rng, partitions)

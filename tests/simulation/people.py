@@ -1,18 +1,22 @@
-"""Those who send commands: Kafka producers of all kinds, and clients of the OMS, which may die with a request in hand."""
+"""Those who send commands: Kafka producers of all kinds, and clients of the OMS, which may die at any moment."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from forkast_streams.engine.symbols import Symbol
 from forkast_streams.errors import ApiError
-from forkast_streams.orders.requests import PlaceOrder, decode_body, new_order, plain, require_kept_rules
-from forkast_streams.topics import ORDERS_NEW, partition_for
+from forkast_streams.orders.client_ids import Claim
+from forkast_streams.orders.command_log import CommandLog
+from forkast_streams.orders.desk import OrderDesk
+from forkast_streams.orders.requests import PlaceOrder, decode_body, new_order, require_kept_rules
+from forkast_streams.topics import ORDERS_NEW
 from tests.simulation.flow import Wish
 from tests.simulation.log import Sent, SimEventProducer, SimLog
 from tests.simulation.world import Process, World
@@ -23,22 +27,62 @@ _TRIES_MAX = 12
 _BODY = frozenset(PlaceOrder.__struct_encode_fields__)
 
 
-class Reservation(NamedTuple):
-    """What the registry remembers of a client's order id: the first request under it."""
-
-    order_id: str
-    body: bytes
-
-
 class Registry:
-    """Client order ids and the order ids that belong to them, in a database that outlives the OMS."""
+    """What outlives the OMS: client order ids in a database, and pending orders in a cache that forgets.
+
+    Attributes:
+        claims: order id, symbol and digest of the first request, by user and client order id.
+        pending: records of orders by their ids.
+    """
 
     def __init__(self) -> None:
-        self.reservations: dict[tuple[int, str], Reservation] = {}
+        self.claims: dict[tuple[int, str], Claim] = {}
+        self.pending: dict[str, dict[str, Any]] = {}
 
-    def reserve(self, user_id: int, client_order_id: str, fresh: Reservation) -> Reservation:
-        """The reservation under this client order id: the first one wins, whoever asks again."""
-        return self.reservations.setdefault((user_id, client_order_id), fresh)
+    def claim(self, key: tuple[int, str], mine: Claim) -> Claim:
+        """The claim under this client order id: the first one wins, whoever asks again."""
+        there = self.claims.setdefault(key, mine)
+        return replace(there, is_new=there is mine)
+
+
+class _ClientIds:
+    """As ``ClientOrderIds``, by way of the network."""
+
+    def __init__(self, oms: Oms, registry: Registry) -> None:
+        self._oms = oms
+        self._registry = registry
+
+    async def claim(self, user_id: int, client_order_id: str, order_id: str, symbol_id: int, digest: bytes) -> Claim:
+        """Register ``order_id``, or return what was registered."""
+        mine = Claim(order_id, symbol_id, digest, is_new=True)
+        effect = partial(self._registry.claim, (user_id, client_order_id), mine)
+        return await self._oms.world.request(self._oms, *self._oms.database, effect)
+
+
+class _Pending:
+    """As ``PendingOrders``, with a cache that now and then has lost what it was given."""
+
+    def __init__(self, oms: Oms, registry: Registry) -> None:
+        self._oms = oms
+        self._registry = registry
+
+    async def add(self, record: dict[str, Any]) -> None:
+        """Remember, perhaps."""
+        if self._oms.world.rng.random() < 0.8:
+            self._registry.pending[record["id"]] = record
+
+    async def get(self, order_id: str, user_id: int) -> dict[str, Any] | None:
+        """The record if it is there and the user's."""
+        record = self._registry.pending.get(order_id)
+        return record if record is not None and record["userId"] == user_id else None
+
+
+class _NoRows:
+    """As ``Postgres``: the sink, which fills it, may be far behind."""
+
+    async def query(self, _name: str, **_parameters: Any) -> list[dict[str, Any]]:
+        """Nothing yet."""
+        return []
 
 
 class Answer(NamedTuple):
@@ -49,53 +93,39 @@ class Answer(NamedTuple):
 
 
 class Oms(Process):
-    """The order-management service as far as it has no sockets: body in, command acknowledged by the log, answer out."""
+    """The order-management service without sockets: body in, command acknowledged by the log, answer out.
 
-    def __init__(self, world: World, log: SimLog, registry: Registry, *, reuses_ids: bool = True) -> None:
+    Attributes:
+        database: the way there and back.
+    """
+
+    def __init__(self, world: World, log: SimLog, registry: Registry) -> None:
         super().__init__(world, "oms", "oms")
-        self._log = log
-        self._registry = registry
-        self._producer = SimEventProducer(self, log)
-        self._database = self.channel(), self.channel()
-        self._reuses_ids = reuses_ids
+        self.database = self.channel(), self.channel()
+        parts: list[Any] = [_NoRows(), None, _Pending(self, registry), _ClientIds(self, registry)]
+        producer: Any = SimEventProducer(self, log)
+        self._desk = OrderDesk(CommandLog(producer), *parts)
 
     async def place(self, user_id: int, body: bytes, symbol: Symbol, order_id: str) -> Answer:
         """Place an order; a repeated request under one client order id gives the order of the first.
 
         Args:
+            user_id: whose order it is.
+            body: of the request.
+            symbol: that it names.
             order_id: the random id that the order gets when it is a new one.
         """
-        world = self.world
         try:
-            request = decode_body(PlaceOrder, body)
-            if request.client_order_id is not None and self._reuses_ids:
-                fresh = Reservation(order_id, body)
-                reserve = partial(self._registry.reserve, user_id, request.client_order_id, fresh)
-                there = await world.request(self, *self._database, reserve)
-                if there.body != body:
-                    return Answer(409, None)
-                order_id = there.order_id
-            order = new_order(request, order_id, user_id, symbol)
+            order = new_order(decode_body(PlaceOrder, body), order_id, user_id, symbol)
             require_kept_rules(order, symbol)
+            self.world.point("oms: before produce", self)
+            async with asyncio.timeout(_ANSWER_S_MAX):
+                placed = await self._desk.place(order)
         except ApiError as exc:
             return Answer(exc.status, None)
-        world.point("oms: before produce", self)
-        command = json.loads(body) | {"id": order.order_id, "userId": user_id, "quantity": _plain(order.quantity)}
-        try:
-            async with asyncio.timeout(_ANSWER_S_MAX):
-                await self._producer.send(
-                    ORDERS_NEW,
-                    key=str(symbol.id).encode(),
-                    value=json.dumps(command).encode(),
-                    partition=partition_for(symbol.id, self._log.partitions),
-                )
         except TimeoutError:
             return Answer(503, None)
-        return Answer(201, order_id)
-
-
-def _plain(number: Any) -> str | None:
-    return None if number is None else plain(number)
+        return Answer(201, placed.order.order_id)
 
 
 class Journal:

@@ -50,6 +50,13 @@ def test_source_and_compiled_modules_give_the_same_bytes(tmp_path: Path) -> None
     assert int(here[0]) > 5_000
 
 
+def test_the_installed_command_finds_what_it_needs_from_anywhere(tmp_path: Path) -> None:
+    command = Path(sys.executable).parent / "forkast"
+    run = subprocess.run([command, "--help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    assert "worker" in run.stdout
+
+
 def test_an_edited_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "forkast_streams"
     shutil.copytree(ROOT / "forkast_streams", package, ignore=shutil.ignore_patterns("*.so", "*.sha256"))
