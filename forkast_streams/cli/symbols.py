@@ -11,7 +11,7 @@ from rich.table import Table
 
 from forkast_streams.config import Settings
 from forkast_streams.errors import SetupError
-from forkast_streams.reference_data import publish_symbols, set_status
+from forkast_streams.reference_data import Published, set_status, sync_symbols
 from forkast_streams.storage.postgres import Postgres
 
 app = typer.Typer(name="symbols", help="List symbols, publish their rules, halt and resume.", no_args_is_help=True)
@@ -49,8 +49,9 @@ def sync() -> None:
     Example:
         forkast symbols sync
     """
-    names = asyncio.run(publish_symbols(Settings.from_env()))
-    typer.echo(f"{len(names)} symbols published to the log ({', '.join(names)}).")
+    published = asyncio.run(sync_symbols(Settings.from_env()))
+    typer.echo(f"{len(published)} symbols published to the log ({', '.join(one.name for one in published)}).")
+    _report(published)
 
 
 @app.command()
@@ -87,4 +88,22 @@ def _set(symbol: str, status: str) -> None:
     found = asyncio.run(set_status(Settings.from_env(), symbol, status))
     if found is None:
         raise SetupError(f"There is no symbol {symbol!r}; `forkast symbols list` shows those there are.")
-    typer.echo(f"{found} is {status} from here on in the log.")
+    typer.echo(f"{found.name} is {status} from here on in the log.")
+    _report([found])
+
+
+def _report(published: list[Published]) -> None:
+    """Say what the engine said.
+
+    Raises:
+        SetupError: it goes on with other rules than the database has.
+    """
+    silent = [one.name for one in published if not one.is_answered]
+    if silent:
+        typer.echo(f"No engine has answered yet for {', '.join(silent)}; it takes them when one runs.")
+    refused = [f"{one.name}: {one.refusal}" for one in published if one.refusal is not None]
+    if refused:
+        raise SetupError(
+            f"The engine goes on with the rules it had, for {'; '.join(refused)}. The OMS goes by the database: give "
+            "it the old values back, or let the orders be cancelled (`forkast symbols cancel-only`) and sync again."
+        )

@@ -215,3 +215,17 @@ def test_orders_of_the_command_line(exchange: Exchange) -> None:
     listed = order("list")
     assert all(order_id in listed for order_id in (stop, amount, limit, last))
     assert "0 of 500.5" in listed
+
+
+def test_rules_that_the_engine_refuses_are_told(exchange: Exchange) -> None:
+    """Another tick size while orders stand: the engine keeps the old one, and whoever published it hears so."""
+    market, user = exchange.market(), exchange.user()
+    exchange.persisted(market.place(user))
+    change = 'UPDATE "Symbol" SET "tickSize" = %s WHERE id = %s'
+    exchange.rows(change, "0.05", market.symbol_id)
+    try:
+        with pytest.raises(SetupError, match=f"for {market.name}: .*book is empty.*sync again"):
+            exchange.forkast("symbols", "sync")
+    finally:
+        exchange.rows(change, "0.01", market.symbol_id)
+    assert "No engine" not in exchange.forkast("symbols", "sync")
