@@ -45,7 +45,7 @@ def test_a_seed_that_failed_once_holds_now(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [7, 8])
 def test_a_seed_repeats_its_run_exactly(seed: int) -> None:
-    """In this process, and in another one with other hashes of texts, the log has the same records at the same steps."""
+    """In this process, and in another one with other hashes of texts, the log has the same records."""
     here = outcome_of(seed)
     assert here.digest
     assert outcome_of(seed) == here
