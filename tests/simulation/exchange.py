@@ -30,7 +30,7 @@ from tests.simulation.shell import Worker
 from tests.simulation.world import Process, Violation, World
 from tests.unit.market_events import depth_of, depth_of_engine
 
-_STEPS_MAX = 400_000
+_STEPS_MAX = 100_000
 _RESTART_STEPS = (0, 20, 200, 2000)
 _STATES: dict[str, tuple[str, type[EnginePartition | MarketDataState]]] = {
     "engine": (ENGINE_CHANGELOG, EnginePartition),
@@ -158,6 +158,11 @@ class Exchange:
         require(
             found >= reached,
             f"I-18: {worker} starts {partition} at {found}, the changelog has a checkpoint at {reached}",
+        )
+        committed = worker.committed_before.get(partition, 0)
+        require(
+            found >= committed or "corruption" in self.faults.kinds,
+            f"I-18: {worker} starts {partition} at {found}, the checkpoint behind the commit at {committed} is gone",
         )
 
     def run(self) -> Result:

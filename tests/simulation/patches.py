@@ -115,6 +115,7 @@ class PublicBook:
         self.sequence = 0
         self.sides: dict[str, dict[str, tuple[str, int]]] = {"BUY": {}, "SELL": {}}
         self.trades: dict[int, Any] = {}
+        self._seen: dict[int, dict[str, dict[str, tuple[str, int]]]] = {}
 
     def offer(self, change: BookChange) -> bool:
         """Apply ``change``; False when something between it and the book is missing."""
@@ -132,7 +133,15 @@ class PublicBook:
                     self.sides[side].pop(price, None)
         self.trades.update((trade.sequence, trade) for trade in change.trades)
         self.sequence = change.sequence
+        self.check()
         return True
+
+    def check(self) -> None:
+        """Who keeps a book, and however its changes were merged, it is one book at one sequence (I-12)."""
+        sides = {side: dict(levels) for side, levels in self.sides.items()}
+        seen = self._seen.setdefault(self.sequence, sides)
+        if seen != sides:
+            raise Violation(f"I-12: readers have two books at {self.sequence}:\n{seen}\n{sides}")
 
 
 class SimPublisher:

@@ -272,6 +272,7 @@ class Worker(Process):
         self.disk = disk
         self.assignment = Assignment(-1, ())
         self.rebalance = asyncio.Event()
+        self.committed_before: dict[int, int] = {}
         self.on_loaded: Callable[[Worker], None] = lambda _: None
         self.app = SimApp(self)
         self.app.consumer = self.consumer = SimConsumer(self)  # type: ignore[attr-defined]
@@ -336,6 +337,7 @@ class Worker(Process):
         """
         app, world = self.app, self.world
         app.consumer_generation_id = self.assignment.generation
+        self.committed_before = dict(self.group.committed)
         for table in app.registered_tables:
             for partition in self.assignment.partitions:
                 await table.replay(partition, self.rebalance.is_set)

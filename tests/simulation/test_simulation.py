@@ -11,7 +11,7 @@ import pytest
 from tests.simulation.campaign import Outcome, outcome_of, outcomes
 from tests.simulation.faults import CRASH_POINTS, EXPECTED
 
-SEEDS = range(1, 161)
+SEEDS = range(1, 201)
 # Seeds that failed once: what they found is mended. A change of what a seed draws makes them ordinary seeds.
 REGRESSION_SEEDS = (186, 1002)
 # Few seeds cannot pass every point of a crash; most of them they do.
@@ -43,9 +43,9 @@ def test_a_seed_that_failed_once_holds_now(seed: int) -> None:
     assert outcome_of(seed).failure is None
 
 
-@pytest.mark.parametrize("seed", [7, 8])
-def test_a_seed_repeats_its_run_exactly(seed: int) -> None:
-    """Here, and in a process with other hashes of texts, the log has the same records at the same steps."""
+def test_a_seed_repeats_its_run_exactly() -> None:
+    """In this process, and in another one with other hashes of texts, the log has the same records."""
+    seed = 7
     here = outcome_of(seed)
     assert here.digest
     assert outcome_of(seed) == here

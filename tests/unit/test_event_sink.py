@@ -1,0 +1,43 @@
+"""The sink's writers come and go with the assignment."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+from agents.persist_events import EventSink, PartitionWriter
+from forkast_streams.storage.history import PartitionHistory
+from tests.simulation.shell import SimTransport
+
+_POSTGRES: Any = SimpleNamespace(why_not_ready=lambda: None)
+
+
+def a_sink() -> EventSink:
+    app: Any = SimpleNamespace(
+        transport=SimTransport(),
+        role=SimpleNamespace(name="sink"),
+        topic=lambda name, **_: name,
+        agent=lambda *_, **__: lambda fun: fun,
+        ready_checks=[],
+        excuses=[],
+    )
+    return EventSink(app, _POSTGRES)
+
+
+def a_writer(partition: int) -> PartitionWriter:
+    history = PartitionHistory(_POSTGRES, "orders.exchange", partition)
+    return PartitionWriter(history, asyncio.Semaphore(1), lambda: None)
+
+
+async def test_writers_that_start_during_a_drain_do_not_break_it() -> None:
+    """A rebalance can follow while the writers of the one before it are still being started."""
+    sink = a_sink()
+    sink.writers = {0: a_writer(0), 1: a_writer(1)}
+    sink.writers[0].idle.clear()
+    drain = asyncio.create_task(sink.drain())
+    await asyncio.sleep(0)
+    sink.writers[2] = a_writer(2)
+    sink.writers[0].idle.set()
+    await drain
+    assert not sink.writers
