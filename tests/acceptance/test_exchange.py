@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pytest
 
 from tests.acceptance.running import Exchange
@@ -49,6 +51,38 @@ def test_order_can_be_read_the_moment_its_post_has_answered(exchange: Exchange) 
         )
         assert status == 404
         assert foreign == unknown
+
+
+def test_another_users_order_stays_unknown_once_it_has_a_row(exchange: Exchange) -> None:
+    """As while it was pending: every route answers as if there were no such order, and nothing happens to it."""
+    body = limit("SELL", 5, 300, symbol_id=3)
+    order_id = exchange.place("carol", clientOrderId="row-1", **body)
+    with closing(psycopg2.connect(exchange.env()["DATABASE_URL"])) as connection, connection.cursor() as cursor:
+        connection.autocommit = True
+
+        def has_row() -> bool:
+            cursor.execute('SELECT FROM "Order" WHERE id = %s', (order_id,))
+            return bool(cursor.rowcount)
+
+        wait_until(has_row, "the order's row")
+    oms = exchange.url("oms")
+    for path in (order_id, "client:row-1"):
+        for method, end, sent in (
+            *(("GET", "", None), ("PATCH", "", {"quantity": 1}), ("DELETE", "", None)),
+            ("POST", "/replace", body),
+        ):
+            foreign = exchange.call(method, f"{oms}/orders/{path}{end}", sent, user="bob@example.com")
+            assert foreign == (404, {"error": {"code": "NOT_FOUND", "message": "you have no order with this id"}})
+    _, batch = exchange.call("POST", f"{oms}/orders/batch-cancel", {"ids": [order_id]}, user="bob@example.com")
+    assert batch["results"][0]["error"]["code"] == "NOT_FOUND"
+    _, listed = exchange.call("GET", f"{oms}/orders?limit=100", user="bob@example.com")
+    assert order_id not in [order["id"] for order in listed["orders"]]
+    # Whatever bob had asked for would have been decided by now: carol's own request comes behind it in the log.
+    assert exchange.call("PATCH", f"{oms}/orders/{order_id}", {"quantity": 4}, user="carol@example.com")[0] == 202
+    wait_until(lambda: exchange.order("carol", order_id)["quantity"] == 4, "the smaller quantity")
+    assert exchange.order("carol", order_id)["status"] == "PENDING"
+    assert exchange.call("DELETE", f"{oms}/orders/{order_id}", user="carol@example.com")[0] == 202
+    exchange.wait_for_status("carol", order_id, "CANCELLED")
 
 
 def test_amend_to_less_keeps_the_place_and_to_more_loses_it(exchange: Exchange) -> None:
