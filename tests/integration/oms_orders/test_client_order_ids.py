@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
+import psycopg2
 import pytest
 
 from forkast_streams.storage.postgres import Postgres
@@ -159,27 +162,46 @@ def test_ids_in_a_batch(exchange: Exchange) -> None:
     assert len(exchange.commands(market.symbol_id)) == 4
 
 
+def grow_old(exchange: Exchange, order_id: str, age: str) -> None:
+    """Have the order's client id been claimed so much earlier."""
+    statement = 'UPDATE "ClientOrderId" SET "createdAt" = "createdAt" - %s::interval WHERE "orderId" = %s'
+    exchange.rows(statement, age, order_id)
+
+
 @pytest.mark.parametrize(("age", "is_known"), [("23 hours 59 minutes", True), ("24 hours 1 minute", False)])
 def test_ids_stand_for_their_orders_for_a_day(exchange: Exchange, age: str, *, is_known: bool) -> None:
     """After 24 hours an id makes a new order, and is free for another request; not a minute earlier."""
     market, user = exchange.market(), exchange.user()
     first = post(market, user)[1]["orderId"]
     exchange.persisted(first)
-    statement = 'UPDATE "ClientOrderId" SET "createdAt" = "createdAt" - %s::interval WHERE "orderId" = %s'
-    exchange.rows(statement, age, first)
+    grow_old(exchange, first, age)
     asyncio.run(_forget(exchange.env["DATABASE_URL"]))
     status, answer, headers = post(market, user)
     assert (status, answer["orderId"] == first, REPLAY in headers) == (201, is_known, is_known)
     assert exchange.order(user, "client:a-1")["id"] == answer["orderId"]
 
 
+def test_id_that_is_renewed_elsewhere_in_this_moment_is_the_renewed_one(exchange: Exchange) -> None:
+    """Two processes meet a day-old id at once: the second one's repeat is that of the new order, not of the old."""
+    market, user = exchange.market(), exchange.user()
+    old, elsewhere = post(market, user)[1]["orderId"], str(uuid.uuid4())
+    grow_old(exchange, old, "24 hours 1 minute")
+    renew = 'UPDATE "ClientOrderId" SET "orderId" = %s, "createdAt" = now() AT TIME ZONE %s WHERE "orderId" = %s'
+    waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with closing(psycopg2.connect(exchange.env["DATABASE_URL"])) as other, ThreadPoolExecutor(1) as pool:
+        with other, other.cursor() as cursor:
+            cursor.execute(renew, (elsewhere, "UTC", old))
+            answer = pool.submit(post, market, user)
+            wait_until(lambda: bool(exchange.rows(waits)), "the claim waiting for the other one")
+        status, told, _ = answer.result()
+    assert (status, told["orderId"]) == (201, elsewhere)
+
+
 def test_old_ids_are_cleared_away_and_others_are_not(exchange: Exchange) -> None:
     """The registry holds what can still be asked for, and a little more."""
     market, user = exchange.market(), exchange.user()
     for name, age in (("old", "25 hours 1 minute"), ("new", "24 hours 59 minutes")):
-        order_id = post(market, user, clientOrderId=name)[1]["orderId"]
-        statement = 'UPDATE "ClientOrderId" SET "createdAt" = "createdAt" - %s::interval WHERE "orderId" = %s'
-        exchange.rows(statement, age, order_id)
+        grow_old(exchange, post(market, user, clientOrderId=name)[1]["orderId"], age)
     asyncio.run(_forget(exchange.env["DATABASE_URL"]))
     kept = exchange.rows('SELECT "clientOrderId" FROM "ClientOrderId" WHERE "symbolId" = %s', market.symbol_id)
     assert [row["clientOrderId"] for row in kept] == ["new"]
