@@ -181,6 +181,23 @@ def test_ids_stand_for_their_orders_for_a_day(exchange: Exchange, age: str, *, i
     assert exchange.order(user, "client:a-1")["id"] == answer["orderId"]
 
 
+@pytest.mark.parametrize("age", ["24 hours 1 minute", "26 hours"])
+def test_day_old_id_excuses_no_request(exchange: Exchange, age: str) -> None:
+    """What would be a new order keeps the symbol's rules, and replaces nothing that has ended; the id still finds."""
+    market, user = exchange.market(), exchange.user()
+    old = post(market, user)[1]["orderId"]
+    exchange.persisted(old)
+    exchange.ask(user, "DELETE", f"/orders/{old}")
+    exchange.ended(user, old)
+    grow_old(exchange, old, age)
+    asyncio.run(_forget(exchange.env["DATABASE_URL"]))
+    assert refusal(post(market, user, price=100.001)) == (400, "INVALID_TICK", "price")
+    body = market.body(clientOrderId="a-1", price=99)
+    assert refusal(exchange.ask(user, "POST", f"/orders/{old}/replace", body)) == (409, "ALREADY_CLOSED", None)
+    assert exchange.order(user, "client:a-1")["id"] == old
+    assert len(exchange.commands(market.symbol_id)) == 3
+
+
 def test_id_that_is_renewed_elsewhere_in_this_moment_is_the_renewed_one(exchange: Exchange) -> None:
     """Two processes meet a day-old id at once: the second one's repeat is that of the new order, not of the old."""
     market, user = exchange.market(), exchange.user()
