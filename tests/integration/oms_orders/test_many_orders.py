@@ -126,6 +126,18 @@ def test_all_orders_of_a_symbol_are_cancelled_and_then_those_of_all_symbols(exch
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "body"), [("DELETE", "/orders", None), ("POST", "/orders/cancel-after", {"timeout": 0})]
+)
+def test_each_symbol_of_a_request_counts(exchange: Exchange, method: str, path: str, body: Any) -> None:
+    """A request that makes a command for every symbol costs as much as a request for each of them."""
+    user = exchange.user()
+    status, answer, headers = exchange.ask(user, method, path, body)
+    assert status == 202
+    spent = int(headers["RateLimit-Limit"]) - int(headers["RateLimit-Remaining"])
+    assert spent == len(answer["symbolIds"]) > 90
+
+
+@pytest.mark.parametrize(
     ("query", "code"),
     [
         ("?symbolId=2000000000", "UNKNOWN_SYMBOL"),
