@@ -88,6 +88,24 @@ def test_command_line_knows_the_symbols(exchange: Exchange) -> None:
         exchange.forkast("symbols", "halt", "NONE")
 
 
+def test_symbol_is_not_guessed(exchange: Exchange) -> None:
+    """A name that is another one's id, as numbers are names at some exchanges, halts neither of them."""
+    market, named_so = exchange.market(), exchange.market()
+    rename = 'UPDATE "Symbol" SET symbol = %s WHERE id = %s'
+    exchange.rows(rename, str(market.symbol_id), named_so.symbol_id)
+    try:
+        with pytest.raises(SetupError, match=rf"can be {market.name} .* and {market.symbol_id} .*by its id"):
+            exchange.forkast("symbols", "halt", str(market.symbol_id))
+        assert {status_of(exchange, market), status_of(exchange, named_so)} == {"TRADING"}
+        assert f"{market.symbol_id} is HALTED" in exchange.forkast("symbols", "halt", str(named_so.symbol_id))
+        user = exchange.user()
+        assert outcome(named_so, user) == ("REJECTED", "SYMBOL_HALTED")
+        exchange.persisted(order_id := market.place(user))
+        assert exchange.order(user, order_id)["status"] == "PENDING"
+    finally:
+        exchange.rows(rename, named_so.name, named_so.symbol_id)
+
+
 def test_new_rules_reach_the_oms_and_the_engine(exchange: Exchange) -> None:
     """After ``sync``: the symbol is listed with them, and orders are held to them."""
     market, user, early = exchange.market(), exchange.user(), exchange.user()
