@@ -106,6 +106,32 @@ def test_symbol_is_not_guessed(exchange: Exchange) -> None:
         exchange.rows(rename, named_so.name, named_so.symbol_id)
 
 
+def test_grid_under_open_orders_stays_until_they_are_gone(exchange: Exchange) -> None:
+    """The engine refuses the new tick size and holds orders to the old one; ``sync`` again sets it in an empty book."""
+    market, user = exchange.market(), exchange.user()
+    resting = market.place(user)
+    exchange.persisted(resting)
+    exchange.rows('UPDATE "Symbol" SET "tickSize" = 0.001 WHERE id = %s', market.symbol_id)
+    exchange.forkast("symbols", "sync")
+
+    def tick() -> str:
+        symbols = exchange.ask(user, "GET", "/symbols")[1]["symbols"]
+        return next(str(symbol["tickSize"]) for symbol in symbols if symbol["id"] == market.symbol_id)
+
+    wait_until(lambda: tick() == "0.001", "the OMS knowing the new tick size")
+    assert outcome(market, user, price=100.001) == ("REJECTED", "INVALID_TICK")
+    rejected = [event["data"] for event in exchange.events(market.symbol_id) if event["type"] == "REJECT"]
+    assert [(data["command"], data["code"]) for data in rejected] == [
+        ("SYMBOL", "SYMBOL_IN_USE"), ("NEW", "INVALID_TICK")]  # fmt: skip
+    assert exchange.order(user, resting)["status"] == "PENDING"
+    exchange.ask(user, "DELETE", f"/orders/{resting}")
+    exchange.ended(user, resting)
+    exchange.forkast("symbols", "sync")
+    exchange.persisted(market.place(exchange.user(), side="SELL", price=100.001))
+    filled = exchange.ended(user, market.place(user, price=100.001))
+    assert (filled["status"], filled["averagePrice"]) == ("FILLED", "100.001")
+
+
 def test_new_rules_reach_the_oms_and_the_engine(exchange: Exchange) -> None:
     """After ``sync``: the symbol is listed with them, and orders are held to them."""
     market, user, early = exchange.market(), exchange.user(), exchange.user()
