@@ -116,7 +116,7 @@ def test_requests_are_sent_again_after_their_oms_was_killed(
     assert doomed._process is not None
     assert doomed._process.wait(timeout=10) == -9
     flag.unlink()
-    in_log = [command["clientOrderId"] for command in exchange.commands(market.symbol_id)[1:]]
+    in_log = [command["clientOrderId"] for command in exchange.commands(market.symbol_id)]
     assert sorted(in_log) == (["a-1", *BATCH_IDS] if point == "appended" else [])
     if point != "claim sent":
         doomed.start().wait_ready()
@@ -140,7 +140,7 @@ def test_database_that_hangs_refuses_ids_and_forgets_none(exchange: Exchange) ->
         assert int(headers["Retry-After"]) > 0
         # Orders without an id need no database.
         assert exchange.ask(user, "POST", "/orders", market.body(price=1))[0] == 201
-        assert len(exchange.commands(market.symbol_id)) == 2
+        assert len(exchange.commands(market.symbol_id)) == 1
     wait_until(lambda: exchange.ask(user, "POST", "/orders", body)[0] == 201, "the database being back")
     assert_one_order_each(market, user, place_one(market, user, exchange.oms))
 
