@@ -12,6 +12,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from forkast_streams.config import Settings
+from forkast_streams.errors import SetupError
 from forkast_streams.kafka_security import kafka_arguments
 from forkast_streams.orders.requests import RULE_COLUMNS, plain
 from forkast_streams.producer import EventProducer
@@ -59,11 +60,17 @@ async def set_status(settings: Settings, name_or_id: str, status: str) -> Publis
 
     Returns:
         None when there is no such symbol.
+
+    Raises:
+        SetupError: several symbols answer to it, and nothing is changed.
     """
     async with Postgres(settings.database_url) as postgres:
         rows = [row for row in await postgres.query("symbols") if name_or_id in (row["symbol"], str(row["id"]))]
         if not rows:
             return None
+        if len(rows) > 1:
+            found = " and ".join(f"{row['symbol']} (id {row['id']})" for row in rows)
+            raise SetupError(f"{name_or_id!r} can be {found}; name the one you mean by its id, or by its other name.")
         # The sink writes what the log says; this is for those who publish again before it has.
         await postgres.query("set_symbol_status", id=rows[0]["id"], status=status)
     [published] = await _publish_and_wait(settings, [rows[0] | {"status": status}])

@@ -81,6 +81,7 @@ class BatchViews:
         timeout_s = decode_timeout(await read_json_body(request, BODY_BYTES_MAX))
         symbol_ids, command_id = await self._symbol_ids(request), uuid.uuid4().hex
         user_id = user_of(request).id
+        charge(request, len(symbol_ids))
         commands = [(one, cancel_after_command(one, user_id, timeout_s * 1000, command_id)) for one in symbol_ids]
         await self._append_all(commands)
         return json_response({"commandId": command_id, "timeout": timeout_s, "symbolIds": symbol_ids}, status=202)

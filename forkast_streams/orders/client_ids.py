@@ -82,8 +82,21 @@ class ClientOrderIds(Service):
         Raises:
             Unavailable: the database is out of reach.
         """
+        known = await self._known(user_id, client_order_id)
+        return None if known is None else known["orderId"]
+
+    async def is_claimed(self, user_id: int, client_order_id: str) -> bool:
+        """Whether the id was registered in the last 24 hours, so that a request with it makes no order.
+
+        Raises:
+            Unavailable: the database is out of reach.
+        """
+        known = await self._known(user_id, client_order_id)
+        return known is not None and known["isClaimed"]
+
+    async def _known(self, user_id: int, client_order_id: str) -> dict[str, Any] | None:
         rows = await self._postgres.query("order_id_of_client", user_id=user_id, client_order_id=client_order_id)
-        return rows[0]["orderId"] if rows else None
+        return rows[0] if rows else None
 
     @Service.task
     async def _claim_all(self) -> None:

@@ -199,10 +199,10 @@ class OrderDesk:
         await self._pending.add(pending_order(order, created_ms))
 
     async def _has_claimed(self, order: NewOrder) -> bool:
-        """Whether the client order id of ``order`` stands for an order."""
+        """Whether the client order id of ``order`` stands for an order that a repeat is answered with."""
         if order.client_order_id is None:
             return False
-        return await self._client_ids.find(order.user_id, order.client_order_id) is not None
+        return await self._client_ids.is_claimed(order.user_id, order.client_order_id)
 
     async def _claim(self, order: NewOrder) -> bool:
         """Give ``order`` the id that its client order id stands for; return whether the log has it already."""

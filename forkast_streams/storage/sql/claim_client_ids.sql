@@ -1,5 +1,5 @@
 -- Registers client order ids that are free, or were taken more than 24 hours ago, and returns what each stands for. A
--- row that another transaction made in this very moment is not returned; the caller asks again.
+-- row that another transaction made or renewed in this very moment is not returned; the caller asks again.
 WITH claims AS (
     SELECT * FROM json_to_recordset(%(claims)s::json) AS c(
         "userId" integer, "clientOrderId" text, "orderId" uuid, "symbolId" integer, digest text)
@@ -21,7 +21,9 @@ UNION ALL
 SELECT known."userId", known."clientOrderId", known."orderId"::text, known."symbolId",
     encode(known.digest, 'hex'), false
 FROM "ClientOrderId" AS known JOIN claims USING ("userId", "clientOrderId")
-WHERE NOT EXISTS (
+-- Who waited for a transaction that renewed an old row sees it here as it was before.
+WHERE known."createdAt" >= (now() AT TIME ZONE 'UTC') - interval '24 hours'
+AND NOT EXISTS (
     SELECT FROM taken
     WHERE taken."userId" = known."userId" AND taken."clientOrderId" = known."clientOrderId"
 )

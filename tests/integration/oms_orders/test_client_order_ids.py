@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import Any
 
+import psycopg2
 import pytest
 
 from forkast_streams.storage.postgres import Postgres
@@ -38,7 +41,7 @@ def test_same_request_again_gets_the_same_answer_and_makes_nothing(exchange: Exc
         again = post(market, user, **changes)
         assert again[:2] == first[:2]
         assert again[2][REPLAY] == "true"
-    assert [command["id"] for command in exchange.commands(market.symbol_id)[1:]] == [first[1]["orderId"]]
+    assert [command["id"] for command in exchange.commands(market.symbol_id)] == [first[1]["orderId"]]
     assert exchange.order(user, first[1]["orderId"])["clientOrderId"] == "a-1"
 
 
@@ -63,8 +66,8 @@ def test_another_request_with_a_used_id_is_refused(exchange: Exchange) -> None:
     for changes in OTHERS:
         assert refusal(post(market, user, **changes)) == CONFLICT, changes
     assert refusal(post(elsewhere, user)) == CONFLICT
-    assert len(exchange.commands(market.symbol_id)) == 2
-    assert len(exchange.commands(elsewhere.symbol_id)) == 1
+    assert len(exchange.commands(market.symbol_id)) == 1
+    assert not exchange.commands(elsewhere.symbol_id)
     assert post(market, user)[1] == first[1]
 
 
@@ -93,7 +96,7 @@ def test_fifty_equal_requests_at_once_make_one_order(exchange: Exchange) -> None
     assert {status for status, _, _ in answers} == {201}
     assert len({answer["orderId"] for _, answer, _ in answers}) == 1
     assert sum(REPLAY not in headers for _, _, headers in answers) == 1
-    assert len(exchange.commands(market.symbol_id)) == 2
+    assert len(exchange.commands(market.symbol_id)) == 1
 
 
 def test_users_have_their_own_ids(exchange: Exchange) -> None:
@@ -140,7 +143,7 @@ def test_replacement_that_is_sent_again_is_the_same_replacement(exchange: Exchan
     unused = exchange.ask(user, "POST", f"/orders/{old}/replace", body | {"clientOrderId": "a-2"})
     assert refusal(unused) == (409, "ALREADY_CLOSED", None)
     assert refusal(post(market, user, price=99)) == CONFLICT
-    assert len(exchange.commands(market.symbol_id)) == 3
+    assert len(exchange.commands(market.symbol_id)) == 2
 
 
 def test_ids_in_a_batch(exchange: Exchange) -> None:
@@ -156,7 +159,13 @@ def test_ids_in_a_batch(exchange: Exchange) -> None:
     again = exchange.ask(user, "POST", "/orders/batch", {"orders": batch[:3]})[1]["results"]
     assert again == results[:3]
     assert post(market, user, clientOrderId="b-2")[1] == results[2]
-    assert len(exchange.commands(market.symbol_id)) == 4
+    assert len(exchange.commands(market.symbol_id)) == 3
+
+
+def grow_old(exchange: Exchange, order_id: str, age: str) -> None:
+    """Have the order's client id been claimed so much earlier."""
+    statement = 'UPDATE "ClientOrderId" SET "createdAt" = "createdAt" - %s::interval WHERE "orderId" = %s'
+    exchange.rows(statement, age, order_id)
 
 
 @pytest.mark.parametrize(("age", "is_known"), [("23 hours 59 minutes", True), ("24 hours 1 minute", False)])
@@ -165,21 +174,51 @@ def test_ids_stand_for_their_orders_for_a_day(exchange: Exchange, age: str, *, i
     market, user = exchange.market(), exchange.user()
     first = post(market, user)[1]["orderId"]
     exchange.persisted(first)
-    statement = 'UPDATE "ClientOrderId" SET "createdAt" = "createdAt" - %s::interval WHERE "orderId" = %s'
-    exchange.rows(statement, age, first)
+    grow_old(exchange, first, age)
     asyncio.run(_forget(exchange.env["DATABASE_URL"]))
     status, answer, headers = post(market, user)
     assert (status, answer["orderId"] == first, REPLAY in headers) == (201, is_known, is_known)
     assert exchange.order(user, "client:a-1")["id"] == answer["orderId"]
 
 
+@pytest.mark.parametrize("age", ["24 hours 1 minute", "26 hours"])
+def test_day_old_id_excuses_no_request(exchange: Exchange, age: str) -> None:
+    """What would be a new order keeps the symbol's rules, and replaces nothing that has ended; the id still finds."""
+    market, user = exchange.market(), exchange.user()
+    old = post(market, user)[1]["orderId"]
+    exchange.persisted(old)
+    exchange.ask(user, "DELETE", f"/orders/{old}")
+    exchange.ended(user, old)
+    grow_old(exchange, old, age)
+    asyncio.run(_forget(exchange.env["DATABASE_URL"]))
+    assert refusal(post(market, user, price=100.001)) == (400, "INVALID_TICK", "price")
+    body = market.body(clientOrderId="a-1", price=99)
+    assert refusal(exchange.ask(user, "POST", f"/orders/{old}/replace", body)) == (409, "ALREADY_CLOSED", None)
+    assert exchange.order(user, "client:a-1")["id"] == old
+    assert len(exchange.commands(market.symbol_id)) == 2
+
+
+def test_id_that_is_renewed_elsewhere_in_this_moment_is_the_renewed_one(exchange: Exchange) -> None:
+    """Two processes meet a day-old id at once: the second one's repeat is that of the new order, not of the old."""
+    market, user = exchange.market(), exchange.user()
+    old, elsewhere = post(market, user)[1]["orderId"], str(uuid.uuid4())
+    grow_old(exchange, old, "24 hours 1 minute")
+    renew = 'UPDATE "ClientOrderId" SET "orderId" = %s, "createdAt" = now() AT TIME ZONE %s WHERE "orderId" = %s'
+    waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    with closing(psycopg2.connect(exchange.env["DATABASE_URL"])) as other, ThreadPoolExecutor(1) as pool:
+        with other, other.cursor() as cursor:
+            cursor.execute(renew, (elsewhere, "UTC", old))
+            answer = pool.submit(post, market, user)
+            wait_until(lambda: bool(exchange.rows(waits)), "the claim waiting for the other one")
+        status, told, _ = answer.result()
+    assert (status, told["orderId"]) == (201, elsewhere)
+
+
 def test_old_ids_are_cleared_away_and_others_are_not(exchange: Exchange) -> None:
     """The registry holds what can still be asked for, and a little more."""
     market, user = exchange.market(), exchange.user()
     for name, age in (("old", "25 hours 1 minute"), ("new", "24 hours 59 minutes")):
-        order_id = post(market, user, clientOrderId=name)[1]["orderId"]
-        statement = 'UPDATE "ClientOrderId" SET "createdAt" = "createdAt" - %s::interval WHERE "orderId" = %s'
-        exchange.rows(statement, age, order_id)
+        grow_old(exchange, post(market, user, clientOrderId=name)[1]["orderId"], age)
     asyncio.run(_forget(exchange.env["DATABASE_URL"]))
     kept = exchange.rows('SELECT "clientOrderId" FROM "ClientOrderId" WHERE "symbolId" = %s', market.symbol_id)
     assert [row["clientOrderId"] for row in kept] == ["new"]

@@ -1,4 +1,4 @@
-"""Client order ids when the OMS dies with requests in its hands, or the database does not answer."""
+"""Client order ids with a second OMS, one that dies with requests in its hands, or servers that do not answer."""
 
 from __future__ import annotations
 
@@ -76,6 +76,25 @@ def assert_one_order_each(market: Market, user: str, answers: list[dict[str, Any
         assert (order["id"], order["status"]) == (order_id, "PENDING")
 
 
+def test_two_processes_and_both_routes_make_one_order_of_an_id(exchange: Exchange, doomed: Worker) -> None:
+    """Alone and in a batch, from two OMS that do not know of each other, at the same moment."""
+    market, user = exchange.market(), exchange.user()
+    body = market.body(clientOrderId="a-1")
+
+    def send(at: int) -> str:
+        oms = (exchange.oms, doomed)[at % 2]
+        if at % 4 < 2:
+            return str(exchange.ask(user, "POST", "/orders", body, oms=oms)[1]["orderId"])
+        answer = exchange.ask(user, "POST", "/orders/batch", {"orders": [body]}, oms=oms)[1]
+        return str(answer["results"][0]["orderId"])
+
+    for oms in (exchange.oms, doomed):
+        exchange.ask(user, "GET", "/symbols", oms=oms)
+    with ThreadPoolExecutor(24) as pool:
+        (order_id,) = set(pool.map(send, range(24)))
+    assert_one_order_each(market, user, [{"clientOrderId": "a-1", "orderId": order_id}])
+
+
 @pytest.mark.parametrize("point", ["claimed", "appended", "claim sent"])
 def test_requests_are_sent_again_after_their_oms_was_killed(
     exchange: Exchange, doomed: Worker, flag: Path, point: str
@@ -97,7 +116,7 @@ def test_requests_are_sent_again_after_their_oms_was_killed(
     assert doomed._process is not None
     assert doomed._process.wait(timeout=10) == -9
     flag.unlink()
-    in_log = [command["clientOrderId"] for command in exchange.commands(market.symbol_id)[1:]]
+    in_log = [command["clientOrderId"] for command in exchange.commands(market.symbol_id)]
     assert sorted(in_log) == (["a-1", *BATCH_IDS] if point == "appended" else [])
     if point != "claim sent":
         doomed.start().wait_ready()
@@ -121,6 +140,22 @@ def test_database_that_hangs_refuses_ids_and_forgets_none(exchange: Exchange) ->
         assert int(headers["Retry-After"]) > 0
         # Orders without an id need no database.
         assert exchange.ask(user, "POST", "/orders", market.body(price=1))[0] == 201
-        assert len(exchange.commands(market.symbol_id)) == 2
+        assert len(exchange.commands(market.symbol_id)) == 1
     wait_until(lambda: exchange.ask(user, "POST", "/orders", body)[0] == 201, "the database being back")
     assert_one_order_each(market, user, place_one(market, user, exchange.oms))
+
+
+def test_log_that_hangs_gets_one_order_of_an_id(exchange: Exchange) -> None:
+    """503, as nobody knows whether the log has it; the request is sent again as the answer says, and is one order."""
+    market, user = exchange.market(), exchange.user()
+    exchange.ask(user, "GET", "/symbols")
+    with hanging(exchange.stack, "kafka"), ThreadPoolExecutor(2) as pool:
+        alone = pool.submit(exchange.ask, user, "POST", "/orders", market.body(clientOrderId="a-1"))
+        batch = {"orders": [market.body(clientOrderId=name) for name in BATCH_IDS]}
+        together = pool.submit(exchange.ask, user, "POST", "/orders/batch", batch)
+        assert (alone.result()[0], alone.result()[1]["error"]["code"]) == (503, "LOG_UNAVAILABLE")
+        results = together.result()[1]["results"]
+        assert [result["error"]["code"] for result in results] == ["LOG_UNAVAILABLE"] * 3
+    body = market.body(clientOrderId="a-1")
+    wait_until(lambda: exchange.ask(user, "POST", "/orders", body)[0] == 201, "the log being back")
+    assert_one_order_each(market, user, place_all_at_once(market, user, exchange.oms))

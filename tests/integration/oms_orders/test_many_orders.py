@@ -36,7 +36,7 @@ def test_batch_of_a_hundred_orders_is_answered_in_its_order(exchange: Exchange) 
             assert set(result) == {"orderId"}
     good = [(at, result["orderId"]) for at, result in enumerate(results) if at not in bad]
     for parity, market in enumerate(markets):
-        placed = [(command["id"], command["price"]) for command in exchange.commands(market.symbol_id)[1:]]
+        placed = [(command["id"], command["price"]) for command in exchange.commands(market.symbol_id)]
         assert placed == [(order_id, str(50 + at)) for at, order_id in good if at % 2 == parity]
     assert exchange.order(user, good[-1][1])["price"] == "149"
     for market in markets:
@@ -123,6 +123,18 @@ def test_all_orders_of_a_symbol_are_cancelled_and_then_those_of_all_symbols(exch
     there.settled()
     assert statuses(exchange, user, mine_there) == {("CANCELLED", "CANCEL_ALL")}
     assert statuses(exchange, other, theirs) == {("PENDING", None)}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"), [("DELETE", "/orders", None), ("POST", "/orders/cancel-after", {"timeout": 0})]
+)
+def test_each_symbol_of_a_request_counts(exchange: Exchange, method: str, path: str, body: Any) -> None:
+    """A request that makes a command for every symbol costs as much as a request for each of them."""
+    user = exchange.user()
+    status, answer, headers = exchange.ask(user, method, path, body)
+    assert status == 202
+    spent = int(headers["RateLimit-Limit"]) - int(headers["RateLimit-Remaining"])
+    assert spent == len(answer["symbolIds"]) > 90
 
 
 @pytest.mark.parametrize(

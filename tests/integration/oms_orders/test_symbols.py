@@ -88,6 +88,50 @@ def test_command_line_knows_the_symbols(exchange: Exchange) -> None:
         exchange.forkast("symbols", "halt", "NONE")
 
 
+def test_symbol_is_not_guessed(exchange: Exchange) -> None:
+    """A name that is another one's id, as numbers are names at some exchanges, halts neither of them."""
+    market, named_so = exchange.market(), exchange.market()
+    rename = 'UPDATE "Symbol" SET symbol = %s WHERE id = %s'
+    exchange.rows(rename, str(market.symbol_id), named_so.symbol_id)
+    try:
+        with pytest.raises(SetupError, match=rf"can be {market.name} .* and {market.symbol_id} .*by its id"):
+            exchange.forkast("symbols", "halt", str(market.symbol_id))
+        assert {status_of(exchange, market), status_of(exchange, named_so)} == {"TRADING"}
+        assert f"{market.symbol_id} is HALTED" in exchange.forkast("symbols", "halt", str(named_so.symbol_id))
+        user = exchange.user()
+        assert outcome(named_so, user) == ("REJECTED", "SYMBOL_HALTED")
+        exchange.persisted(order_id := market.place(user))
+        assert exchange.order(user, order_id)["status"] == "PENDING"
+    finally:
+        exchange.rows(rename, named_so.name, named_so.symbol_id)
+
+
+def test_grid_under_open_orders_stays_until_they_are_gone(exchange: Exchange) -> None:
+    """The engine refuses the new tick size and holds orders to the old one; ``sync`` again sets it in an empty book."""
+    market, user = exchange.market(), exchange.user()
+    resting = market.place(user)
+    exchange.persisted(resting)
+    exchange.rows('UPDATE "Symbol" SET "tickSize" = 0.001 WHERE id = %s', market.symbol_id)
+    exchange.forkast("symbols", "sync")
+
+    def tick() -> str:
+        symbols = exchange.ask(user, "GET", "/symbols")[1]["symbols"]
+        return next(str(symbol["tickSize"]) for symbol in symbols if symbol["id"] == market.symbol_id)
+
+    wait_until(lambda: tick() == "0.001", "the OMS knowing the new tick size")
+    assert outcome(market, user, price=100.001) == ("REJECTED", "INVALID_TICK")
+    rejected = [event["data"] for event in exchange.events(market.symbol_id) if event["type"] == "REJECT"]
+    assert [(data["command"], data["code"]) for data in rejected] == [
+        ("SYMBOL", "SYMBOL_IN_USE"), ("NEW", "INVALID_TICK")]  # fmt: skip
+    assert exchange.order(user, resting)["status"] == "PENDING"
+    exchange.ask(user, "DELETE", f"/orders/{resting}")
+    exchange.ended(user, resting)
+    exchange.forkast("symbols", "sync")
+    exchange.persisted(market.place(exchange.user(), side="SELL", price=100.001))
+    filled = exchange.ended(user, market.place(user, price=100.001))
+    assert (filled["status"], filled["averagePrice"]) == ("FILLED", "100.001")
+
+
 def test_new_rules_reach_the_oms_and_the_engine(exchange: Exchange) -> None:
     """After ``sync``: the symbol is listed with them, and orders are held to them."""
     market, user, early = exchange.market(), exchange.user(), exchange.user()

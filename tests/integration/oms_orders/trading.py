@@ -120,8 +120,10 @@ class Exchange:
         return result.output
 
     def commands(self, symbol_id: int) -> list[Any]:
-        """What the log has of a symbol's commands since the exchange was started."""
-        return asyncio.run(self._read(ORDERS_NEW, symbol_id))
+        """What the log has of a symbol's commands since the exchange was started, but for definitions of the symbol."""
+        commands = asyncio.run(self._read(ORDERS_NEW, symbol_id))
+        # Every `symbols sync` defines all of them again, so their number tells which tests came before.
+        return [command for command in commands if command.get("command") != "SYMBOL"]
 
     def events(self, symbol_id: int) -> list[Any]:
         """What the log has of a symbol's events since the exchange was started."""
