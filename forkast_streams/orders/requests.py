@@ -23,7 +23,8 @@ CLIENT_ID_PREFIX = "client:"
 CLIENT_ORDER_ID = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _FIELD_NAME = re.compile(r"[A-Za-z0-9_]{1,40}", re.ASCII)
-_TIME_MAX = 2**53
+# The last second of the calendar that answers are written in.
+_TIME_MAX = 253_402_300_799_000
 # Before and behind the point; no tick, lot or limit comes near it.
 _DIGITS_MAX = 40
 # The optional decimal rules of a symbol.
@@ -213,7 +214,7 @@ def new_order(
         raise ApiError(400, "INVALID_VALUE", message, field="clientOrderId")
     expires_at = None if request.expires_at is UNSET else request.expires_at
     if expires_at is not None and not 0 < expires_at <= _TIME_MAX:
-        raise ApiError(400, "OUT_OF_RANGE", "expiresAt must be a time in milliseconds", field="expiresAt")
+        raise ApiError(400, "OUT_OF_RANGE", "expiresAt must be a time in milliseconds, at most that of the year 9999", field="expiresAt")
     price = _price(request)
     return NewOrder(
         symbol.id,

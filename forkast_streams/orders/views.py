@@ -104,9 +104,7 @@ def _remaining(row: dict[str, Any]) -> int | Decimal:
 
 
 def _moment(milliseconds: int) -> datetime:
-    # A date beyond the calendar of this language is as good as its last one.
-    last_ms = 253_402_300_799_000
-    return datetime.fromtimestamp(min(milliseconds, last_ms) / 1000, UTC).replace(tzinfo=None)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).replace(tzinfo=None)
 
 
 def _exact(number: Decimal) -> int | Decimal:
