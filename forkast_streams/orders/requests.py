@@ -214,7 +214,8 @@ def new_order(
         raise ApiError(400, "INVALID_VALUE", message, field="clientOrderId")
     expires_at = None if request.expires_at is UNSET else request.expires_at
     if expires_at is not None and not 0 < expires_at <= _TIME_MAX:
-        raise ApiError(400, "OUT_OF_RANGE", "expiresAt must be a time in milliseconds, at most that of the year 9999", field="expiresAt")
+        message = "expiresAt must be a time in milliseconds, at the latest in the year 9999"
+        raise ApiError(400, "OUT_OF_RANGE", message, field="expiresAt")
     price = _price(request)
     return NewOrder(
         symbol.id,

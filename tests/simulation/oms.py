@@ -14,7 +14,7 @@ from forkast_streams.orders.client_ids import ClientOrderIds
 from forkast_streams.orders.command_log import CommandLog
 from forkast_streams.orders.desk import OrderDesk, Placed
 from forkast_streams.orders.pending import PendingOrders
-from forkast_streams.orders.requests import PlaceOrder, decode_body, new_order
+from forkast_streams.orders.requests import PlaceOrder, decode_body, new_order, require_kept_rules
 from tests.simulation.database import Row, Tables
 from tests.simulation.log import SimEventProducer, SimLog
 from tests.simulation.world import Process, World
@@ -179,6 +179,7 @@ class Oms(Process):
         """
         try:
             order = new_order(decode_body(PlaceOrder, body), order_id, user_id, symbol)
+            require_kept_rules(order, symbol)
             if in_batch:
                 [placed] = await self.desk.place_all([order])
                 if not isinstance(placed, Placed):

@@ -31,6 +31,7 @@ from forkast_streams.orders.requests import (
     decode_timeout,
     new_order,
     parse_order_id,
+    require_kept_rules,
 )
 from tests.unit.mutations import mutated
 from web.order_batches import BATCH_BYTES_MAX
@@ -85,6 +86,7 @@ def check_order(request: PlaceOrder, body: bytes) -> None:
     if symbol is None:
         raise ApiError(400, "UNKNOWN_SYMBOL", "as Symbols.get answers")
     order = new_order(request, ORDER_ID, USER_ID, symbol, replaces=OTHER_ID)
+    require_kept_rules(order, symbol)
     assert len(digest_of(order)) == 16
     command = decode_command(place_command(order))
     assert isinstance(command, NewOrder)
