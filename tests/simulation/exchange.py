@@ -214,7 +214,9 @@ class Exchange:
             return self.tables.progress.get((group.topic, partition), 0)
         owned = [_agent(member).partitions.get(partition) for member in group.members]
         [assigned] = [found for found in owned if found is not None] or [None]
-        if assigned is None or assigned.records or assigned.is_writing:
+        # Inside a batch the state is further already, and the batch is not counted yet.
+        is_busy = any(member.is_in_batch for member in group.members)
+        if assigned is None or assigned.records or assigned.is_writing or is_busy:
             return -1
         return int(assigned.state.next_offset)
 

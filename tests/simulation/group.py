@@ -74,6 +74,7 @@ class Group:
     def _tell(self, member: Worker, generation: int) -> None:
         if member.alive and member not in self._joining and self._generations[member] == generation:
             self.world.counts[f"rebalance in mid-batch: {self.role}"] += member.is_in_batch
+            self.world.counts[f"rebalance before the checkpoint: {self.role}"] += member.is_ahead_of_checkpoint
             member.rebalance.set()
 
     def _assign(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -47,7 +48,9 @@ class People(Process):
         self.journal = Journal()
         self.services: list[Oms] = []
         self._loose = [self.channel() for _ in range(3)]
-        self._used_ids: set[str] = set()
+        ids = Counter(str(wish.command["id"]).lower() for wish in flow if wish.command and "id" in wish.command)
+        # An id that comes again in the flow is a rogue producer's repeat; the OMS draws one that nobody else has.
+        self._used_ids = {order_id for order_id, times in ids.items() if times > 1}
         self._working = 0
         for _ in range(world.rng.randint(1, 4)):
             self._working += 1
@@ -119,10 +122,11 @@ class People(Process):
 
     def _random_id(self, command: dict[str, Any]) -> str:
         """What the OMS draws: at first the id that later commands of the flow mean, after that any other."""
-        if command["id"] in self._used_ids:
+        order_id = str(command["id"]).lower()
+        if order_id in self._used_ids:
             return str(UUID(int=self.world.rng.getrandbits(128)))
-        self._used_ids.add(command["id"])
-        return str(command["id"]).lower()
+        self._used_ids.add(order_id)
+        return order_id
 
     async def _ask(self, command: dict[str, Any], body: bytes) -> Answer:
         """Send a request to one of the services; no answer in time is as good as a 503."""

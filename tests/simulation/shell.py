@@ -307,6 +307,16 @@ class Worker(Process):
             for service in self.app.services
         )
 
+    @property
+    def is_ahead_of_checkpoint(self) -> bool:
+        """Whether a state has processed what no durable checkpoint covers yet."""
+        return any(
+            assigned.records > 0 or assigned.is_writing
+            for service in self.app.services
+            if isinstance(service, CheckpointedAgent)
+            for assigned in service.partitions.values()
+        )
+
     async def _fetch(self) -> None:
         while True:
             async for _, message in self.consumer.getmany(timeout=0.1):

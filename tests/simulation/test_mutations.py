@@ -25,7 +25,7 @@ from tests.simulation.patches import PublicBook
 from tests.simulation.world import Violation
 
 Patch = AbstractContextManager[Any]
-SEEDS_MAX = 80
+SEEDS_MAX = 40
 
 
 def _acknowledged_before_the_segment(_: Exchange) -> Patch:
