@@ -10,13 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from forkast_streams.audit.capture import ENGINE_GROUP
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.topics import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics, partition_for
 from tests.integration.exchange import (
     PARTITIONS,
     Worker,
     are_commands_answered,
+    committed_offsets,
     end_offsets,
     is_settled,
     produce,
@@ -122,6 +125,33 @@ def test_clean_stop_repeats_nothing(engine: Worker, topics: dict[str, str]) -> N
     wait_until(lambda: has_processed_all(topics), "the end of the input")
     assert engine.terminate() == 0
     assert assert_events_are_those_of_a_clean_replay(topics) == before
+
+
+def test_commit_that_a_crash_has_cut_off_is_made_up_for(engine: Worker, topics: dict[str, str]) -> None:
+    """The checkpoint has it, the group does not: the next start commits it though no command comes any more."""
+    asyncio.run(produce(topics, ORDERS_NEW, flow(1_000, seed=700, symbols=range(FIRST_SYMBOL, FIRST_SYMBOL + 8))))
+    engine.start().wait_ready()
+    wait_until(lambda: has_processed_all(topics), "the end of the input")
+    assert engine.terminate() == 0
+    ends = asyncio.run(end_offsets(topics, ORDERS_NEW))
+    earlier = {partition: max(0, end - 5) for partition, end in ends.items()}
+    asyncio.run(_commit(topics, earlier))
+    events = asyncio.run(end_offsets(topics, ORDERS_EXCHANGE))
+    engine.start().wait_ready()
+    wait_until(lambda: asyncio.run(committed_offsets(topics, ENGINE_GROUP, ORDERS_NEW)) == ends, "the commit")
+    assert engine.terminate() == 0
+    assert asyncio.run(end_offsets(topics, ORDERS_EXCHANGE)) == events
+
+
+async def _commit(env: dict[str, str], offsets: dict[int, int]) -> None:
+    consumer = AIOKafkaConsumer(bootstrap_servers=env["KAFKA_BROKERS"], group_id=ENGINE_GROUP, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        tps = {TopicPartition(ORDERS_NEW, partition): offset for partition, offset in offsets.items()}
+        consumer.assign(list(tps))
+        await consumer.commit(tps)
+    finally:
+        await consumer.stop()
 
 
 def test_paused_worker_that_wakes_after_its_partitions_moved_does_no_harm(
