@@ -65,6 +65,7 @@ class Follower:
         self._ledger = StrayLedger(Path(self._scratch.name))
         self._log: KafkaLog | None = None
         self._stale_since: dict[int, float] = {}
+        self._without_books: str | None = None
 
     def close(self) -> None:
         """Give connections and temporary files back."""
@@ -93,7 +94,7 @@ class Follower:
         # As a whole, because a web request may read it at any time.
         self.findings = found
         broken = [found.first[invariant] for invariant in INVARIANTS if invariant in found.first]
-        self.why_not_ready = f"{broken[0].invariant} is broken: {broken[0].message}" if broken else None
+        self.why_not_ready = f"{broken[0].invariant} is broken: {broken[0].message}" if broken else self._without_books
 
     def _disconnect(self) -> None:
         if self._log is not None:
@@ -110,7 +111,7 @@ class Follower:
             tables_cut = None if tables is None else tables.cut(committed)
             books: list[BookAnswer] = []
             if self._exchange.keeper_url is not None and tables_cut is not None:
-                books = asyncio.run(sample_books(self._exchange, sorted(tables_cut.sequences), moments=0))
+                books = self._sample_books(sorted(tables_cut.sequences))
             required = source.committed(ENGINE_GROUP, ORDERS_NEW)
             ends = {topic: source.ends(topic) for topic in (ORDERS_EXCHANGE, ORDERS_DEAD)}
             ends[ORDERS_NEW] = source.ends(ORDERS_NEW)
@@ -119,6 +120,15 @@ class Follower:
         finally:
             if tables is not None:
                 tables.close()
+
+    def _sample_books(self, symbols: list[int]) -> list[BookAnswer]:
+        """All books; none when the keeper is away, which must not hide what log and tables show."""
+        self._without_books = None
+        try:
+            return asyncio.run(sample_books(self._exchange, symbols, moments=0))
+        except SetupError as exc:
+            self._without_books = f"the books cannot be audited: {exc}"
+            return []
 
     def _judge(self, evidence: LiveEvidence) -> None:
         cut = evidence.cut

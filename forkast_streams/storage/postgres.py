@@ -129,14 +129,12 @@ class Postgres(Service):
 
     async def _run(self, statement: str, parameters: Mapping[str, Any] | None) -> tuple[list[str], list[Row]]:
         """Run one statement and return its columns' names and its rows."""
-        if self._pool is None:
-            raise RuntimeError("Postgres is not started or already stopped")
         try:
             # A statement given up closes its connection, so the next one does not meet its answer.
             async with (
                 asyncio.timeout(self._timeout_s),
                 self._slots,
-                self._pool.acquire() as connection,
+                self._connected().acquire() as connection,
                 connection.cursor() as cursor,
             ):
                 await cursor.execute(statement, parameters)
@@ -152,6 +150,12 @@ class Postgres(Service):
             if _STALE_READER not in str(exc):
                 raise
             raise psycopg2.OperationalError("a socket of an earlier, refused connection was in the way") from exc
+
+    def _connected(self) -> aiopg.Pool:
+        # Looked at when it is its turn: the pool may be gone after a wait.
+        if self._pool is None:
+            raise RuntimeError("Postgres is not started or already stopped")
+        return self._pool
 
     async def retrying(self, what: str, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Await ``attempt()`` again and again while its errors are transient; ``what`` stands in the log."""
@@ -185,6 +189,8 @@ class Postgres(Service):
                 self._why_unreachable = None
                 self._is_away = False
             except Exception as exc:
+                if self.should_stop:
+                    return
                 if not is_transient(exc):
                     raise
                 self._is_away = True
