@@ -49,7 +49,7 @@ run: setup ## Start the exchange with its servers
 	$(BIN)/forkast up
 
 test: setup ## Run all tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 chaos: setup ## Break a running exchange in every way of the fault matrix; ARGS="--only F-8 --seed 7"
 	$(BIN)/python -m tests.chaos $(ARGS)

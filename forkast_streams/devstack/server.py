@@ -139,6 +139,7 @@ class Server(ABC):
         if self.process() is None:
             for folder in (self.log.parent, self._pid_file.parent):
                 folder.mkdir(parents=True, exist_ok=True)
+            self._reap()
             self.prepare()
             self._spawn()
         try:
@@ -161,10 +162,14 @@ class Server(ABC):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     survivor.kill()
             _wait_gone(family, STOP_DEADLINE_S)
+        self._reap()
+        self._pid_file.unlink(missing_ok=True)
+
+    def _reap(self) -> None:
+        """Wait for a child that has ended: while its last threads end it is a zombie that cannot be reaped yet."""
         if self._child is not None:
             self._child.wait(STOP_DEADLINE_S)
             self._child = None
-        self._pid_file.unlink(missing_ok=True)
 
     def failure(self, what: str) -> SetupError:
         """Return an error that says ``what`` happened and shows the end of this run's log."""
