@@ -45,6 +45,10 @@ def order_body(chance: random.Random, *, named: bool = False) -> dict[str, objec
     return body
 
 
+def _batch_body(chance: random.Random) -> bytes:
+    return json.dumps({"orders": [order_body(chance) for _ in range(_BATCH)]}).encode()
+
+
 @benchmark(
     "http",
     "How many orders a second does one OMS process take over HTTP?",
@@ -66,7 +70,7 @@ def http(run: Run) -> None:
                 orders = [json.dumps(order_body(chance)).encode() for _ in range(count)]
                 _measure(run, _OMS, oms.port, oms.pid, "/orders", orders, _taken)
                 _measure(run, _BARE, bare_port, bare_pid, "/orders", orders, _taken)
-                many = [json.dumps([order_body(chance) for _ in range(_BATCH)]).encode() for _ in range(batches)]
+                many = [_batch_body(chance) for _ in range(batches)]
                 _measure(run, _MANY, oms.port, oms.pid, "/orders/batch", many, _taken_of_batch)
                 named = [json.dumps(order_body(chance, named=True)).encode() for _ in range(count // 6)]
                 _measure(run, _NAMED, oms.port, oms.pid, "/orders", named, _taken)

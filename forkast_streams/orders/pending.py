@@ -13,6 +13,7 @@ import asyncio
 import logging
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Awaitable, Sequence
+from importlib.resources import files
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
 
+_SCRIPT = (files(__package__) / "remember.lua").read_text()
 PENDING_S_MAX = 600
 # The newest pending orders of a user that are listed: what a page reads has to be bounded, too.
 LISTED_MAX = 1_000
@@ -123,7 +125,7 @@ class _Writer:
     """Writes orders into Redis, many at once, in the order they came."""
 
     def __init__(self, redis: RedisClient) -> None:
-        self._redis = redis
+        self._script = redis.register_script(_SCRIPT)
         # What is not written yet when this overflows is only in this process; the oldest is persisted by then.
         self._waiting: deque[Order] = deque(maxlen=_OWN_MAX)
         self._written: asyncio.Future[None] | None = None
@@ -138,10 +140,16 @@ class _Writer:
         if not self._is_quick:
             return
         if self._written is None:
-            self._written = asyncio.get_running_loop().create_future()
-        done, _ = await asyncio.wait({self._written}, timeout=_WRITE_WAIT_S)
-        if not done:
+            loop = asyncio.get_running_loop()
+            self._written = loop.create_future()
+            loop.call_later(_WRITE_WAIT_S, self._give_up, self._written)
+        # Many wait for one write; none of them may end it for the others.
+        await asyncio.shield(self._written)
+
+    def _give_up(self, written: asyncio.Future[None]) -> None:
+        if not written.done():
             self._is_quick = False
+            written.set_result(None)
 
     async def close(self) -> None:
         """Stop writing."""
@@ -161,16 +169,13 @@ class _Writer:
 
     async def _write(self, batch: list[Order]) -> None:
         """Write a batch, as often as it takes."""
+        # One command for all of them: a command each would cost the client more than all else about an order.
+        args: list[Any] = [PENDING_S_MAX, LISTED_MAX]
+        for order in batch:
+            args += (order["id"], order["userId"], order["createdAtMs"], msgspec.json.encode(order))
         while True:
             try:
-                async with self._redis.pipeline(transaction=False) as pipeline:
-                    for order in batch:
-                        pipeline.set(f"order:{order['id']}", msgspec.json.encode(order), ex=PENDING_S_MAX)
-                        pipeline.zadd(_of_user(order["userId"]), {order["id"]: order["createdAtMs"]})
-                    for user_id in {order["userId"] for order in batch}:
-                        pipeline.zremrangebyrank(_of_user(user_id), 0, -LISTED_MAX - 1)
-                        pipeline.expire(_of_user(user_id), PENDING_S_MAX)
-                    await pipeline.execute()
+                await self._script(args=args)
             except REDIS_AWAY as exc:
                 self._is_quick = False
                 if self._written is not None and not self._written.done():

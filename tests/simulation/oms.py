@@ -109,10 +109,15 @@ class SimRedis:
         """The value of ``key``."""
         return await self._ask(lambda: self._values.get(key))
 
-    def pipeline(self, *, transaction: bool) -> _Pipeline:
-        """Commands that are sent together."""
-        assert not transaction
-        return _Pipeline(self._ask, self._values)
+    def register_script(self, text: str) -> Callable[..., Awaitable[None]]:
+        """The script that remembers orders, which is the only one; lists of orders are not read here."""
+        assert "user-orders:" in text
+
+        async def remember(*, args: list[Any]) -> None:
+            written = {f"order:{order_id}": value for order_id, value in zip(args[2::4], args[5::4], strict=True)}
+            await self._ask(lambda: self._values.update(written))
+
+        return remember
 
     async def _ask(self, effect: Callable[[], Any]) -> Any:
         process, world = self._process, self._process.world
@@ -122,32 +127,6 @@ class SimRedis:
             return effect()
 
         return await world.request(process, process.channel(), process.channel(), arrive)
-
-
-class _Pipeline:
-    def __init__(self, ask: Callable[[Callable[[], Any]], Awaitable[Any]], values: dict[str, bytes]) -> None:
-        self._ask = ask
-        self._values = values
-        self._written: dict[str, bytes] = {}
-
-    async def __aenter__(self) -> _Pipeline:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._written.clear()
-
-    def set(self, key: str, value: bytes, *, ex: int) -> None:
-        assert ex
-        self._written[key] = value
-
-    def zadd(self, *_: object) -> None:
-        """Lists of orders are not read here."""
-
-    zremrangebyrank = expire = zadd
-
-    async def execute(self) -> None:
-        written = dict(self._written)
-        await self._ask(lambda: self._values.update(written))
 
 
 class Oms(Process):
