@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from aiokafka.errors import KafkaError
 
@@ -16,6 +17,8 @@ from forkast_streams.topics import ORDERS_NEW, partition_for
 
 # The producer gives a record up later than this: whether the log gets it is unknown then.
 _SEND_S_MAX = 8.0
+# How the producer says that the log does not take a record.
+_LOG_AWAY = (KafkaError, TimeoutError, OSError, RuntimeError)
 
 SymbolCommand = tuple[int, bytes]
 
@@ -25,7 +28,7 @@ class CommandLog:
 
     def __init__(self, producer: EventProducer) -> None:
         self._producer = producer
-        self._partitions = 0
+        self._partitions: list[_PartitionWriter] = []
 
     async def append(self, symbol_id: int, command: bytes) -> int:
         """Return the log's time of the command, in milliseconds, once the log has acknowledged it.
@@ -35,49 +38,101 @@ class CommandLog:
         """
         try:
             async with asyncio.timeout(_SEND_S_MAX):
-                partition = partition_for(symbol_id, await self._partition_count())
-                metadata = await self._producer.send(
-                    ORDERS_NEW, key=b"%d" % symbol_id, value=command, partition=partition
-                )
-        except (KafkaError, TimeoutError, OSError, RuntimeError) as exc:
+                partitions = self._partitions or await self._connect()
+                partition = partitions[partition_for(symbol_id, len(partitions))]
+                return await partition.append([_record(symbol_id, command)])
+        except _LOG_AWAY as exc:
             raise _unknown() from exc
-        return int(metadata.timestamp)
 
     async def append_all(self, commands: Sequence[SymbolCommand]) -> list[int | ApiError]:
         """Append commands at once, those of a symbol in their order; tell of each its time, or that it is unknown."""
-        now_ms = int(time.time() * 1000)
         answers: list[int | ApiError] = [_unknown()] * len(commands)
         try:
-            partitions = await self._partition_count()
-        except (KafkaError, TimeoutError, OSError, RuntimeError):
+            partitions = self._partitions or await self._connect()
+        except _LOG_AWAY:
             return answers
         places: defaultdict[int, list[int]] = defaultdict(list)
         for place, (symbol_id, _) in enumerate(commands):
-            places[partition_for(symbol_id, partitions)].append(place)
+            places[partition_for(symbol_id, len(partitions))].append(place)
 
-        async def send(partition: int, mine: list[int]) -> None:
-            records = [OutputRecord(b"%d" % commands[place][0], commands[place][1], now_ms) for place in mine]
-            sent = await self._producer.send_batch(ORDERS_NEW, partition, records)
-            first = 0
-            for batch in sent:
-                metadata = await batch.acknowledged
-                answers_of_batch = [int(metadata.timestamp)] * batch.count
-                for place, answer in zip(mine[first : first + batch.count], answers_of_batch, strict=True):
-                    answers[place] = answer
-                first += batch.count
+        async def append(partition: int, mine: list[int]) -> None:
+            appended_ms = await partitions[partition].append([_record(*commands[place]) for place in mine])
+            for place in mine:
+                answers[place] = appended_ms
 
         try:
             async with asyncio.timeout(_SEND_S_MAX):
-                await asyncio.gather(*[send(*group) for group in places.items()], return_exceptions=True)
+                await asyncio.gather(*[append(*group) for group in places.items()], return_exceptions=True)
         except TimeoutError:
             pass
         return answers
 
-    async def _partition_count(self) -> int:
+    async def _connect(self) -> list[_PartitionWriter]:
+        async with asyncio.timeout(_SEND_S_MAX):
+            count = await self._producer.partition_count(ORDERS_NEW)
         if not self._partitions:
-            async with asyncio.timeout(_SEND_S_MAX):
-                self._partitions = await self._producer.partition_count(ORDERS_NEW)
+            self._partitions = [_PartitionWriter(self._producer, partition) for partition in range(count)]
         return self._partitions
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """Records that come one after the other, and who waits for the log's time of them."""
+
+    records: list[OutputRecord]
+    appended_ms: asyncio.Future[int]
+
+
+class _PartitionWriter:
+    """Writes to one partition as databases commit groups: what comes while a batch is on its way is the next batch.
+
+    A record by itself costs the producer as much as everything else about an order; and it waits for nobody when no
+    batch is on its way.
+    """
+
+    def __init__(self, producer: EventProducer, partition: int) -> None:
+        self._producer = producer
+        self._partition = partition
+        self._waiting: list[_Waiting] = []
+        self._task: asyncio.Task[None] | None = None
+
+    def append(self, records: list[OutputRecord]) -> asyncio.Future[int]:
+        """Append ``records`` in a row; who cancels the future before they are on their way takes them back."""
+        appended_ms = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Waiting(records, appended_ms))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._write_all())
+        return appended_ms
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            group, self._waiting = self._waiting, []
+            group = [one for one in group if not one.appended_ms.done()]
+            try:
+                await self._write(group)
+            except Exception as exc:
+                for one in group:
+                    if not one.appended_ms.done():
+                        one.appended_ms.set_exception(exc)
+
+    async def _write(self, group: list[_Waiting]) -> None:
+        records: list[OutputRecord] = []
+        ends = []
+        for one in group:
+            records += one.records
+            ends.append(len(records))
+        written = told = 0
+        for batch in await self._producer.send_batch(ORDERS_NEW, self._partition, records):
+            metadata = await batch.acknowledged
+            written += batch.count
+            while told < len(group) and ends[told] <= written:
+                if not group[told].appended_ms.done():
+                    group[told].appended_ms.set_result(int(metadata.timestamp))
+                told += 1
+
+
+def _record(symbol_id: int, command: bytes) -> OutputRecord:
+    return OutputRecord(b"%d" % symbol_id, command, int(time.time() * 1000))
 
 
 def _unknown() -> ApiError:
