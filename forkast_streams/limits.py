@@ -53,6 +53,10 @@ REDIS_BLOCK_S_MAX = 1.0
 PROBED_SYMBOLS_MAX = 500
 # Levels a side that a client may ask for.
 DEPTH_MAX = 5_000
+# Seconds between two looks whether the credential a stream was opened with is still good: a changed password or a
+# revoked key ends it within a minute, as it ends other requests; and seconds until any stream has to be opened anew.
+STREAM_RECHECK_S = 10.0
+STREAM_S_MAX = 24 * 60 * 60.0
 # Updates that may wait for a client of a stream before it is cut.
 STREAM_UPDATES_WAITING_MAX = 1_000
 
@@ -85,6 +89,8 @@ HEADERS_MAX = 100
 SIGNED_BODY_BYTES_MAX = 1024 * 1024
 # Connections a web server keeps; beyond them the one that has been idle longest makes room.
 CONNECTIONS_MAX = 10_000
+# Connections of one address; a new one beyond them takes the place of an idle one, or is refused.
+CONNECTIONS_ADDRESS_MAX = 2_000
 # Connections that wait to be accepted.
 CONNECTIONS_WAITING_MAX = 2_048
 

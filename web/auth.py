@@ -18,7 +18,7 @@ from aiohttp.typedefs import Middleware
 from forkast_streams.api_description.process import DESCRIPTION_PATHS
 from forkast_streams.api_keys import ApiKey, ApiKeys
 from forkast_streams.auth import MANAGE_KEYS, READ, TRADE, Authenticator, User
-from forkast_streams.errors import ApiError
+from forkast_streams.errors import ApiError, Unavailable
 from forkast_streams.limits import SIGNED_BODY_BYTES_MAX, WEB_STATEMENT_S_MAX
 from forkast_streams.rate_limits import Bucket, Limit, RateLimits
 from forkast_streams.roles import ExchangeApp
@@ -89,6 +89,17 @@ class Authentication:
 
         return authenticate
 
+    async def still_lets_in(self, request: web.Request) -> bool:
+        """Whether the credential of a request that lasts is still good; what cannot be told now counts as good."""
+        key = request.headers.get("X-API-Key")
+        try:
+            if key is not None:
+                return await self._api_keys.find(key[:_CREDENTIALS_CHARS_MAX].partition(".")[0]) is not None
+            credentials = _credentials(request.headers.get("Authorization", ""))
+            return credentials is not None and await self._authenticator.authenticate(*credentials) is not None
+        except (ApiError, Unavailable):
+            return True
+
     async def _user(self, request: web.Request, address: str) -> User:
         key = request.headers.get("X-API-Key")
         if key is None:
@@ -157,6 +168,9 @@ class Authentication:
             raise ApiError(403, "FORBIDDEN", sentence)
 
 
+_AUTHENTICATION = web.AppKey("authentication", Authentication)
+
+
 class _RefusalLog:
     """One line for each refusal, but not a line for each request of a flood."""
 
@@ -187,6 +201,11 @@ class _RefusalLog:
         log.warning(
             "%s: user=%s address=%s route=%s reason=%s left_out=%d", what, shown, address, route, reason, left_out
         )
+
+
+async def still_lets_in(request: web.Request) -> bool:
+    """Whether the credential of a request that lasts, such as a stream, is still good."""
+    return await request.app[_AUTHENTICATION].still_lets_in(request)
 
 
 def user_of(request: web.Request) -> User:
@@ -240,7 +259,8 @@ def register(app: ExchangeApp) -> None:
     limits = RequestLimits(rates, settings.rates, behind_proxy=settings.behind_tls_proxy)
     web_app = app.web.web_app
     web_app[_API_KEYS] = api_keys
-    web_app.middlewares.append(Authentication(authenticator, api_keys, replays, limits).middleware())
+    authentication = web_app[_AUTHENTICATION] = Authentication(authenticator, api_keys, replays, limits)
+    web_app.middlewares.append(authentication.middleware())
     web_app.on_response_prepare.append(add_rate_headers)
 
     async def close(_: web.Application) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +20,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from forkast_streams.errors import ApiError
 from forkast_streams.limits import (
     CONNECTION_IDLE_S_MAX,
+    CONNECTIONS_ADDRESS_MAX,
     CONNECTIONS_MAX,
     CONNECTIONS_WAITING_MAX,
     HEADER_BYTES_MAX,
@@ -39,12 +42,15 @@ class BoundaryProtocol(RequestHandler):
     """One connection."""
 
     _unread: asyncio.TimerHandle | None = None
+    address: str = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection; the one that has been idle longest may have to go for it."""
         super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.address = str(peer[0]) if peer else ""
         if isinstance(self._manager, BoundaryServer):
-            self._manager.make_room()
+            self._manager.arrived(self)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; when they are no HTTP, whoever waits for the rest of a body is told."""
@@ -102,6 +108,9 @@ class BoundaryProtocol(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """The connection is gone."""
+        server = self._manager
+        if isinstance(server, BoundaryServer):
+            server.left(self)
         super().connection_lost(exc)
         self._forget_unread()
 
@@ -120,22 +129,42 @@ class BoundaryServer(web.Server):
 
     Attributes:
         connections_max: beyond them idle ones are closed.
+        address_max: beyond them those of one address, idle ones first; None where all come through a proxy.
     """
 
     connections_max = CONNECTIONS_MAX
+    address_max: int | None = CONNECTIONS_ADDRESS_MAX
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._of_address: Counter[str] = Counter()
 
     def __call__(self) -> RequestHandler:
         """A new connection's protocol."""
         return BoundaryProtocol(self, loop=self._loop, **self._kwargs)
 
-    def make_room(self) -> None:
-        """Close the connection that has been idle longest when there are too many."""
-        if len(self._connections) <= self.connections_max:
-            return
+    def arrived(self, newcomer: BoundaryProtocol) -> None:
+        """Count a connection, and close the one that has been idle longest when there are too many."""
+        self._of_address[newcomer.address] += 1
+        if len(self._connections) > self.connections_max:
+            self._close_idle(lambda _: True)
+        if self.address_max is not None and self._of_address[newcomer.address] > self.address_max:
+            is_closed = self._close_idle(lambda one: one is not newcomer and one.address == newcomer.address)
+            if not is_closed and newcomer.transport is not None:
+                newcomer.transport.abort()
+
+    def left(self, one: BoundaryProtocol) -> None:
+        """A connection is gone."""
+        self._of_address[one.address] -= 1
+        if self._of_address[one.address] <= 0:
+            del self._of_address[one.address]
+
+    def _close_idle(self, may_go: Callable[[BoundaryProtocol], bool]) -> bool:
         for protocol, transport in self._connections.items():
-            if isinstance(protocol, BoundaryProtocol) and protocol.is_idle:
+            if isinstance(protocol, BoundaryProtocol) and protocol.is_idle and may_go(protocol):
                 transport.abort()
-                return
+                return True
+        return False
 
 
 class BoundaryRunner(web.AppRunner):
@@ -171,6 +200,8 @@ class BoundaryRunner(web.AppRunner):
         )
         # The other half is for the servers and for files.
         server.connections_max = min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)
+        if self._exchange.settings.behind_tls_proxy:
+            server.address_max = None
         return server
 
 

@@ -7,17 +7,20 @@ drop it when that is "0". One that comes back with ``Last-Event-ID`` gets exactl
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from forkast_streams.limits import STREAM_UPDATES_WAITING_MAX
+from forkast_streams.limits import STREAM_RECHECK_S, STREAM_S_MAX, STREAM_UPDATES_WAITING_MAX
 from forkast_streams.market_data.hub import Hubs, Subscription, Update
 from forkast_streams.market_data.redis_reader import MarketDataReader
 from forkast_streams.roles import ExchangeApp
+from web.auth import still_lets_in
 from web.market_data import market_data_reader, redis_answers, unknown_symbol
 from web.parameters import symbol_id_of
 
-HEARTBEAT_S = 15.0
+HEARTBEAT_S = 10.0
 _CLOSE_S_MAX = 1.0
 _HEARTBEAT = b": heartbeat\n\n"
 _HEADERS = {
@@ -30,16 +33,31 @@ _SEQUENCE_DIGITS_MAX = 15
 
 
 class OrderBookStream:
-    """Serves any number of clients from one hub a symbol."""
+    """Serves any number of clients from one hub a symbol.
 
-    def __init__(self, reader: MarketDataReader, hubs: Hubs, *, heartbeat_s: float = HEARTBEAT_S) -> None:
+    Args:
+        reader: of what is published.
+        hubs: of its changes.
+        may_go_on: whether the credential of a stream's request is still good.
+        heartbeat_s: seconds without an update after which a comment is sent.
+    """
+
+    def __init__(
+        self,
+        reader: MarketDataReader,
+        hubs: Hubs,
+        may_go_on: Callable[[web.Request], Awaitable[bool]],
+        *,
+        heartbeat_s: float = HEARTBEAT_S,
+    ) -> None:
         self._reader = reader
         self._hubs = hubs
+        self._may_go_on = may_go_on
         self._heartbeat_s = heartbeat_s
         self._open: dict[asyncio.Task[object], web.Request] = {}
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """Stream until the client goes, is too slow, or the process stops.
+        """Stream until the client goes, is too slow or may not see it any more, or the process stops.
 
         Raises:
             ApiError: 400 malformed, 404 unknown symbol, 503 Redis is out of reach; all before the stream begins.
@@ -67,7 +85,7 @@ class OrderBookStream:
                 raise unknown_symbol(symbol_id)
             response = web.StreamResponse(headers=_HEADERS)
             await response.prepare(request)
-            await self._pump(response, first, subscription)
+            await self._pump(request, response, first, subscription)
         except ConnectionResetError:
             pass
         finally:
@@ -94,8 +112,11 @@ class OrderBookStream:
         book = await self._reader.book(symbol_id)
         return None if book is None else [Update.of_book(book)]
 
-    async def _pump(self, response: web.StreamResponse, first: list[Update], subscription: Subscription) -> None:
-        sequence = first[-1].sequence
+    async def _pump(
+        self, request: web.Request, response: web.StreamResponse, first: list[Update], subscription: Subscription
+    ) -> None:
+        sequence, opened = first[-1].sequence, time.monotonic()
+        checked = opened
         # The comment brings the headers on their way when there is nothing missed to send.
         await response.write(b"".join(update.frame for update in first) or _HEARTBEAT)
         while (updates := await subscription.take(self._heartbeat_s)) is not None:
@@ -107,12 +128,17 @@ class OrderBookStream:
                     sequence = update.sequence
             if frames or not updates:
                 await response.write(b"".join(frames) or _HEARTBEAT)
+            now = time.monotonic()
+            if now - checked >= STREAM_RECHECK_S:
+                if now - opened >= STREAM_S_MAX or not await self._may_go_on(request):
+                    return
+                checked = now
 
 
 def register(app: ExchangeApp) -> None:
     """Add the route."""
     reader = market_data_reader(app)
-    stream = OrderBookStream(reader, Hubs(reader, size_max=STREAM_UPDATES_WAITING_MAX))
+    stream = OrderBookStream(reader, Hubs(reader, size_max=STREAM_UPDATES_WAITING_MAX), still_lets_in)
     web_app = app.web.web_app
     web_app.router.add_get("/order-book/{symbolId}/stream", stream.get)
     web_app.on_shutdown.append(stream.close)

@@ -23,7 +23,7 @@ from forkast_streams.storage.redis import connect
 from tests.integration.market_data import BookFollower, Keeper, eventually
 from tests.unit.flows import order_command, symbol_command
 from tests.unit.market_events import NEIGHBOUR, SYMBOL, two_symbol_flow
-from web import errors
+from web import errors, streams
 from web.market_data import TradesView
 from web.order_book import OrderBookView
 from web.streams import OrderBookStream
@@ -40,6 +40,13 @@ class Exchange:
     keeper: Keeper
     client: TestClient[Any, Any]
     hubs: Hubs
+    lets_in: bool = True
+    looks: int = 0
+
+    async def may_go_on(self, _: web.Request) -> bool:
+        """Whether the credential of a stream is still good."""
+        self.looks += 1
+        return self.lets_in
 
     async def follow(self, **headers: str) -> BookFollower:
         """Open a stream."""
@@ -64,7 +71,12 @@ async def run_exchange(redis_url: str, *, size_max: int = 1_000) -> AsyncIterato
     """An exchange without Kafka; the web part closes as it does in a worker."""
     reader = MarketDataReader(connect(redis_url))
     hubs = Hubs(reader, size_max=size_max)
-    stream = OrderBookStream(reader, hubs, heartbeat_s=0.2)
+    exchange: Exchange
+
+    async def may_go_on(request: web.Request) -> bool:
+        return await exchange.may_go_on(request)
+
+    stream = OrderBookStream(reader, hubs, may_go_on, heartbeat_s=0.2)
     app = web.Application()
     errors.install(app)
     app.router.add_get("/order-book/{symbolId}", OrderBookView(reader).get)
@@ -72,7 +84,8 @@ async def run_exchange(redis_url: str, *, size_max: int = 1_000) -> AsyncIterato
     app.router.add_get("/trades/{symbolId}", TradesView(reader).get)
     app.on_shutdown.append(stream.close)
     async with Keeper(redis_url) as keeper, TestClient(TestServer(app)) as client:
-        yield Exchange(keeper, client, hubs)
+        exchange = Exchange(keeper, client, hubs)
+        yield exchange
     await reader.close()
 
 
@@ -94,6 +107,23 @@ def sides(book: dict[str, Any]) -> dict[str, Any]:
 def rest_at(price: str, number: int) -> dict[str, Any]:
     """A limit order to buy that finds no counterpart."""
     return order_command(SYMBOL, id=f"00000000-0000-0000-0001-{number:012x}", price=price)
+
+
+async def test_stream_ends_with_its_credential(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes on as long as the credential is good, looked at now and then, and then it is closed."""
+    monkeypatch.setattr(streams, "STREAM_RECHECK_S", 0.05)
+    await exchange.feed([symbol_command(SYMBOL), rest_at("9.50", 1)])
+    follower = await exchange.follow()
+    await follower.next()
+    async with asyncio.timeout(10):
+        while not exchange.looks:  # noqa: ASYNC110 - the stream tells nobody
+            await asyncio.sleep(0.01)
+    await exchange.feed([rest_at("9.51", 2)])
+    await follower.next()
+    exchange.lets_in = False
+    with pytest.raises(ConnectionResetError, match="has ended"):
+        await follower.next()
+    follower.response.close()
 
 
 async def test_book_and_tape(exchange: Exchange) -> None:
