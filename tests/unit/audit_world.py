@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
+import uuid
 from collections.abc import Iterator
 from decimal import Decimal
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,11 @@ from forkast_streams.audit.run import audit_evidence
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.persistence import OrderRow, TradeRow, fold
-from tests.unit.flows import PARTITIONS, START_MS, home_of
+from tests.unit.flows import PARTITIONS, START_MS, home_of, mixed_flow, order_command, symbol_command
+
+HOME = home_of(1)
+FOREIGN = (HOME + 1) % PARTITIONS
+OTHER_SYMBOL = 2
 
 Event = dict[str, Any]
 
@@ -202,3 +208,47 @@ def _text(value: Any, kind: str, default: str | None) -> str:
 def _decimal(number: Decimal) -> str:
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+@lru_cache(maxsize=1)
+def true_world() -> World:
+    """Two symbols, poison, strays that are forwarded twice, and what happened repeated after crashes."""
+    world = World()
+    commands = list(mixed_flow(500, seed=5))
+    for number, command in enumerate(commands):
+        world.send_command(command)
+        if number == 100:
+            world.send(b"{", partition=HOME)
+            world.send(json.dumps(order_command()).encode(), partition=HOME, key=b"2")
+            world.send(None, partition=HOME)
+    for command in mixed_flow(200, seed=6, symbol_id=OTHER_SYMBOL):
+        world.send_command(command)
+    world.send_command(order_command(id=order_id(7_001), price=90), partition=FOREIGN)
+    world.send(b"[]", partition=FOREIGN)
+    world.send_command(order_command(id=order_id(7_002), price=90), partition=FOREIGN)
+    world.send_command({"command": "CANCEL", "symbolId": 77, "orderId": order_id(1), "userId": 1})
+    world.process()
+    for topic in (world.events, world.letters):
+        records = topic[HOME]
+        cut, back = len(records) * 2 // 3, len(records) // 3
+        topic[HOME] = records[:cut] + records[back:cut] + records[cut:] + records[-2:]
+    return world.derive()
+
+
+def order_id(number: int) -> str:
+    """An order's id by its number."""
+    return str(uuid.UUID(int=number))
+
+
+def plain_world() -> World:
+    """Two makers at one price, an order that takes the first, one that is cancelled, and one that is refused."""
+    world = World()
+    world.send_command(symbol_command(1))
+    for number, changes in enumerate((
+        {"side": "SELL"}, {"side": "SELL", "userId": 2}, {"userId": 3}, {"price": 90, "userId": 4},
+        {"id": order_id(1)}, {"type": "MARKET", "price": None, "quantity": 25, "userId": 5},
+    ), start=1):  # fmt: skip
+        world.send_command(order_command(**({"id": order_id(number)} | changes)))
+    world.send_command({"command": "AMEND", "symbolId": 1, "orderId": order_id(4), "userId": 4, "quantity": 15})
+    world.send_command({"command": "CANCEL", "symbolId": 1, "orderId": order_id(4), "userId": 4})
+    return world.process().derive()

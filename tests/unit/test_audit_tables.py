@@ -1,0 +1,129 @@
+"""The audit catches tables, books and answers to clients that are not what the log says."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from tests.unit.audit_world import HOME, World, order_id, true_world
+from tests.unit.test_audit import broken
+
+
+@pytest.fixture
+def world() -> World:
+    """A true world of the test's own."""
+    return copy.deepcopy(true_world())
+
+
+@pytest.mark.parametrize("column", range(16))
+def test_changed_order_row_is_caught(world: World, column: int) -> None:
+    """Whatever column it is; the row is shown as it is and as it must be."""
+    row = world.rows["Order"][3]
+    row[column] = "12345678" if row[column] != "12345678" else "1"
+    assert "I-11" in broken(world)
+
+
+@pytest.mark.parametrize("column", range(9))
+def test_changed_trade_row_is_caught(world: World, column: int) -> None:
+    """Whatever column it is."""
+    world.rows["Trade"][3][column] = "12345678"
+    assert "I-11" in broken(world)
+
+
+@pytest.mark.parametrize("table", ["Order", "Trade"])
+def test_missing_and_extra_rows_are_caught(world: World, table: str) -> None:
+    """A row too few and a row too many are told with the row."""
+    row = world.rows[table].pop(5)
+    first = world.audit().first["I-11"]
+    assert row[0] in first.message
+    assert first.record is not None
+    assert first.record["is"] is None
+    assert first.record["must be"]["id"] == row[0]
+    world.rows[table] += [row, [order_id(99), *row[1:]]]
+    first = world.audit().first["I-11"]
+    assert first.record is not None
+    assert first.record["is"]["id"] == order_id(99)
+    assert first.record["must be"] is None
+
+
+def test_wrong_progress_is_caught(world: World) -> None:
+    """Sequences that are not those of the events, tables ahead of the log, commits ahead of the tables."""
+    tables = world.tables
+    assert tables is not None
+    tables.sequences[1] -= 1
+    assert broken(world) == {"I-11"}
+    tables.sequences[1] += 1
+    tables.committed[HOME] += 1
+    assert broken(world) == {"I-18"}
+    tables.next_offsets[HOME] += 1
+    assert broken(world) == {"I-11"}
+
+
+def test_tables_are_compared_at_their_own_progress(world: World) -> None:
+    """Tables that are behind the log are right when they are what the log was there."""
+    events = world.events[HOME]
+    world.events[HOME] = events[:250]
+    world.derive()
+    world.events[HOME] = events
+    world.books = []
+    assert broken(world) == set()
+    tables = world.tables
+    assert tables is not None
+    tables.next_offsets[HOME] += 1
+    assert "I-11" in broken(world)
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+@pytest.mark.parametrize("change", ["price", "quantity", "orders", "missing", "extra", "sequence", "beyond"])
+def test_wrong_book_is_caught(world: World, side: str, change: str) -> None:
+    """A level that is not what the events make it, at any of the moments that were looked at."""
+    answer = next(answer for answer in world.books[5:] if len(answer.buy) > 1 and len(answer.sell) > 1)
+    levels = getattr(answer, side)
+    price, quantity, orders = levels[1]
+    match change:
+        case "price":
+            levels[1] = ("100.77", quantity, orders)
+        case "quantity":
+            levels[1] = (price, "12345", orders)
+        case "orders":
+            levels[1] = (price, quantity, orders + 1)
+        case "missing":
+            levels.pop()
+        case "extra":
+            levels.append(("0.01" if side == "buy" else "999.00", "1", 1))
+        case "sequence":
+            answer.sequence -= 1
+        case _:
+            answer.sequence += 10**6
+    assert broken(world) == {"I-12"}
+
+
+def test_order_that_a_client_was_told_of_is_missed(world: World) -> None:
+    """An acknowledged order that is nowhere in the log is lost; refused ones and other answers are not."""
+    world.journal = [
+        {"status": 201, "orderId": order_id(7_001), "userId": 1},
+        {"status": 503, "orderId": order_id(8_001), "userId": 1},
+        {"status": 200},
+    ]
+    assert broken(world) == set()
+    world.journal.append({"status": 201, "orderId": order_id(8_002), "userId": 1})
+    findings = world.audit()
+    assert findings.violations.keys() == {"I-1"}
+    assert order_id(8_002) in findings.first["I-1"].message
+
+
+def test_order_in_the_name_of_another_user_is_caught(world: World) -> None:
+    """The user in the log is the one that was let in."""
+    world.journal = [{"status": 201, "orderId": order_id(7_001), "userId": 2}]
+    assert broken(world) == {"I-17"}
+
+
+def test_two_orders_for_one_client_order_id_are_caught(world: World) -> None:
+    """A client that sent the same thing twice must have been given the same order."""
+    world.journal = [
+        {"status": 201, "orderId": order_id(number), "userId": 1, "clientOrderId": "a"} for number in (7_001, 7_001)
+    ]
+    assert broken(world) == set()
+    world.journal.append({"status": 201, "orderId": order_id(7_002), "userId": 1, "clientOrderId": "a"})
+    assert broken(world) == {"I-19"}
