@@ -24,9 +24,6 @@ _READY_POLL_S = 0.1
 _KILL_AFTER_S = STOP_S_MAX + 3.0
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_MAX_S = 5.0
-# A process that ran this long did work: the next crash starts with the first back-off again. Killing a keeper five
-# times in a minute once made its fifth start late (chaos F-4), as if it had been a crash loop.
-_HEALTHY_S = 5.0
 _PR_SET_PDEATHSIG = 1
 _THIS_MACHINE = ("127.0.0.1", "0.0.0.0")  # noqa: S104 - compared with, not bound to
 
@@ -154,30 +151,34 @@ class Supervisor:
         await asyncio.gather(announcer, *keepers, return_exceptions=True)
 
     async def _announce(self, on_ready: Callable[[], None]) -> None:
-        timeout = aiohttp.ClientTimeout(total=2)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
-            for process in self._processes:
-                while not await process.is_ready(session):  # noqa: ASYNC110 - another process gets ready
-                    await asyncio.sleep(_READY_POLL_S)
+        await asyncio.gather(*(_is_ready(process) for process in self._processes))
         on_ready()
 
     async def _keep_running(self, process: RoleProcess) -> None:
-        loop = asyncio.get_running_loop()
         backoff = _BACKOFF_FIRST_S
         while not self._stopping.is_set():
             await process.start()
-            started = loop.time()
+            getting_ready = asyncio.create_task(_is_ready(process))
             status = await process.wait()
+            if getting_ready.done():
+                # It did its work: a worker that is killed now and then is in no crash loop, and comes back at once.
+                backoff = _BACKOFF_FIRST_S
+            getting_ready.cancel()
             if self._stopping.is_set():
                 return
-            if loop.time() - started > _HEALTHY_S:
-                backoff = _BACKOFF_FIRST_S
             self._report(
                 f"{process.role} ended with status {status}; starting it again in {backoff:g} s. Its log: {process.log}"
             )
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), backoff)
             backoff = min(backoff * 2, _BACKOFF_MAX_S)
+
+
+async def _is_ready(process: RoleProcess) -> None:
+    """Return when the process says that it is ready."""
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=2)) as session:
+        while not await process.is_ready(session):  # noqa: ASYNC110 - another process gets ready
+            await asyncio.sleep(_READY_POLL_S)
 
 
 def _die_with_parent() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, closing, suppress
 from importlib import resources
 from typing import Any, TypeVar
 
@@ -32,6 +32,10 @@ _LOCK_TIMEOUT_MS = 5_000
 _CONNECT_TIMEOUT_S = 5
 _RETRY_WAIT_S_MAX = 2.0
 _PING_INTERVAL_S = 1.0
+# Seconds a connection may take to come up.
+_CONNECT_S_MAX = 3.0
+# Seconds between two looks for the answer to a statement that takes long.
+_NUDGE_S = 0.5
 _PREPARE_LOCK = 0x666F726B617374
 
 # aiopg leaves the reader of a refused connection in uvloop's books (aio-libs/aiopg#909). The next connection whose
@@ -134,13 +138,14 @@ class Postgres(Service):
             async with (
                 asyncio.timeout(self._timeout_s),
                 self._slots,
-                self._connected().acquire() as connection,
+                self._connection() as connection,
                 connection.cursor() as cursor,
             ):
-                await cursor.execute(statement, parameters)
-                if not cursor.description:
-                    return [], []
-                return [column.name for column in cursor.description], await cursor.fetchall()
+                with _Nudge(connection):
+                    await cursor.execute(statement, parameters)
+                    if not cursor.description:
+                        return [], []
+                    return [column.name for column in cursor.description], await cursor.fetchall()
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
@@ -151,11 +156,19 @@ class Postgres(Service):
                 raise
             raise psycopg2.OperationalError("a socket of an earlier, refused connection was in the way") from exc
 
-    def _connected(self) -> aiopg.Pool:
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[aiopg.Connection]:
         # Looked at when it is its turn: the pool may be gone after a wait.
-        if self._pool is None:
+        pool = self._pool
+        if pool is None:
             raise RuntimeError("Postgres is not started or already stopped")
-        return self._pool
+        # There is a slot for each connection, so this waits for nobody but for the server to take a new one.
+        async with asyncio.timeout(_CONNECT_S_MAX):
+            connection = await pool.acquire()
+        try:
+            yield connection
+        finally:
+            await pool.release(connection)
 
     async def retrying(self, what: str, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Await ``attempt()`` again and again while its errors are transient; ``what`` stands in the log."""
@@ -196,6 +209,34 @@ class Postgres(Service):
                 self._is_away = True
                 self._why_unreachable = f"Postgres is out of reach: {_sentence(exc)}"
             await self.sleep(_PING_INTERVAL_S)
+
+
+class _Nudge:
+    """Looks by itself whether an answer is there while a statement waits for one.
+
+    libpq closes its socket when the server goes, before aiopg can take it out of the loop, and uvloop may then lose
+    later connections: their answers come, and nobody is told. Such a connection is not used again.
+    """
+
+    def __init__(self, connection: aiopg.Connection) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._is_deaf = False
+
+    def __enter__(self) -> None:
+        self._timer = self._loop.call_later(_NUDGE_S, self._look)
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        if self._is_deaf:
+            self._connection.close()
+
+    def _look(self) -> None:
+        waiter = self._connection._waiter
+        if waiter is not None and not waiter.done():
+            self._connection._ready(self._connection._weakref)
+            self._is_deaf = waiter.done()
+        self._timer = self._loop.call_later(_NUDGE_S, self._look)
 
 
 def is_transient(exc: BaseException) -> bool:
