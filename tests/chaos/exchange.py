@@ -19,6 +19,7 @@ from forkast_streams.devstack import Stack
 from forkast_streams.devstack.ports import free_ports
 from forkast_streams.devstack.server import Server
 from forkast_streams.supervisor import RoleProcess, Supervisor
+from tests.chaos.journal import Journal
 from tests.integration.exchange import PARTITIONS
 
 ServerName = Literal["kafka", "postgres", "redis"]
@@ -94,6 +95,7 @@ class Exchange:
 
     Attributes:
         repeats: events that were seen to come twice when the log was last looked at.
+        unaudited: what clients were told since the last audit.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -102,6 +104,7 @@ class Exchange:
         self.members: dict[str, Member] = {}
         self.env: dict[str, str] = {}
         self.repeats = 0
+        self.unaudited = Journal()
         self._settings: Settings | None = None
 
     async def start(self) -> None:

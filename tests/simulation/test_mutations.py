@@ -25,7 +25,7 @@ from tests.simulation.patches import PublicBook
 from tests.simulation.world import Violation
 
 Patch = AbstractContextManager[Any]
-SEEDS_MAX = 40
+SEEDS_MAX = 150
 
 
 def _acknowledged_before_the_segment(_: Exchange) -> Patch:
