@@ -7,6 +7,7 @@ import json
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import msgspec
 import uvloop
@@ -69,10 +70,10 @@ class _Stream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask for the stream."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        self._transport = transport
+        # uvloop's transports are of no class of asyncio's.
+        self._transport = cast("asyncio.WriteTransport", transport)
         path = f"/order-book/{self._symbol_id}/stream"
-        transport.write(f"GET {path} HTTP/1.1\r\nHost: keeper\r\nAuthorization: {basic('eve')}\r\n\r\n".encode())
+        self._transport.write(f"GET {path} HTTP/1.1\r\nHost: keeper\r\nAuthorization: {basic('eve')}\r\n\r\n".encode())
 
     def close(self) -> None:
         """Disconnect."""
