@@ -15,10 +15,11 @@ from typing import Any, cast
 
 import aiokafka
 import faust
-from aiokafka.consumer import fetcher
 from faust.transport.consumer import ConsumerMessage
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, TopicT
+
+from forkast_streams.fetching import PacedFetcher, RawTopics
 
 # aiokafka's own 1.5 s would hold the single fetch slot of a broker connection at a seek for that long.
 _FETCH_WAIT_MAX_MS = 100
@@ -46,39 +47,19 @@ def batch_topic(app: AppT, name: str) -> TopicT:
     return app.topic(name, schema=_RawSchema())
 
 
-class _RawTopics(set[str]):
-    """The topics whose records a consumer hands over as its parser made them; set in place of a deserializer."""
-
-    def __call__(self, value: bytes | None) -> bytes | None:
-        """Deserialize nothing."""
-        return value
-
-
-class _PartitionRecords(fetcher.PartitionRecords):
-    """Leaves out aiokafka's ``ConsumerRecord``, which takes a third of the time of reading a record.
-
-    A record of the parser has ``offset, timestamp, timestamp_type, key, value, headers``.
-    """
-
-    def __init__(self, tp: Any, *args: Any) -> None:
-        super().__init__(tp, *args)
-        if isinstance(self._value_deserializer, _RawTopics) and tp.topic in self._value_deserializer:
-            self._consumer_record = self._as_parsed
-
-    @staticmethod
-    def _as_parsed(_tp: Any, record: Any) -> Any:
-        return record
-
-
-fetcher.PartitionRecords = _PartitionRecords
-
-
 class _ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MAX_MS
         consumer._value_deserializer = transport.batch_topics
         return consumer
+
+    async def on_start(self) -> None:
+        """Connect; only then there is a fetcher, which has no partitions yet."""
+        await super().on_start()
+        fetcher = getattr(self._consumer, "_fetcher", None)
+        if isinstance(fetcher, PacedFetcher):
+            fetcher.pace_s = self.transport.fetch_pace_s
 
     async def on_thread_stop(self) -> None:
         """Leave the group, so that other workers take the partitions over at once and not after the session.
@@ -255,15 +236,17 @@ class BatchTransport(driver.Transport):
         restore_positions: called after each rebalance with the assigned batch partitions; returns the offset from
             which each must be read.
         drains: called before partitions go and before the worker stops.
+        fetch_pace_s: seconds between two fetches of a worker that keeps up, see `PacedFetcher`.
     """
 
     Consumer = BatchConsumer
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.batch_topics: set[str] = _RawTopics()
+        self.batch_topics: set[str] = RawTopics()
         self.restore_positions: Callable[[set[TP]], Awaitable[Mapping[TP, int]]] | None = None
         self.drains: list[Callable[[], Awaitable[None]]] = []
+        self.fetch_pace_s = 0.0
 
 
 class Idle:
