@@ -144,7 +144,7 @@ def _decode_partition(buffer: bytes, at: int) -> tuple[tuple[Any, ...], int]:
     number, error_code, highwater, last_stable, log_start, aborted_count = _RESPONSE_PARTITION.unpack_from(buffer, at)
     at += _RESPONSE_PARTITION.size
     # A count of -1 is no list at all.
-    aborted = None if aborted_count < 0 else []
+    aborted: list[tuple[int, int]] | None = None if aborted_count < 0 else []
     for _ in range(aborted_count):
         assert aborted is not None, "there are some"
         aborted.append(_ABORTED.unpack_from(buffer, at))
@@ -166,5 +166,5 @@ def _text(text: str) -> bytes:
 
 fetcher.PartitionRecords = _PartitionRecords
 consumer.Fetcher = PacedFetcher
-FetchRequest_v11.encode = encode_request  # type: ignore[method-assign]
-FetchResponse_v11.decode = classmethod(decode_response)  # type: ignore[assignment, method-assign]
+FetchRequest_v11.encode = encode_request
+FetchResponse_v11.decode = classmethod(decode_response)

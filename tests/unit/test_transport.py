@@ -12,6 +12,10 @@ from faust.assignor.partition_assignor import PartitionAssignor
 from faust.stores.rocksdb import Store
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
+from mode import Service
+from mode.threads import ServiceThread
+
+from forkast_streams import transport
 
 
 def test_faust_is_the_version_the_overrides_were_written_for() -> None:
@@ -36,6 +40,9 @@ def test_faust_is_the_version_the_overrides_were_written_for() -> None:
         (driver.Consumer, "on_partitions_revoked", ["self", "revoked"]),
         (driver.Consumer, "_new_consumer_thread", ["self"]),
         (driver.AIOKafkaConsumerThread, "_create_worker_consumer", ["self", "transport"]),
+        (driver.AIOKafkaConsumerThread, "on_start", ["self"]),
+        (driver.AIOKafkaConsumerThread, "on_thread_stop", ["self"]),
+        (driver.AIOKafkaConsumerThread, "call_thread", ["self", "fun", "args", "kwargs"]),
         (TableManager, "on_start", ["self"]),
         (TableManager, "_update_channels", ["self"]),
         (faust.Worker, "_schedule_shutdown", ["self", "signal"]),
@@ -54,3 +61,25 @@ def test_the_stores_offset_key_and_the_assignors_url_are_there() -> None:
     """Two attributes that are not methods."""
     assert isinstance(Store.offset_key, bytes)
     assert isinstance(PartitionAssignor._url, property)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "maybe_start",
+        "start",
+        "stop",
+        "crash",
+        "set_shutdown",
+        "_stopped_set",
+        "_stop_children",
+        "_stop_futures",
+        "_stop_exit_stacks",
+    ],
+)
+def test_what_a_thread_does_otherwise_than_a_service_is_taken_back(name: str) -> None:
+    """All that the thread's class overrides, so that the consumer is a plain service of the worker's loop."""
+    of_thread, of_service = getattr(ServiceThread, name), getattr(Service, name)
+    own = getattr(transport._ConsumerOnLoop, name)
+    assert of_thread is not of_service
+    assert own is of_service or own is getattr(Service, f"_default{name}", None)
