@@ -123,21 +123,22 @@ class SimLog:
 
 
 class Builder:
-    """A batch that is being filled, as aiokafka's `BatchBuilder`."""
+    """A batch that is being filled, as aiokafka's `BatchBuilder` and the builder within it at once."""
 
     def __init__(self) -> None:
         self.records: list[Sent] = []
+        self._builder = self
+        self._relative_offset = 0
 
-    def append(self, *, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers) -> object | None:
+    def append(
+        self, offset: int, timestamp: int, key: bytes | None, value: bytes | None, headers: Headers
+    ) -> object | None:
         """Take a record; None when the batch is full."""
+        assert offset == len(self.records), "each record has the next offset"
         if len(self.records) >= BUILDER_RECORDS_MAX:
             return None
         self.records.append(Sent(key, value, timestamp, tuple(headers)))
         return self
-
-    def record_count(self) -> int:
-        """Number of records."""
-        return len(self.records)
 
 
 class SimKafkaProducer:
@@ -165,6 +166,7 @@ class SimKafkaProducer:
         self._process.world.point(f"{kind}: before produce to {_short(topic)}", self._process)
         if self._process.world.rng.random() < 0.2:
             await asyncio.sleep(0)
+        assert builder._relative_offset == len(builder.records), "the client counts by itself"
         return self._send(builder.records, topic, partition)
 
     async def send_and_wait(

@@ -11,7 +11,7 @@ from forkast_streams.engine.commands import DefineSymbol
 from forkast_streams.engine.symbols import Symbol
 from forkast_streams.errors import ApiError
 from forkast_streams.orders.commands import place_command
-from forkast_streams.orders.requests import PlaceOrder, decode_body, new_order
+from forkast_streams.orders.requests import PlaceOrder, decode_batch, decode_body, new_order
 
 SYMBOL = Symbol(DefineSymbol(1, "AAPL", Decimal("0.01"), Decimal(1), "TRADING", None))
 
@@ -40,3 +40,23 @@ def test_amount_of_money_reaches_the_log_with_all_its_digits() -> None:
         decode_body(PlaceOrder, json.dumps(body).encode()), "00000000-0000-4000-8000-000000000001", 7, SYMBOL
     )
     assert json.loads(place_command(order))["quoteQuantity"] == amount
+
+
+@pytest.mark.parametrize(
+    "repeat",
+    [b',"price":1', b', "price" : 1', b',\n"price"\t:1', b',"pr\\u0069ce":1', b',"clientOrderId":"a\\"b","price":1'],
+)
+def test_a_field_given_twice_is_refused_however_it_is_written(repeat: bytes) -> None:
+    """Whoever reads the first one and whoever reads the last one would place different orders."""
+    body = b'{"symbolId":1,"type":"LIMIT","side":"BUY","quantity":1,"price":2'
+    assert decode_body(PlaceOrder, body + b"}").price == 2
+    with pytest.raises(ApiError) as refused:
+        decode_body(PlaceOrder, body + repeat + b"}")
+    assert refused.value.code == "DUPLICATE_FIELD"
+
+
+def test_text_that_looks_like_a_field_is_none() -> None:
+    """A colon in a text, and a batch whose orders have the same fields, repeat nothing."""
+    body = b'{"symbolId":1,"type":"LIMIT","side":"BUY","quantity":1,"price":2,"clientOrderId":"price\\":"}'
+    assert decode_body(PlaceOrder, body).client_order_id == 'price":'
+    assert len(decode_batch(b'{"orders":[{"a":1},{"a":2}]}')) == 2

@@ -7,7 +7,9 @@ import inspect
 
 import faust
 import pytest
+from aiokafka import AIOKafkaProducer
 from aiokafka.consumer.group_coordinator import GroupCoordinator
+from aiokafka.producer.message_accumulator import BatchBuilder
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.stores.rocksdb import Store
 from faust.tables.manager import TableManager
@@ -83,3 +85,12 @@ def test_what_a_thread_does_otherwise_than_a_service_is_taken_back(name: str) ->
     own = getattr(transport._ConsumerOnLoop, name)
     assert of_thread is not of_service
     assert own is of_service or own is getattr(Service, f"_default{name}", None)
+
+
+def test_a_batch_of_the_producers_has_the_builder_that_records_are_put_into() -> None:
+    """And the count of them that is kept outside of it."""
+    batch = BatchBuilder(1_000, 0, is_transactional=False)
+    assert list(inspect.signature(AIOKafkaProducer.create_batch).parameters) == ["self"]
+    assert batch._builder.append(0, 1, b"key", b"value", []) is not None
+    batch._relative_offset = 1
+    assert batch.record_count() == 1
