@@ -21,9 +21,10 @@ from benchmarks import book_flows
 from benchmarks.book_flows import Step
 from benchmarks.children import collect_as_a_worker_does
 from benchmarks.results import FOLDER
-from forkast_streams.engine.commands import BUY, GTC, LIMIT, SELL, Cancel, Command, DefineSymbol, NewOrder
+from forkast_streams.engine.commands import BUY, GTC, LIMIT, SELL, Cancel, Command, NewOrder
 from forkast_streams.engine.events import TradeExecuted
 from forkast_streams.engine.matching import MatchingEngine
+from forkast_streams.engine.trading_rules import DefineSymbol
 
 PEERS_FOLDER = FOLDER / "peers"
 _LOCK = Path(__file__).with_name("peers.lock")

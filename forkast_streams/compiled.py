@@ -16,7 +16,7 @@ _HASH_FILE = "compiled.sha256"
 _SUFFIXES = ("*.so", "*.pyd")
 # The engine and the codec. mypyc cannot compile msgspec's structs, which are compiled already.
 _FOLDERS = ("engine", "codec")
-_AS_THEY_ARE = frozenset({"__init__.py", "wire_command.py", "events.py:engine", "commands.py:engine"})
+_AS_THEY_ARE = frozenset({"__init__.py", "wire_command.py", "trading_rules.py"})
 
 
 def sources() -> list[Path]:

@@ -9,10 +9,11 @@ import msgspec
 
 from forkast_streams.checkpoint import Journal, Key
 from forkast_streams.codec import decode_command, encode_events
-from forkast_streams.engine.commands import Command, DefineSymbol
+from forkast_streams.engine.commands import Command
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.engine.order_book import PLAIN, Order, OrderBook, OrderTerms, shared_terms
+from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import CorruptLog, InvalidRecord
 from forkast_streams.producer_keys import KeyRing, contradiction, digest_of
 from forkast_streams.record_signatures import STRAY_HEADER, verify

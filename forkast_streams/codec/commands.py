@@ -22,12 +22,12 @@ from forkast_streams.engine.commands import (
     CancelAfter,
     CancelAll,
     Command,
-    DefineSymbol,
     Heartbeat,
     NewOrder,
     Number,
 )
 from forkast_streams.engine.symbols import STATUSES, decimal_of
+from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import InvalidRecord
 from forkast_streams.limits import CANCEL_AFTER_MS_MAX, QUOTE_QUANTITY_MAX, STEP_MIN
 

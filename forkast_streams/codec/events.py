@@ -15,7 +15,6 @@ from forkast_streams.engine.commands import (
     Cancel,
     CancelAfter,
     CancelAll,
-    DefineSymbol,
     Heartbeat,
     NewOrder,
     Number,
@@ -36,6 +35,7 @@ from forkast_streams.engine.events import (
     final_status,
 )
 from forkast_streams.engine.symbols import Symbol
+from forkast_streams.engine.trading_rules import DefineSymbol
 
 
 def encode_events(events: list[Event], symbol: Symbol, partition: int, offset: int, timestamp: int) -> list[bytes]:

@@ -1,11 +1,17 @@
-"""What the engine can be asked to do. Prices and quantities are as they were sent: exact, not yet on a grid."""
+"""What the engine can be asked to do. Prices and quantities are as they were sent: exact, not yet on a grid.
+
+Commands and events are plain classes, which mypyc makes structs of: to read an attribute of one takes 2 ns, of
+msgspec's 16, and a command has some sixty of them read.
+"""
 
 from __future__ import annotations
 
 from decimal import Decimal
 from typing import Final
 
-from msgspec import Struct
+from mypy_extensions import mypyc_attr
+
+from forkast_streams.engine.trading_rules import DefineSymbol
 
 BUY: Final = "BUY"
 SELL: Final = "SELL"
@@ -32,7 +38,8 @@ SELF_TRADE_PREVENTIONS: Final = (EXPIRE_TAKER, EXPIRE_MAKER, EXPIRE_BOTH, NONE)
 Number = int | str | Decimal
 
 
-class NewOrder(Struct, gc=False):
+@mypyc_attr(acyclic=True, free_list_len=1)
+class NewOrder:
     """Place an order; what was not sent is None.
 
     Attributes:
@@ -41,89 +48,126 @@ class NewOrder(Struct, gc=False):
         replaces: id of an order of the same user to cancel first; both happen or neither.
     """
 
-    symbol_id: int
-    order_id: str
-    user_id: int
-    type: str
-    side: str
-    quantity: Number | None
-    price: Number | None
-    time_in_force: str
-    client_order_id: str | None
-    command_id: str | None
-    quote_quantity: Number | None = None
-    stop_price: Number | None = None
-    expires_at: int | None = None
-    post_only: bool = False
-    display_quantity: Number | None = None
-    self_trade_prevention: str = EXPIRE_TAKER
-    replaces: str | None = None
+    def __init__(
+        self,
+        symbol_id: int,
+        order_id: str,
+        user_id: int,
+        type: str,  # noqa: A002 - the field is called so on the wire
+        side: str,
+        quantity: Number | None,
+        price: Number | None,
+        time_in_force: str,
+        client_order_id: str | None,
+        command_id: str | None,
+        quote_quantity: Number | None = None,
+        stop_price: Number | None = None,
+        expires_at: int | None = None,
+        post_only: bool = False,
+        display_quantity: Number | None = None,
+        self_trade_prevention: str = EXPIRE_TAKER,
+        replaces: str | None = None,
+    ) -> None:
+        self.symbol_id = symbol_id
+        self.order_id = order_id
+        self.user_id = user_id
+        self.type = type
+        self.side = side
+        self.quantity = quantity
+        self.price = price
+        self.time_in_force = time_in_force
+        self.client_order_id = client_order_id
+        self.command_id = command_id
+        self.quote_quantity = quote_quantity
+        self.stop_price = stop_price
+        self.expires_at = expires_at
+        self.post_only = post_only
+        self.display_quantity = display_quantity
+        self.self_trade_prevention = self_trade_prevention
+        self.replaces = replaces
 
 
-class Cancel(Struct, gc=False):
+@mypyc_attr(acyclic=True, free_list_len=1)
+class Cancel:
     """Take a resting or waiting order out of the book."""
 
-    symbol_id: int
-    order_id: str
-    user_id: int
-    command_id: str | None
+    def __init__(
+        self,
+        symbol_id: int,
+        order_id: str,
+        user_id: int,
+        command_id: str | None,
+    ) -> None:
+        self.symbol_id = symbol_id
+        self.order_id = order_id
+        self.user_id = user_id
+        self.command_id = command_id
 
 
-class Amend(Struct, gc=False):
+@mypyc_attr(acyclic=True)
+class Amend:
     """Change an order; ``quantity`` is the new total with what is filled, None leaves a field as it is."""
 
-    symbol_id: int
-    order_id: str
-    user_id: int
-    price: Number | None
-    quantity: Number | None
-    command_id: str | None
-    stop_price: Number | None = None
+    def __init__(
+        self,
+        symbol_id: int,
+        order_id: str,
+        user_id: int,
+        price: Number | None,
+        quantity: Number | None,
+        command_id: str | None,
+        stop_price: Number | None = None,
+    ) -> None:
+        self.symbol_id = symbol_id
+        self.order_id = order_id
+        self.user_id = user_id
+        self.price = price
+        self.quantity = quantity
+        self.command_id = command_id
+        self.stop_price = stop_price
 
 
-class CancelAll(Struct, gc=False):
+@mypyc_attr(acyclic=True)
+class CancelAll:
     """Cancel all orders of a user in the symbol."""
 
-    symbol_id: int
-    user_id: int
-    command_id: str | None
+    def __init__(
+        self,
+        symbol_id: int,
+        user_id: int,
+        command_id: str | None,
+    ) -> None:
+        self.symbol_id = symbol_id
+        self.user_id = user_id
+        self.command_id = command_id
 
 
-class CancelAfter(Struct, gc=False):
+@mypyc_attr(acyclic=True)
+class CancelAfter:
     """Cancel all orders of a user in the symbol ``timeout_ms`` from now unless told again; 0 switches that off."""
 
-    symbol_id: int
-    user_id: int
-    timeout_ms: int
-    command_id: str | None
+    def __init__(
+        self,
+        symbol_id: int,
+        user_id: int,
+        timeout_ms: int,
+        command_id: str | None,
+    ) -> None:
+        self.symbol_id = symbol_id
+        self.user_id = user_id
+        self.timeout_ms = timeout_ms
+        self.command_id = command_id
 
 
-class Heartbeat(Struct, gc=False):
+@mypyc_attr(acyclic=True)
+class Heartbeat:
     """Nothing but the passing of time: what is due expires."""
 
-    symbol_id: int
-
-
-class DefineSymbol(Struct, gc=False):
-    """Set the trading rules of a symbol from here on in the log; a rule that is None does not exist.
-
-    Attributes:
-        min_notional: smallest price times quantity of an order with a limit.
-        price_collar: how far from the last trade's price orders may trade, as a fraction of it.
-        max_open_orders: of one user, stop orders that wait among them.
-    """
-
-    symbol_id: int
-    name: str
-    tick_size: Decimal
-    lot_size: Decimal
-    status: str
-    command_id: str | None
-    min_quantity: Decimal | None = None
-    max_quantity: Decimal | None = None
-    min_notional: Decimal | None = None
-    price_collar: Decimal | None = None
-    max_open_orders: int | None = None
+    def __init__(
+        self,
+        symbol_id: int,
+    ) -> None:
+        self.symbol_id = symbol_id
 
 
 Command = NewOrder | Cancel | Amend | CancelAll | CancelAfter | Heartbeat | DefineSymbol

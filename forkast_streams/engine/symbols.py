@@ -6,7 +6,7 @@ import re
 from decimal import Context, Decimal
 from typing import Final
 
-from forkast_streams.engine.commands import DefineSymbol
+from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.limits import PRICE_MAX, QUANTITY_MAX
 
 # What Grid.units answers for a value that is no multiple of the step within the limits.

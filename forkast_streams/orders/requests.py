@@ -11,10 +11,11 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from forkast_streams.codec import number_of
-from forkast_streams.engine.commands import EXPIRE_TAKER, GTC, Amend, DefineSymbol, NewOrder, Number
+from forkast_streams.engine.commands import EXPIRE_TAKER, GTC, Amend, NewOrder, Number
 from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.rules import broken_amend_rule, broken_rule
 from forkast_streams.engine.symbols import EXACT, Symbol, decimal_of
+from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import ApiError, InvalidRecord
 
 BATCH_ORDERS_MAX = 100

@@ -21,9 +21,10 @@ from benchmarks.results import Plot, Result, load_results
 from benchmarks.svg import draw
 from forkast_streams.cli import bench as bench_command
 from forkast_streams.codec import decode_command
-from forkast_streams.engine.commands import GTC, LIMIT, Amend, Cancel, Command, DefineSymbol, NewOrder
+from forkast_streams.engine.commands import GTC, LIMIT, Amend, Cancel, Command, NewOrder
 from forkast_streams.engine.events import CommandRejected
 from forkast_streams.engine.matching import MatchingEngine
+from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import SetupError
 from forkast_streams.topics import PARTITIONS_DEFAULT, partition_for
 
