@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from mode import Service
-from redis.exceptions import NoScriptError
 
 from forkast_streams.breaker import Breaker
 from forkast_streams.storage.redis import REDIS_AWAY, RedisClient
@@ -94,7 +93,7 @@ class RateLimits(Service):
         self._buckets: OrderedDict[tuple[str, str], Bucket] = OrderedDict()
         self._unreported: dict[tuple[str, str], Bucket] = {}
         self._breaker = Breaker(pause_s=_PAUSE_S)
-        self._script_sha = ""
+        self._script = redis.register_script(_SCRIPT)
 
     def bucket(self, limit: Limit, key: str) -> Bucket:
         """The bucket of ``key``, as it is now."""
@@ -158,12 +157,7 @@ class RateLimits(Service):
     async def _run(self, names: list[tuple[str, str]], buckets: list[Bucket]) -> list[bytes]:
         keys = [f"rate:{limit}:{key}" for limit, key in names]
         args = [text for one in buckets for text in (one.limit.rate, one.limit.size, round(one.spent, 6))]
-        try:
-            if not self._script_sha:
-                self._script_sha = await self._redis.script_load(_SCRIPT)
-            left: list[bytes] = await self._redis.evalsha(self._script_sha, len(keys), *keys, *args)
-        except NoScriptError:
-            left = await self._redis.eval(_SCRIPT, len(keys), *keys, *args)
+        left: list[bytes] = await self._script(keys=keys, args=args)
         return left
 
     @Service.task

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from forkast_streams.compiled import require_fresh
 from forkast_streams.devstack import Stack
 from forkast_streams.errors import SetupError
+from tests.integration.exchange import fresh_stack
 
 
 def pytest_sessionstart() -> None:
@@ -34,15 +32,8 @@ def _finalizers_on_sigterm() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """Kafka, Postgres and Redis on free ports, shared by the run; make topics and names of your own."""
-    # Not below pytest's folders, which are closed to the user that Postgres has when we are root.
-    folder = Path(tempfile.mkdtemp(prefix="forkast-test-"))
-    stack = Stack(folder, "auto")
-    try:
-        stack.start()
+    with fresh_stack() as stack:
         yield stack
-    finally:
-        stack.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

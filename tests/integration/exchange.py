@@ -7,16 +7,19 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from forkast_streams.audit.capture import ENGINE_GROUP
+from forkast_streams.devstack import Stack
 from forkast_streams.devstack.ports import free_ports
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.producer import EventProducer
@@ -28,6 +31,20 @@ PARTITIONS = 10
 _NEWEST = 500
 # The users that tests act for are the demo users.
 _DEMO = {"FORKAST_DEMO_USERS": "1"}
+
+
+@contextmanager
+def fresh_stack() -> Iterator[Stack]:
+    """Kafka, Postgres and Redis on free ports, with nothing in them; gone afterwards."""
+    # Not below pytest's folders, which are closed to the user that Postgres has when we are root.
+    folder = Path(tempfile.mkdtemp(prefix="forkast-test-"))
+    stack = Stack(folder, "auto")
+    try:
+        stack.start()
+        yield stack
+    finally:
+        stack.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, within_s: float = 60.0) -> None:

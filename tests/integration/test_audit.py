@@ -6,11 +6,9 @@ import asyncio
 import gzip
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import urllib.error
 import urllib.request
@@ -26,12 +24,11 @@ from forkast_streams.audit.dump import DumpEvidence
 from forkast_streams.audit.findings import INVARIANTS
 from forkast_streams.audit.records import Record
 from forkast_streams.audit.run import audit_evidence
-from forkast_streams.devstack import Stack
 from forkast_streams.devstack.ports import free_ports
 from forkast_streams.producer import EventProducer
 from forkast_streams.storage.postgres import Postgres, prepare_database
 from forkast_streams.topics import ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics
-from tests.integration.exchange import PARTITIONS, Worker, produce, read_topic, wait_until
+from tests.integration.exchange import PARTITIONS, Worker, fresh_stack, produce, read_topic, wait_until
 from tests.unit.flows import home_of, mixed_flow, order_command
 
 SYMBOLS = range(1, 9)
@@ -40,17 +37,11 @@ SYMBOLS = range(1, 9)
 @pytest.fixture(scope="module")
 def env() -> Iterator[dict[str, str]]:
     """Servers of this module's own, because an audit judges whole topics."""
-    folder = Path(tempfile.mkdtemp(prefix="forkast-test-"))
-    stack = Stack(folder, "auto")
-    try:
-        stack.start()
+    with fresh_stack() as stack:
         env = stack.env()
         asyncio.run(ensure_topics(env["KAFKA_BROKERS"].split(","), partitions=PARTITIONS))
         asyncio.run(prepare_database(env["DATABASE_URL"], demo_users=True))
         yield env
-    finally:
-        stack.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,12 +20,12 @@ from aiokafka.errors import for_code
 
 from forkast_streams import checkpoint
 from forkast_streams.checkpoint import Checkpointer, recover
-from forkast_streams.devstack import Stack
 from forkast_streams.engine_partition import EnginePartition, OutputRecord
 from forkast_streams.producer import EventProducer
 from forkast_streams.topics import ENGINE_CHANGELOG, ORDERS_EXCHANGE, ORDERS_NEW, TOPIC_CONFIGS, ensure_topics
-from tests.integration.exchange import PARTITIONS, Worker, end_offsets, produce, read_topic, wait_until
+from tests.integration.exchange import PARTITIONS, Worker, end_offsets, fresh_stack, produce, read_topic, wait_until
 from tests.integration.test_engine_worker import assert_events_are_those_of_a_clean_replay, has_processed_all
+from tests.unit.changelogs import table_of
 from tests.unit.flows import home_of, mixed_flow, order_command
 
 # One symbol a partition.
@@ -40,10 +39,7 @@ Log = list[tuple[bytes, bytes | None]]
 @pytest.fixture(scope="module")
 def env() -> Iterator[dict[str, str]]:
     """A Kafka of this module's own, because the engine's changelog is made anew again and again."""
-    folder = Path(tempfile.mkdtemp(prefix="forkast-test-"))
-    stack = Stack(folder, "auto")
-    try:
-        stack.start()
+    with fresh_stack() as stack:
         env = stack.env()
         asyncio.run(ensure_topics(env["KAFKA_BROKERS"].split(","), partitions=PARTITIONS))
         flows = [
@@ -53,9 +49,6 @@ def env() -> Iterator[dict[str, str]]:
         ]
         asyncio.run(produce(env, ORDERS_NEW, flows))
         yield env
-    finally:
-        stack.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
@@ -77,19 +70,9 @@ def _changelog(partition: int, records: list[Any]) -> Log:
     return log
 
 
-def _table(log: Log) -> dict[bytes, bytes]:
-    table: dict[bytes, bytes] = {}
-    for key, value in log:
-        if value is None:
-            table.pop(key, None)
-        else:
-            table[key] = value
-    return table
-
-
 def _reached(log: Log) -> int:
     """The input offset at which a worker must resume."""
-    newest = recover(_table(log)).newest
+    newest = recover(table_of(log)).newest
     return 0 if newest is None else newest.reached
 
 
@@ -193,7 +176,7 @@ def _flipped(_: int, log: Log, __: list[Any]) -> Log:
 def _with_zombie(partition: int, log: Log, inputs: list[Any]) -> Log:
     """A worker that was paused in the middle wakes up and adds two more segments, with their drops."""
     half = log[: len(log) // 2]
-    found = recover(_table(half))
+    found = recover(table_of(half))
     assert found.newest is not None, "half of the log holds a chain"
     state = EnginePartition.restore(partition, found.newest.reached, found.head, found.entries.items(), found.journal)
     cuts, late = Checkpointer.resume(partition, 9, found), Log()
@@ -205,11 +188,11 @@ def _with_zombie(partition: int, log: Log, inputs: list[Any]) -> Log:
 
 
 def _out_of_order(_: int, log: Log, __: list[Any]) -> Log:
-    return list(reversed(_table(log).items()))
+    return list(reversed(table_of(log).items()))
 
 
 def _twice(_: int, log: Log, __: list[Any]) -> Log:
-    return [row for row in _table(log).items() for _ in range(2)]
+    return [row for row in table_of(log).items() for _ in range(2)]
 
 
 _HOSTILE: list[Callable[[int, Log, list[Any]], Log]] = [_flipped, _with_zombie, _out_of_order, _twice]

@@ -252,3 +252,18 @@ def plain_world() -> World:
     world.send_command({"command": "AMEND", "symbolId": 1, "orderId": order_id(4), "userId": 4, "quantity": 15})
     world.send_command({"command": "CANCEL", "symbolId": 1, "orderId": order_id(4), "userId": 4})
     return world.process().derive()
+
+
+def other_than(value: Any) -> Any:
+    """Another value of the same kind, as a damaged field might have."""
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case str():
+            return value[:-1] + ("1" if value[-1:] == "0" else "0")
+        case dict():
+            return {name: other_than(field) for name, field in value.items()}
+        case _:
+            return "100.00"

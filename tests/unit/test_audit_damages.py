@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from forkast_streams.audit.records import Record
-from tests.unit.audit_world import Event, World
+from tests.unit.audit_world import Event, World, other_than
 from tests.unit.flows import START_MS, home_of, order_command, symbol_command
 
 HOME = home_of(1)
@@ -141,21 +141,9 @@ def test_every_changed_field_is_caught(world: World, kind: str) -> None:
         for field, value in world.event(HOME, at)["data"].items():
             if field in _FREE_TEXT:
                 continue
-            world.edit(HOME, at, **{field: _other(value)})
+            world.edit(HOME, at, **{field: other_than(value)})
             assert world.audit().violations, f"{field} of {record.value!r}"
             world.events[HOME][at] = record
-
-
-def _other(value: Any) -> Any:
-    match value:
-        case bool():
-            return not value
-        case int():
-            return value + 1
-        case str():
-            return value[:-1] + ("1" if value[-1:] == "0" else "0")
-        case _:
-            return "100.00"
 
 
 @pytest.mark.parametrize("kind", TYPES)

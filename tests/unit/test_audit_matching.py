@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
 import pytest
 
 from forkast_streams.audit.records import Record
-from tests.unit.audit_world import HOME, World, order_id, plain_world
+from tests.unit.audit_world import HOME, World, order_id, other_than, plain_world
 from tests.unit.test_audit import Damage, broken
 
 
@@ -152,23 +151,9 @@ def test_random_damage_is_caught(plain: World, seed: int) -> None:
         case "change":
             data = plain.event(HOME, at)["data"]
             field = chance.choice(sorted(data.keys() - {"message"}))
-            plain.edit(HOME, at, **{field: _other(data[field])})
+            plain.edit(HOME, at, **{field: other_than(data[field])})
         case _:
             event = plain.event(HOME, at)
             field = chance.choice(["type", "symbolId", "sequence", "timestamp", "source"])
-            plain.put(HOME, at, event | {field: _other(event[field])})
+            plain.put(HOME, at, event | {field: other_than(event[field])})
     assert broken(plain)
-
-
-def _other(value: Any) -> Any:
-    match value:
-        case bool():
-            return not value
-        case int():
-            return value + 1
-        case str():
-            return value[:-1] + ("1" if value[-1:] == "0" else "0")
-        case dict():
-            return {name: _other(field) for name, field in value.items()}
-        case _:
-            return "100.00"

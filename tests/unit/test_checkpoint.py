@@ -9,6 +9,7 @@ from forkast_streams.checkpoint import Checkpointer, recover
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog
 from forkast_streams.records import OutputRecord
+from tests.unit.changelogs import table_of
 from tests.unit.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
 
 HOME = home_of(1)
@@ -39,17 +40,6 @@ def run_with_changelog(
     return changelog, events
 
 
-def table_after(changelog: list[tuple[bytes, bytes | None]]) -> dict[bytes, bytes]:
-    """The rows of a table that has read ``changelog``."""
-    table = {}
-    for key, value in changelog:
-        if value is None:
-            table.pop(key, None)
-        else:
-            table[key] = value
-    return table
-
-
 def restored(table: dict[bytes, bytes]) -> EnginePartition:
     """The state that ``table`` holds."""
     found = recover(table)
@@ -67,7 +57,7 @@ def test_changelog_cut_at_every_record_recovers_to_the_same_events() -> None:
     assert any(value is None for _, value in changelog), "the flow must be long enough for drops"
     reached = []
     for cut in range(len(changelog) + 1):
-        state = restored(table_after(changelog[:cut]))
+        state = restored(table_of(changelog[:cut]))
         at = state.next_offset
         reached.append(at)
         rest = state.process(records[at : at + 60]).events
@@ -99,7 +89,7 @@ def test_crash_and_resume_after_each_checkpoint_equals_an_uninterrupted_run() ->
         checkpointer = Checkpointer.resume(HOME, run, found)
         events += state.process(records[at : at + STEP]).events
         rows = checkpointer.cut(state)
-        table = table_after([*table.items(), *((key, None) for key in rows.drops), *rows.puts])
+        table = table_of([*table.items(), *((key, None) for key in rows.drops), *rows.puts])
     final = restored(table)
     assert events == expected
     assert final.head() == uninterrupted.head()
@@ -116,7 +106,7 @@ def test_damaged_newest_segment_is_refused_and_the_older_chain_is_used() -> None
     """One flipped byte in the newest segment: the checksum refuses it, the state before it comes back."""
     records = records_of(mixed_flow(600, seed=5))
     changelog, _ = run_with_changelog(records)
-    table = table_after(changelog)
+    table = table_of(changelog)
     newest = recover(table).newest
     assert newest is not None
     damaged = max(key for key in table if b".s." in key)
@@ -132,7 +122,7 @@ def test_late_segment_of_a_zombie_does_no_harm() -> None:
     """Rows that a paused worker adds after its partition moved do not disturb the new owner's chain."""
     records = records_of(mixed_flow(900, seed=7))
     changelog, _ = run_with_changelog(records[:300])
-    table = table_after(changelog)
+    table = table_of(changelog)
     owner, zombie = restored(table), restored(table)
     owner_cuts = Checkpointer.resume(HOME, 2, recover(table))
     zombie_cuts = Checkpointer.resume(HOME, 3, recover(table))
@@ -141,15 +131,15 @@ def test_late_segment_of_a_zombie_does_no_harm() -> None:
     for at in range(300, 900, STEP):
         owner.process(records[at : min(at + STEP, 900)])
         rows = owner_cuts.cut(owner)
-        table = table_after([*table.items(), *((key, None) for key in rows.drops), *rows.puts])
-    table = table_after([*table.items(), *((key, None) for key in late.drops), *late.puts])
+        table = table_of([*table.items(), *((key, None) for key in rows.drops), *rows.puts])
+    table = table_of([*table.items(), *((key, None) for key in late.drops), *late.puts])
     assert restored(table).head() == owner.head()
 
 
 def test_rows_without_any_complete_chain_are_not_taken_for_a_state() -> None:
     """What is left of a damaged changelog gives no state; the agent then insists on the whole input."""
     changelog, _ = run_with_changelog(records_of(mixed_flow(200)))
-    table = {key: value[:-1] for key, value in table_after(changelog).items()}
+    table = {key: value[:-1] for key, value in table_of(changelog).items()}
     found = recover(table)
     assert found.newest is None
     assert found.row_keys == list(table)
@@ -159,7 +149,7 @@ def test_rows_without_any_complete_chain_are_not_taken_for_a_state() -> None:
 def test_missing_journal_row_is_an_error() -> None:
     """A used order id that got lost could be used again, so it must stop the worker."""
     changelog, _ = run_with_changelog(records_of(mixed_flow(400)))
-    table = table_after(changelog)
+    table = table_of(changelog)
     del table[next(key for key in table if b".j." in key)]
     with pytest.raises(CorruptLog, match="order ids"):
         restored(table)
@@ -169,7 +159,7 @@ def test_missing_journal_row_is_an_error() -> None:
 def test_number_of_segments_is_bounded_however_long_the_history() -> None:
     """Segments are dropped as the base rotates: what stays is two rotations and the one under way."""
     changelog, _ = run_with_changelog(records_of(mixed_flow(20_000)))
-    table = table_after(changelog)
+    table = table_of(changelog)
     cuts = 20_000 // STEP
     segments = {tuple(key.split(b".")[2:4]) for key in table if b".s." in key}
     assert len(segments) <= 3 * (checkpoint.BASE_SLICES_MAX + 1) < cuts / 5
@@ -180,7 +170,7 @@ def test_segment_under_the_name_of_a_later_one_is_refused() -> None:
     """A wrong name would make the worker skip input; the checksum covers the name as well."""
     records = records_of(mixed_flow(600, seed=5))
     changelog, _ = run_with_changelog(records)
-    table = table_after(changelog)
+    table = table_of(changelog)
     newest = recover(table).newest
     assert newest is not None
     for key in [key for key in table if key.split(b".")[1:3] == [b"s", b"%020d" % newest.reached]]:

@@ -15,6 +15,7 @@ from forkast_streams.checkpoint import Checkpointer, Rows, recover
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog
 from tests.simulation.checks import contents
+from tests.unit.changelogs import table_of
 from tests.unit.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
 
 HOME = home_of(1)
@@ -72,17 +73,6 @@ def changelog(*, step: int = STEP) -> Log:
     """The changelog of a run through all records."""
     pieces = run(EnginePartition(HOME, PARTITIONS), Checkpointer(HOME, writer=1), RECORDS, step=step)
     return [row for piece in pieces for row in piece]
-
-
-def table_of(log: Log) -> Table:
-    """The rows of a table that has read ``log``."""
-    table: Table = {}
-    for key, value in log:
-        if value is None:
-            table.pop(key, None)
-        else:
-            table[key] = value
-    return table
 
 
 def restored(table: Table) -> EnginePartition:
