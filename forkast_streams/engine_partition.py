@@ -87,12 +87,12 @@ class EnginePartition:
         if home != self.partition:
             outputs.strays.append((home, self._forward(record)))
             return
-        if symbol_id not in self.engine.markets and type(command) is not DefineSymbol:
+        market = self.engine.markets.get(symbol_id)
+        if market is None and type(command) is not DefineSymbol:
             raise InvalidRecord("UNKNOWN_SYMBOL", f"no symbol {symbol_id} was defined; `forkast init` defines them")
-        known = self.engine.markets.get(symbol_id)
-        before = None if known is None else known.symbol
+        before = None if market is None else market.symbol
         events = self.engine.process(command, record.offset, self.clock)
-        symbol = self.engine.markets[symbol_id].symbol
+        symbol = (market or self.engine.markets[symbol_id]).symbol
         # What expired before a symbol got other grids is in ticks and lots of the old ones.
         values = encode_events(events, before or symbol, self.partition, record.offset, self.clock)
         symbol.sequence = (before or symbol).sequence

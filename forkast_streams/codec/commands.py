@@ -26,7 +26,7 @@ from forkast_streams.engine.commands import (
     NewOrder,
     Number,
 )
-from forkast_streams.engine.symbols import STATUSES, decimal_of
+from forkast_streams.engine.symbols import DECIMAL_TEXT_MAX, STATUSES, decimal_of
 from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import InvalidRecord
 from forkast_streams.limits import CANCEL_AFTER_MS_MAX, QUOTE_QUANTITY_MAX, STEP_MIN
@@ -208,7 +208,7 @@ def number_of(field: str, value: object) -> Number:
     # bool is an int to isinstance, and True would be found as 1 in every cache of numbers.
     if type(value) not in _NUMBER_TYPES:
         raise InvalidRecord("INVALID_TYPE", f"{field} must be a number or a decimal string")
-    if type(value) is str and not _is_decimal_text(value):
+    if type(value) is str and (len(value) > DECIMAL_TEXT_MAX or not _is_decimal_text(value)):
         raise InvalidRecord("INVALID_TYPE", f"{field} as text must be a plain decimal number such as 101.25")
     return value  # type: ignore[return-value]
 

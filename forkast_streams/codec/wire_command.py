@@ -10,6 +10,9 @@ from msgspec import UNSET, Struct, UnsetType
 
 from forkast_streams.engine.commands import EXPIRE_TAKER, GTC
 
+_REMEMBERED_MAX = 65_536
+_REMEMBERED_LENGTH_MAX = 32
+
 
 class WireCommand(Struct, gc=False, rename="camel"):
     """Any command as it stands on the wire; what a command needs of it is checked afterwards."""
@@ -45,4 +48,16 @@ class WireCommand(Struct, gc=False, rename="camel"):
     max_open_orders: int | None = None
 
 
-decode = msgspec.json.Decoder(WireCommand, float_hook=Decimal).decode
+class _Decimals(dict[str, Decimal]):
+    """Decimals by their text: prices come again and again, and to make one costs five look-ups."""
+
+    def __missing__(self, text: str) -> Decimal:
+        number = Decimal(text)
+        if len(text) <= _REMEMBERED_LENGTH_MAX:
+            if len(self) >= _REMEMBERED_MAX:
+                self.clear()
+            self[text] = number
+        return number
+
+
+decode = msgspec.json.Decoder(WireCommand, float_hook=_Decimals().__getitem__).decode

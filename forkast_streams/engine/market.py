@@ -48,7 +48,8 @@ class Market:
         """
         first = len(events)
         self._enter(order, events, command_id, counted=counted)
-        self.run_stops(events, first, deque())
+        if self.book.buy_stops.keys or self.book.sell_stops.keys:
+            self.run_stops(events, first, deque())
 
     def run_stops(self, events: list[Event], first: int, queue: Queue) -> None:
         """Let stop orders come in: those in ``queue``, those ``events[first:]`` triggers, and those they trigger."""

@@ -56,18 +56,20 @@ class MatchingEngine:
         market = self.markets.get(command.symbol_id)
         if market is not None and timestamp >= market.book.next_due:
             market.expire(timestamp, events)
+        if type(command) is DefineSymbol:
+            self._define_symbol(market, command, events)
+            return events
+        assert market is not None, "a symbol must be defined before other commands for it"
         if isinstance(command, NewOrder):
-            self._new_order(self.markets[command.symbol_id], command, offset, timestamp, events)
-        elif isinstance(command, DefineSymbol):
-            self._define_symbol(command, events)
+            self._new_order(market, command, offset, timestamp, events)
         elif isinstance(command, Cancel):
-            _cancel(self.markets[command.symbol_id], command, events)
+            _cancel(market, command, events)
         elif isinstance(command, Amend):
-            _amend(self.markets[command.symbol_id], command, events)
+            _amend(market, command, events)
         elif isinstance(command, CancelAll):
-            _cancel_all(self.markets[command.symbol_id], command, events)
+            _cancel_all(market, command, events)
         elif isinstance(command, CancelAfter):
-            _cancel_after(self.markets[command.symbol_id], command, timestamp, events)
+            _cancel_after(market, command, timestamp, events)
         else:
             assert isinstance(command, Heartbeat), "every command has its branch here"
         return events
@@ -79,16 +81,16 @@ class MatchingEngine:
 
     def _new_order(self, market: Market, command: NewOrder, offset: int, timestamp: int, events: list[Event]) -> None:
         rejection = why_not_new(market, command, timestamp, self.seen)
+        if rejection is None:
+            self.seen.add(command.order_id, timestamp)
+            place(market, command, offset, events)
+            return
         if rejection is not Rejection.DUPLICATE_ORDER:
             # An order that is refused has used its id up: it would be another order if it were sent again.
             self.seen.add(command.order_id, timestamp)
-        if rejection is None:
-            place(market, command, offset, events)
-        else:
-            events.append(_rejected(market, command, rejection))
+        events.append(_rejected(market, command, rejection))
 
-    def _define_symbol(self, command: DefineSymbol, events: list[Event]) -> None:
-        market = self.markets.get(command.symbol_id)
+    def _define_symbol(self, market: Market | None, command: DefineSymbol, events: list[Event]) -> None:
         if market is None:
             self.add_symbol(command)
         elif not market.symbol.has_grids_of(command):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator
+from typing import Final
 
 from forkast_streams.engine.commands import (
     BUY,
@@ -63,13 +64,13 @@ class OrderTerms:
 
 
 # Terms without numbers of their own are shared by all orders that have them.
-_SHARED = {
+_SHARED: Final = {
     (order_type, time_in_force, mode): OrderTerms(order_type, time_in_force, mode)
     for order_type in TYPES
     for time_in_force in TIMES_IN_FORCE
     for mode in SELF_TRADE_PREVENTIONS
 }
-PLAIN = _SHARED[LIMIT, GTC, EXPIRE_TAKER]
+PLAIN: Final = _SHARED[LIMIT, GTC, EXPIRE_TAKER]
 
 
 def shared_terms(order_type: str, time_in_force: str, self_trade_prevention: str) -> OrderTerms:

@@ -7,6 +7,7 @@ from collections import deque
 from forkast_streams.engine.commands import (
     EXPIRE_TAKER,
     FOK,
+    GTC,
     IOC,
     LIMIT,
     STOP,
@@ -95,9 +96,10 @@ def _why_not_now(market: Market, command: NewOrder, replaced: Order | None) -> R
     """Why the order cannot be accepted while the book is as it is."""
     symbol, book = market.symbol, market.book
     price_ticks = None if command.price is None else symbol.ticks.units(command.price)
-    collar = symbol.collar(book.last_ticks)
-    if collar is not None and price_ticks is not None and not collar[0] <= price_ticks <= collar[1]:
-        return Rejection.PRICE_COLLAR
+    if symbol.collar_parts is not None and price_ticks is not None:
+        collar = symbol.collar(book.last_ticks)
+        if collar is not None and not collar[0] <= price_ticks <= collar[1]:
+            return Rejection.PRICE_COLLAR
     most = symbol.rules.max_open_orders
     if most is not None and _may_stay(command):
         open_orders = book.account(command.user_id).count - (0 if replaced is None else 1)
@@ -123,6 +125,8 @@ def _terms(market: Market, command: NewOrder) -> OrderTerms:
         and command.expires_at is None
         and not command.post_only
     ):
+        if command.type == LIMIT and command.time_in_force == GTC and command.self_trade_prevention == EXPIRE_TAKER:
+            return PLAIN
         return shared_terms(command.type, command.time_in_force, command.self_trade_prevention)
     ticks, lots = market.symbol.ticks.units, market.symbol.lots.units
     return OrderTerms(

@@ -40,4 +40,7 @@ class SeenIds:
         if not current:
             self.started = timestamp
         current.add(order_id)
-        self.fresh.setdefault(self.generation, []).append(order_id)
+        fresh = self.fresh.get(self.generation)
+        if fresh is None:
+            fresh = self.fresh[self.generation] = []
+        fresh.append(order_id)

@@ -19,7 +19,11 @@ CANCEL_ONLY: Final = "CANCEL_ONLY"
 STATUSES: Final = (TRADING, HALTED, CANCEL_ONLY)
 
 _DECIMAL_TEXT = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
+# Characters of the longest number that is one.
+DECIMAL_TEXT_MAX: Final = 42
 _CACHE_MAX = 65_536
+# Bytes of a number that is remembered: a valid one may have a million zeros behind its point.
+_CACHED_BYTES_MAX: Final = 128
 _COLLAR_PARTS: Final = 100_000_000
 # Wide enough for the largest amount of money in the smallest unit there can be.
 EXACT: Final = Context(prec=80)
@@ -33,7 +37,7 @@ class Grid:
         maximum: the largest value.
     """
 
-    __slots__ = ("_decimals", "_scale", "_step_units", "_texts", "_units", "maximum", "step")
+    __slots__ = ("_decimals", "_last", "_last_units", "_scale", "_step_units", "_texts", "_units", "maximum", "step")
 
     def __init__(self, step: Decimal, maximum: Decimal) -> None:
         self.step = step
@@ -43,6 +47,8 @@ class Grid:
         self._step_units = int(step.scaleb(self._decimals))
         self._units: dict[int | str | Decimal, int] = {}
         self._texts: dict[int, str] = {}
+        self._last: int | str | Decimal = 0
+        self._last_units = OUT_OF_RANGE
 
     def units(self, value: int | str | Decimal) -> int:
         """Return ``value`` in steps, ``OUT_OF_RANGE`` or ``OFF_GRID``.
@@ -50,12 +56,17 @@ class Grid:
         Raises:
             ValueError: the text is no plain decimal number.
         """
+        # The rules and then the order ask for the same number, and a Decimal is hashed anew each time.
+        if value is self._last:
+            return self._last_units
         units = self._units.get(value)
         if units is None:
             units = self._parse(value)
-            if len(self._units) >= _CACHE_MAX:
-                self._units.clear()
-            self._units[value] = units
+            if units > 0 and value.__sizeof__() <= _CACHED_BYTES_MAX:
+                if len(self._units) >= _CACHE_MAX:
+                    self._units.clear()
+                self._units[value] = units
+        self._last, self._last_units = value, units
         return units
 
     def text(self, units: int) -> str:
