@@ -26,6 +26,7 @@ app = typer.Typer(
     name="keys",
     help="Keys of producers, whose records the engine can tell from others'; see docs/security.md.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 # Engines look at the file every second; this also leaves room for clocks that differ.

@@ -12,7 +12,9 @@ from rich.table import Table
 
 from forkast_streams.cli.client import DEMO_USER, OMS_URL, OmsUrl, Password, UserName, call, session, symbol_id_of
 
-app = typer.Typer(name="order", help="Place, list, amend and cancel orders.", no_args_is_help=True)
+app = typer.Typer(
+    name="order", help="Place, list, amend and cancel orders.", no_args_is_help=True, add_completion=False
+)
 
 
 class Side(StrEnum):

@@ -23,7 +23,9 @@ from forkast_streams.replay.report import ReplayReport, Summary
 from forkast_streams.replay.session import ReplaySession, open_session
 from forkast_streams.storage.postgres import Postgres
 
-app = typer.Typer(name="replay", help="Replay recorded order flow of a real exchange.", no_args_is_help=True)
+app = typer.Typer(
+    name="replay", help="Replay recorded order flow of a real exchange.", no_args_is_help=True, add_completion=False
+)
 console = Console(stderr=True)
 
 

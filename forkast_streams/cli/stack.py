@@ -22,6 +22,7 @@ app = typer.Typer(
     name="stack",
     help="Kafka, Postgres and Redis for development, with their data in a folder.",
     no_args_is_help=True,
+    add_completion=False,
 )
 
 

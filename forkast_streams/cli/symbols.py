@@ -14,7 +14,12 @@ from forkast_streams.errors import SetupError
 from forkast_streams.reference_data import Published, set_status, sync_symbols
 from forkast_streams.storage.postgres import Postgres
 
-app = typer.Typer(name="symbols", help="List symbols, publish their rules, halt and resume.", no_args_is_help=True)
+app = typer.Typer(
+    name="symbols",
+    help="List symbols, publish their rules, halt and resume.",
+    no_args_is_help=True,
+    add_completion=False,
+)
 
 SymbolName = Annotated[str, typer.Argument(help="Name or id, such as AAPL.")]
 _COLUMNS = ("id", "symbol", "status", "tickSize", "lotSize", "minQuantity", "maxQuantity", "minNotional",
