@@ -169,8 +169,8 @@ async def last_records(env: dict[str, str], topic: str) -> dict[int, Any]:
 
 
 async def is_settled(env: dict[str, str]) -> bool:
-    """Whether nothing more comes by itself: no order and no deadline of a clean replay ends in this second."""
-    soon_ms = int(time.time() * 1000) + 1_000
+    """Whether nothing comes by itself before it can be compared: no order and no deadline of a clean replay ends."""
+    soon_ms = int(time.time() * 1000) + 15_000
     for partition, records in (await read_topic(env, ORDERS_NEW)).items():
         engine = EnginePartition(partition, PARTITIONS)
         engine.process(records)
