@@ -30,7 +30,7 @@ $(STAMP): requirements.lock pyproject.toml forkast_streams/devstack/kafka_jars.l
 		{ echo "uv cannot reach the packages; trying pip, which takes longer" && \
 		$(BIN)/python -m pip install --quiet --require-hashes --requirement requirements.lock; }
 	@FORKAST_COMPILE=0 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
-	@echo "Fetching Apache Kafka, each jar checked against its hash"
+	@echo "Fetching Apache Kafka, each jar checked against its hash, and recording how it starts"
 	@$(BIN)/python -m forkast_streams.devstack
 	@touch $@
 

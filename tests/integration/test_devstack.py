@@ -23,7 +23,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from forkast_streams.devstack import PortTaken, Stack
-from forkast_streams.devstack.kafka import Kafka
+from forkast_streams.devstack.jars import cache_dir, ensure_jars
+from forkast_streams.devstack.kafka import Kafka, start_cache
 from forkast_streams.devstack.ports import free_ports
 from forkast_streams.devstack.postgres import Postgres
 from forkast_streams.devstack.redis import Redis
@@ -232,6 +233,22 @@ def test_foreign_files_are_left_alone(folder: Path, kind: type[Kafka | Postgres]
         server.start()
     assert [file.name for file in (server.folder / "data").iterdir()] == ["letter"]
     assert not processes_of(folder)
+
+
+def test_a_broken_start_cache_only_costs_time(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Java looks at what it is given and starts without it."""
+    cache = folder / "cache"
+    (cache / cache_dir().name).mkdir(parents=True)
+    for jar in ensure_jars():
+        (cache / cache_dir().name / jar.name).symlink_to(jar)
+    monkeypatch.setenv("FORKAST_CACHE", str(cache))
+    start_cache().write_bytes(b"\x00" * 100_000)
+    kafka = Kafka(folder, *free_ports(2))
+    try:
+        kafka.start()
+        assert f"-XX:AOTCache={start_cache()}" in kafka.command()
+    finally:
+        kafka.stop()
 
 
 def test_a_server_that_cannot_start_shows_its_log_and_stops_the_others(folder: Path) -> None:
