@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import uuid
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 
@@ -20,6 +21,8 @@ SymbolRecord = tuple[int, bytes]
 
 _LEVELS = 1_000
 _SENT_AT_ONCE = 100_000
+# Orders of a symbol that wait for their cancel, filled ones among them.
+_LASTING_ORDERS = 1_000
 
 
 def symbols(partitions: int = PARTITIONS_DEFAULT) -> list[int]:
@@ -80,14 +83,40 @@ def mixed_commands(count: int, *, seed: int = 1) -> Iterator[SymbolRecord]:
             else:
                 value = f'{{"command":"AMEND",{order_of},"quantity":{chance.randint(1, 90)}}}'
         else:
-            order_id, user_id = _id(chance), chance.randint(1, 10)
+            order_id, user_id, value = _around_100(chance, symbol_id, is_market=kind > 0.95)
             known.append((order_id, user_id))
-            side = "BUY" if chance.random() < 0.5 else "SELL"
-            terms = '"type":"MARKET"' if kind > 0.95 else f'"type":"LIMIT","price":{100 + chance.gauss(0, 0.5):.2f}'
-            value = (
-                f'{{"id":"{order_id}","userId":{user_id},"symbolId":{symbol_id},"side":"{side}",'
-                f'"quantity":{chance.randint(1, 100)},{terms},"createdAt":1}}'
-            )
+        yield symbol_id, value.encode()
+
+
+def _around_100(chance: random.Random, symbol_id: int, *, is_market: bool) -> tuple[str, int, str]:
+    """Id, user and JSON of an order that trades with many others."""
+    order_id, user_id = _id(chance), chance.randint(1, 10)
+    side = "BUY" if chance.random() < 0.5 else "SELL"
+    terms = '"type":"MARKET"' if is_market else f'"type":"LIMIT","price":{100 + chance.gauss(0, 0.5):.2f}'
+    value = (
+        f'{{"id":"{order_id}","userId":{user_id},"symbolId":{symbol_id},"side":"{side}",'
+        f'"quantity":{chance.randint(1, 100)},{terms},"createdAt":1}}'
+    )
+    return order_id, user_id, value
+
+
+def lasting_commands(seed: int = 1) -> Iterator[SymbolRecord]:
+    """Limit orders (45 %), market orders (5 %) and cancels (50 %) without end, over books that stay as they are.
+
+    Cancelled is the oldest order that was not: so each is filled or cancelled after a while.
+    """
+    chance = random.Random(seed)
+    homes = symbols()
+    placed: dict[int, deque[tuple[str, int]]] = {symbol_id: deque() for symbol_id in homes}
+    while True:
+        symbol_id = chance.choice(homes)
+        known = placed[symbol_id]
+        if len(known) > _LASTING_ORDERS:
+            order_id, user_id = known.popleft()
+            value = f'{{"command":"CANCEL","symbolId":{symbol_id},"orderId":"{order_id}","userId":{user_id}}}'
+        else:
+            order_id, user_id, value = _around_100(chance, symbol_id, is_market=chance.random() < 0.1)
+            known.append((order_id, user_id))
         yield symbol_id, value.encode()
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from forkast_streams.checkpoint import Journal, Key
 from forkast_streams.codec import decode_command, encode_events
-from forkast_streams.engine.commands import Command
+from forkast_streams.engine.commands import BUY, SELL, Command
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.engine.order_book import PLAIN, Order, OrderBook, OrderTerms, shared_terms
@@ -218,12 +218,9 @@ class EnginePartition:
     def _restore_seen(self, numbers: list[int], journal: Journal) -> None:
         seen = self.engine.seen
         seen.generation, seen.started, current, previous = numbers
-        ids: dict[int, set[str]] = {}
         for generation, blob in journal:
             text = blob.hex()
-            ids.setdefault(generation, set()).update([_dashed(text[at : at + 32]) for at in range(0, len(text), 32)])
-        seen.current = ids.get(seen.generation, set())
-        seen.previous = ids.get(seen.generation - 1, set())
+            seen.restore(generation, [_dashed(text[at : at + 32]) for at in range(0, len(text), 32)])
         found = [len(seen.current), len(seen.previous)]
         if found != [current, previous]:
             raise CorruptLog(
@@ -274,7 +271,7 @@ def _order_of(offset: int, row: list[Any], book: OrderBook) -> Order:
         symbol_id,
         _dashed(order_id.hex()),
         book.account(user_id),
-        side,
+        BUY if side == BUY else SELL,
         price_ticks,
         quantity,
         remaining,

@@ -66,7 +66,12 @@ def decode_command(value: bytes | None) -> Command:
 def _new_order(wire: WireCommand, replaces: str | None) -> NewOrder:
     if wire.type not in TYPES:
         raise InvalidRecord("INVALID_ENUM", f"type must be one of {', '.join(TYPES)}")
-    if wire.side not in (BUY, SELL):
+    # The constant and not the decoder's copy of it, which an order would keep for as long as it rests.
+    if wire.side == BUY:
+        side = BUY
+    elif wire.side == SELL:
+        side = SELL
+    else:
         raise InvalidRecord("INVALID_ENUM", "side must be BUY or SELL")
     if wire.time_in_force not in TIMES_IN_FORCE:
         raise InvalidRecord("INVALID_ENUM", f"timeInForce must be one of {', '.join(TIMES_IN_FORCE)}")
@@ -83,7 +88,7 @@ def _new_order(wire: WireCommand, replaces: str | None) -> NewOrder:
         _order_id(wire.id),
         wire.user_id,
         wire.type,
-        wire.side,
+        side,
         None if wire.quantity is None else number_of("quantity", wire.quantity),
         None if wire.price is None else number_of("price", wire.price),
         wire.time_in_force,

@@ -36,7 +36,8 @@ def make_start_cache() -> None:
     try:
         with tempfile.TemporaryDirectory(prefix=".start-", dir=cache.parent) as folder:
             output = Path(folder) / cache.name
-            broker = _Recorded(Path(folder), *free_ports(2), output)
+            port, controller_port = free_ports(2)
+            broker = _Recorded(Path(folder), port, controller_port, output)
             broker.start()
             broker.stop()
             if output.exists():

@@ -15,6 +15,7 @@ import pytest
 import forkast_streams.checkpoint
 from agents.checkpointed import CheckpointedAgent
 from forkast_streams.checkpoint import Checkpointer
+from forkast_streams.engine.seen_ids import IdSet
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog
 from forkast_streams.orders.desk import OrderDesk
@@ -73,7 +74,7 @@ def _forget_sequences(state: EnginePartition) -> None:
 
 
 def _forget_ids(state: EnginePartition) -> None:
-    state.engine.seen.current = set()
+    state.engine.seen.current = IdSet()
 
 
 def _forget_strays(state: EnginePartition) -> None:

@@ -9,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from benchmarks.http_load import Client, Connection, open_loop, percentile, post
-from benchmarks.pipeline import Lag
+from benchmarks.steady_load import Lag
 
 
 async def test_each_request_has_one_answer_over_connections_that_stay() -> None:
