@@ -19,8 +19,8 @@ from forkast_streams.records import OutputRecord
 
 log = logging.getLogger(__name__)
 
-# Faust's defaults reserve gigabytes a partition.
-_ROCKSDB_OPTIONS = {"block_cache_size": 16 << 20, "write_buffer_size": 16 << 20, "max_write_buffer_number": 2}
+# Faust's defaults reserve gigabytes a partition. Rows are written once, and read when a worker starts.
+_ROCKSDB_OPTIONS = {"block_cache_size": 4 << 20, "write_buffer_size": 4 << 20, "max_write_buffer_number": 2}
 
 
 class SegmentTable(faust.Table):
