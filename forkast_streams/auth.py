@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
 import re
 import secrets
 from collections import OrderedDict
@@ -147,7 +146,7 @@ class Authenticator:
 
     def _digest(self, email: str, password: str, stored: _Stored | None = None) -> bytes:
         text = f"{email}\0{'' if stored is None else stored.hash}\0{password}"
-        return hmac.digest(self._secret, text.encode(), hashlib.sha256)
+        return hashlib.blake2b(text.encode(), key=self._secret, digest_size=32).digest()
 
 
 def _cost_of(stored: str) -> int:

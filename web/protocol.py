@@ -59,6 +59,11 @@ class BoundaryProtocol(RequestHandler):
         if request is not None and self._messages and isinstance(self._messages[-1][0], _ErrInfo):
             request.content.set_exception(BrokenBodyError())
 
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """Go on reading where that was paused; aiohttp does it all again behind each piece of a body."""
+        if self._reading_paused:
+            super().resume_reading(resume_parser)
+
     @property
     def is_idle(self) -> bool:
         """Whether no request is under way."""

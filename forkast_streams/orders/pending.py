@@ -40,6 +40,8 @@ _RETRY_S = 0.5
 
 Order = dict[str, Any]
 
+_encode = msgspec.json.Encoder().encode
+
 
 class PendingOrders:
     """Remembers orders until they have a row.
@@ -169,13 +171,13 @@ class _Writer:
 
     async def _write(self, batch: list[Order]) -> None:
         """Write a batch, as often as it takes."""
-        # One command for all of them: a command each would cost the client more than all else about an order.
-        args: list[Any] = [PENDING_S_MAX, LISTED_MAX]
-        for order in batch:
-            args += (order["id"], order["userId"], order["createdAtMs"], msgspec.json.encode(order))
+        # One command with one text for all of them: what the client does for each command, and for each argument,
+        # would cost more than all else about an order.
+        orders = [(order["id"], order["userId"], order["createdAtMs"], _encode(order).decode()) for order in batch]
+        packed = msgspec.msgpack.encode(orders)
         while True:
             try:
-                await self._script(args=args)
+                await self._script(args=[PENDING_S_MAX, LISTED_MAX, packed])
             except REDIS_AWAY as exc:
                 self._is_quick = False
                 if self._written is not None and not self._written.done():

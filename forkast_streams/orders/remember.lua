@@ -1,11 +1,12 @@
 -- Remembers pending orders: each by its id, and among the newest ones of its user.
--- ARGV: seconds to remember them, how many of a user are listed, and of each order its id, user id, time and JSON.
+-- ARGV: seconds to remember them, how many of a user are listed, and as MessagePack of each order its id, user id, time
+-- and JSON.
 
 local users = {}
-for at = 3, #ARGV, 4 do
-    local id, user = ARGV[at], 'user-orders:' .. ARGV[at + 1]
-    redis.call('SET', 'order:' .. id, ARGV[at + 3], 'EX', ARGV[1])
-    redis.call('ZADD', user, ARGV[at + 2], id)
+for _, order in ipairs(cmsgpack.unpack(ARGV[3])) do
+    local id, user = order[1], 'user-orders:' .. order[2]
+    redis.call('SET', 'order:' .. id, order[4], 'EX', ARGV[1])
+    redis.call('ZADD', user, order[3], id)
     users[user] = true
 end
 for user in pairs(users) do
