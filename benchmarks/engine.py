@@ -145,14 +145,13 @@ def naive(run: Run) -> None:
 
 
 async def _make_naive_topics(at: Servers) -> None:
-    """Empty topics, those of an earlier round deleted."""
+    """Empty topics, those of an earlier round deleted, and with them what was committed of them."""
     admin = AIOKafkaAdminClient(bootstrap_servers=at.brokers)
     await admin.start()
     try:
         old = [topic for topic in await admin.list_topics() if "naive" in topic]
         if old:
             await delete_topics(admin, old)
-            await admin.delete_consumer_groups(["forkast-naive"])
         topics = [naive_worker.INPUT, naive_worker.OUTPUT]
         await admin.create_topics([NewTopic(topic, naive_worker.PARTITIONS, 1) for topic in topics])
     finally:
