@@ -57,11 +57,15 @@ class _OpenOrders:
             self._place[step.number] = len(self.numbers)
             self.numbers.append(step.number)
 
+    def has_traded(self, *, is_buy: bool, cents: int) -> bool:
+        """Whether the level has traded since it was empty."""
+        return (is_buy, cents) in self._traded
+
     def cancel_one(self, chance: random.Random) -> Step | None:
         """Take out a random open order whose level has not traded; return the cancel."""
         for _ in range(10):
             step = self.steps[self.numbers[chance.randrange(len(self.numbers))]]
-            if (step.is_buy, step.cents) not in self._traded:
+            if not self.has_traded(is_buy=step.is_buy, cents=step.cents):
                 self._forget(step)
                 return step._replace(quantity=0)
         return None
@@ -129,7 +133,10 @@ def sweeping(count: int) -> Iterator[Step]:
 
 
 def cancel_heavy(count: int) -> Iterator[Step]:
-    """About 1,000 open orders; of all orders 95 % are cancelled, 5 % trade with one other each."""
+    """About 1,000 open orders; of all orders 95 % are cancelled, 5 % trade with one other each.
+
+    A level that trades gets no more orders until it is empty: what nobody may cancel would pile up there.
+    """
     chance, book = random.Random(5), _OpenOrders()
     number = 0
     while number < count:
@@ -139,8 +146,12 @@ def cancel_heavy(count: int) -> Iterator[Step]:
             yield cancel
         is_buy = chance.random() < 0.5
         takes = chance.random() < 0.025 and any(book.sides[not is_buy])
-        off = 1 + chance.randrange(20)
-        cents = MIDDLE + (100 if is_buy else -100) if takes else MIDDLE + (-off if is_buy else off)
+        cents = MIDDLE + (100 if is_buy else -100)
+        while not takes:
+            off = 1 + chance.randrange(20)
+            cents = MIDDLE + (-off if is_buy else off)
+            if not book.has_traded(is_buy=is_buy, cents=cents):
+                break
         step = Step(number, is_buy, cents, 100)
         book.add(step)
         yield step

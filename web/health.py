@@ -28,7 +28,8 @@ class Health:
         app = self._app
         if not app.started:
             return ["starting"]
-        if app.rebalancing or (app.role.consumes and not app.tables.actives_ready):
+        # Two workers of a role that consumes nothing are a group, too, whose rebalances concern nobody.
+        if app.role.consumes and (app.rebalancing or not app.tables.actives_ready):
             return ["partitions are being assigned and recovered"]
         return [reason for check in app.ready_checks if (reason := check()) is not None]
 

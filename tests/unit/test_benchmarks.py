@@ -160,6 +160,14 @@ def test_a_flow_cancels_only_orders_that_are_open(name: str) -> None:
     assert (name == "sweeping") == all(step.quantity for step in steps)
 
 
+def test_cancel_heavy_is_as_it_says_however_long_it_is() -> None:
+    """Orders that may not be cancelled do not pile up until nothing is left to cancel."""
+    _, steps = book_flows.make("cancel-heavy", 60_000, 0)
+    tail = steps[-20_000:]
+    cancelled = sum(not step.quantity for step in tail)
+    assert 0.94 < cancelled / (len(tail) - cancelled) < 0.96
+
+
 def test_the_mixed_commands_are_the_same_every_time_and_one_symbol_a_partition() -> None:
     """Runs of one benchmark are comparable, and all partitions have work."""
     records = list(mixed_commands(2_000))
