@@ -19,7 +19,7 @@ from forkast_streams.errors import CorruptLog
 from forkast_streams.failfast import fail_fast
 from forkast_streams.limits import DRAIN_S_MAX
 from forkast_streams.roles import ExchangeApp
-from forkast_streams.storage.history import PartitionHistory
+from forkast_streams.storage.history import PLAN_OPTIONS, PartitionHistory
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.topics import ORDERS_EXCHANGE
 from forkast_streams.transport import BatchTransport, batch_topic
@@ -30,8 +30,9 @@ log = logging.getLogger(__name__)
 WRITE_EVENTS_MAX = 5_000
 # Events that wait for Postgres, of all partitions, before the fetcher is held up.
 WAITING_EVENTS_MAX = 50_000
-# Statements at a time. More than Postgres has cores for makes none of them faster.
-CONNECTIONS = 4
+# Statements at a time. What arrives while one runs becomes fewer and larger ones of the other partitions; that takes
+# Postgres a fifth less time than four at once, and is as fast, because the rows of the next one are made meanwhile.
+CONNECTIONS = 1
 # Seconds between two fetches of a worker that keeps up: what comes meanwhile is written by one statement a partition.
 # A statement costs Postgres a hundred times what a row does, and nobody who trades waits for the tables.
 FETCH_PACE_S = 0.1
@@ -44,7 +45,6 @@ class PartitionWriter:
 
     Args:
         history: the partition's tables.
-        statements: bounds the statements that run at a time.
         on_written: called after each write.
 
     Attributes:
@@ -52,12 +52,9 @@ class PartitionWriter:
         waiting_events: number of events that arrived and are not written yet.
     """
 
-    def __init__(
-        self, history: PartitionHistory, statements: asyncio.Semaphore, on_written: Callable[[], None]
-    ) -> None:
+    def __init__(self, history: PartitionHistory, on_written: Callable[[], None]) -> None:
         self.history = history
         self._on_written = on_written
-        self._statements = statements
         self._waiting: deque[EventT[Any]] = deque()
         self._arrived = asyncio.Event()
         self.idle = asyncio.Event()
@@ -75,11 +72,10 @@ class PartitionWriter:
         """Write what arrives, without end; see `PartitionHistory.write` for the errors."""
         while True:
             await self._arrived.wait()
-            async with self._statements:
-                taken = self._take()
-                records = [record for event in taken for record in event.value]
-                for at in range(0, len(records), WRITE_EVENTS_MAX):
-                    await self.history.write(records[at : at + WRITE_EVENTS_MAX])
+            taken = self._take()
+            records = [record for event in taken for record in event.value]
+            for at in range(0, len(records), WRITE_EVENTS_MAX):
+                await self.history.write(records[at : at + WRITE_EVENTS_MAX])
             for event in taken:
                 event.ack()
             self.waiting_events -= len(records)
@@ -140,13 +136,13 @@ class EventSink(Service):
     async def _start_writers(self, tps: set[TP]) -> Mapping[TP, int]:
         """Begin at the tables' place in every assigned partition."""
         await self.drain()
-        histories = {tp: PartitionHistory(self.postgres, tp.topic, tp.partition) for tp in tps}
+        histories = {tp: PartitionHistory(self.postgres, tp.topic, tp.partition, self._statements) for tp in tps}
         for history in histories.values():
             await history.load()
         positions = {tp: history.next_offset for tp, history in histories.items()}
         await self._check_log(positions)
         for tp, history in histories.items():
-            writer = self.writers[tp.partition] = PartitionWriter(history, self._statements, self._room.set)
+            writer = self.writers[tp.partition] = PartitionWriter(history, self._room.set)
             self._tasks.append(asyncio.create_task(self._run_or_die(tp, writer)))
         log.info("%s: partitions go on at %s", ORDERS_EXCHANGE, {tp.partition: at for tp, at in positions.items()})
         return positions
@@ -195,6 +191,8 @@ class EventSink(Service):
 
 def register(app: ExchangeApp) -> None:
     """Let ``app`` persist events."""
-    postgres = Postgres(app.settings.database_url, connections=CONNECTIONS + 1, name="forkast-sink")
+    postgres = Postgres(
+        app.settings.database_url, connections=CONNECTIONS + 1, name="forkast-sink", options=PLAN_OPTIONS
+    )
     app.run_service(postgres)
     app.run_service(EventSink(app, postgres))

@@ -13,7 +13,7 @@ from benchmarks.passages import Passage, watch
 from benchmarks.results import Plot
 from benchmarks.servers import Servers, servers, worker
 from forkast_streams.persistence import fold
-from forkast_streams.storage.history import PartitionHistory
+from forkast_streams.storage.history import PLAN_OPTIONS, PartitionHistory
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.topics import ORDERS_EXCHANGE
 from forkast_streams.wire_events import OrderEvent, TradeEvent, decode_event
@@ -116,14 +116,13 @@ async def _write_speed(at: Servers, events: dict[int, list[Record]], batch: int)
     """Write the events of each symbol as a partition of its own."""
     await _truncate(at)
     statements = asyncio.Semaphore(CONNECTIONS)
-    async with Postgres(at.env["DATABASE_URL"], connections=CONNECTIONS + 1) as postgres:
+    async with Postgres(at.env["DATABASE_URL"], connections=CONNECTIONS + 1, options=PLAN_OPTIONS) as postgres:
 
         async def write(partition: int, records: list[Record]) -> None:
-            history = PartitionHistory(postgres, f"benchmark-{batch}", partition)
+            history = PartitionHistory(postgres, f"benchmark-{batch}", partition, statements)
             await history.load()
             for first in range(0, len(records), batch):
-                async with statements:
-                    await history.write(records[first : first + batch])
+                await history.write(records[first : first + batch])
 
         started = time.perf_counter()
         await asyncio.gather(*(write(symbol_id, records) for symbol_id, records in events.items()))

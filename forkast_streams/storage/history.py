@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -14,17 +16,32 @@ from forkast_streams.repeats import RecentEvents
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.storage.queries import query
 
+# Of the connections that write: an order that changes is found by its key. Planned while the tables are empty, the
+# statement would read them from end to end for as long as the connection lives.
+PLAN_OPTIONS: Mapping[str, str] = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+
+_encode = msgspec.json.Encoder().encode
+
 
 class PartitionHistory:
     """The tables' place in one partition, and the only way to write what comes next.
+
+    Args:
+        postgres: where the tables are.
+        topic: whose place it is.
+        partition: of the topic.
+        statements: bounds how many histories write at a time; the rows of others are made meanwhile.
 
     Attributes:
         next_offset: the first offset that is not in the tables.
         sequences: last sequence of each symbol that is in the tables.
     """
 
-    def __init__(self, postgres: Postgres, topic: str, partition: int) -> None:
+    def __init__(
+        self, postgres: Postgres, topic: str, partition: int, statements: asyncio.Semaphore | None = None
+    ) -> None:
         self._postgres = postgres
+        self._turn = statements or nullcontext()
         self._key = {"topic": topic, "partition": partition}
         self._name = f"{topic}-{partition}"
         self.next_offset = 0
@@ -66,13 +83,12 @@ class PartitionHistory:
         write = fold(records, self.next_offset, self.sequences, self._recent)
         if write.next_offset == write.first_offset:
             return
-        parameters = self._key | {
-            "first_offset": write.first_offset,
-            "next_offset": write.next_offset,
-            "rows": msgspec.json.encode(write.rows).decode(),
-        }
+        offsets = {"first_offset": write.first_offset, "next_offset": write.next_offset}
+        rows = {kind: _encode(of_kind).decode() for kind, of_kind in msgspec.structs.asdict(write.rows).items()}
+        parameters = self._key | offsets | rows
         try:
-            await self._postgres.retrying(f"writing {self._name}", lambda: self._apply(write, parameters))
+            async with self._turn:
+                await self._postgres.retrying(f"writing {self._name}", lambda: self._apply(write, parameters))
         except psycopg2.errors.UndefinedColumn as exc:
             raise SetupError(
                 "the database's tables are of an earlier version; run `forkast init` once to bring them up to this one."
@@ -81,7 +97,7 @@ class PartitionHistory:
         self.sequences.update((row.symbol_id, row.sequence) for row in write.rows.sequences)
 
     async def _apply(self, write: Write, parameters: Mapping[str, Any]) -> None:
-        [(moved,)] = await self._postgres.fetch(query("persist_events"), parameters)
+        [(moved,)] = await self._postgres.fetch_prepared("persist_events", parameters)
         if moved:
             return
         next_offset, _ = await self._read()

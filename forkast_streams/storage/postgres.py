@@ -7,7 +7,9 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from importlib import resources
+from types import MappingProxyType
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import aiopg
 import psycopg2
@@ -18,12 +20,13 @@ from psycopg2.extensions import parse_dsn
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from forkast_streams.errors import SetupError, Unavailable
-from forkast_streams.storage.queries import query
+from forkast_streams.storage.queries import prepared, query
 
 log = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
 Row = tuple[Any, ...]
+Run = Callable[[aiopg.Connection, aiopg.Cursor], Awaitable[None]]
 
 # The client gives up first: aiopg turns a time-out of the server's into the cancellation of the calling task.
 STATEMENT_TIMEOUT_S = 20.0
@@ -42,6 +45,7 @@ _PREPARE_LOCK = 0x666F726B617374
 # socket has the same number fails with this and takes the reader away, so the one after it succeeds.
 _STALE_READER = "the handler is closed"
 
+_NO_OPTIONS: Mapping[str, str] = MappingProxyType({})
 _DEMO_USERS_MARK = "-- demo users:"
 
 
@@ -59,6 +63,7 @@ class Postgres(Service):
         connections: the most connections at a time.
         timeout_s: the most a statement takes, with the wait for a connection.
         name: shown in ``pg_stat_activity``.
+        options: the server's settings for these connections.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Postgres(Service):
         connections: int = 4,
         timeout_s: float = STATEMENT_TIMEOUT_S,
         name: str = "forkast",
+        options: Mapping[str, str] = _NO_OPTIONS,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -75,10 +81,18 @@ class Postgres(Service):
         self._connections = connections
         self._timeout_s = timeout_s
         self._name = name
+        self._options = {
+            "statement_timeout": str(int(timeout_s * _SERVER_PATIENCE * 1_000)),
+            "lock_timeout": str(_LOCK_TIMEOUT_MS),
+            "timezone": "UTC",
+            "jit": "off",
+        } | dict(options)
         # aiopg wakes nobody who waits for a connection when one comes back broken, so nobody waits there.
         self._slots = asyncio.Semaphore(connections)
         self._is_away = False
         self._pool: aiopg.Pool | None = None
+        # Names of the queries that are prepared, by connection.
+        self._prepared: WeakKeyDictionary[aiopg.Connection, set[str]] = WeakKeyDictionary()
         self._why_unreachable: str | None = "Postgres has not been reached yet"
 
     async def on_start(self) -> None:
@@ -94,8 +108,7 @@ class Postgres(Service):
             enable_uuid=False,
             application_name=self._name,
             connect_timeout=_CONNECT_TIMEOUT_S,
-            options=f"-c statement_timeout={int(self._timeout_s * _SERVER_PATIENCE * 1_000)} "
-            f"-c lock_timeout={_LOCK_TIMEOUT_MS} -c timezone=UTC -c jit=off",
+            options=" ".join(f"-c {option}={value}" for option, value in self._options.items()),
         )
 
     async def on_stop(self) -> None:
@@ -113,7 +126,24 @@ class Postgres(Service):
                 transient error the statement may still have been committed, or be committed a little later.
             TimeoutError: it took longer than ``timeout_s``, of which the same holds.
         """
-        return (await self._run(statement, parameters))[1]
+        return (await self._run(_once(statement, parameters)))[1]
+
+    async def fetch_prepared(self, name: str, parameters: Mapping[str, Any]) -> list[Row]:
+        """As ``fetch``, of the query ``sql/<name>.sql``, which each connection parses and plans only once.
+
+        For a long query that runs often, and whose best plan is the same for empty and for full tables: the plan stays
+        what it was. A pooler between must keep a session to one connection.
+        """
+        prepare, execute = prepared(name)
+
+        async def run(connection: aiopg.Connection, cursor: aiopg.Cursor) -> None:
+            known = self._prepared.setdefault(connection, set())
+            if name not in known:
+                await cursor.execute(prepare)
+                known.add(name)
+            await cursor.execute(execute, parameters)
+
+        return (await self._run(run))[1]
 
     async def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
         """Run the query ``sql/<name>.sql`` once and return its rows by column name.
@@ -124,15 +154,15 @@ class Postgres(Service):
         if self._is_away:
             raise Unavailable("the database is out of reach; try again shortly")
         try:
-            columns, rows = await self._run(query(name), parameters)
+            columns, rows = await self._run(_once(query(name), parameters))
         except Exception as exc:
             if is_transient(exc):
                 raise Unavailable("the database is out of reach; try again shortly") from exc
             raise
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
-    async def _run(self, statement: str, parameters: Mapping[str, Any] | None) -> tuple[list[str], list[Row]]:
-        """Run one statement and return its columns' names and its rows."""
+    async def _run(self, run: Run) -> tuple[list[str], list[Row]]:
+        """Run what ends with a statement on a connection; return that one's columns' names and its rows."""
         try:
             # A statement given up closes its connection, so the next one does not meet its answer.
             async with (
@@ -142,7 +172,7 @@ class Postgres(Service):
                 connection.cursor() as cursor,
             ):
                 with _Nudge(connection):
-                    await cursor.execute(statement, parameters)
+                    await run(connection, cursor)
                     if not cursor.description:
                         return [], []
                     return [column.name for column in cursor.description], await cursor.fetchall()
@@ -209,6 +239,13 @@ class Postgres(Service):
                 self._is_away = True
                 self._why_unreachable = f"Postgres is out of reach: {_sentence(exc)}"
             await self.sleep(_PING_INTERVAL_S)
+
+
+def _once(statement: str, parameters: Mapping[str, Any] | None) -> Run:
+    async def run(_: aiopg.Connection, cursor: aiopg.Cursor) -> None:
+        await cursor.execute(statement, parameters)
+
+    return run
 
 
 class _Nudge:

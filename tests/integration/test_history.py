@@ -18,8 +18,9 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from forkast_streams.devstack import Stack
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog, SetupError
-from forkast_streams.storage.history import PartitionHistory
+from forkast_streams.storage.history import PLAN_OPTIONS, PartitionHistory
 from forkast_streams.storage.postgres import Postgres, is_transient, prepare_database
+from forkast_streams.storage.queries import prepared
 from forkast_streams.topics import ORDERS_EXCHANGE
 from tests.integration.exchange import wait_until
 from tests.integration.history import replayed, stored
@@ -88,6 +89,24 @@ async def test_the_tables_are_the_replayed_log(postgres: Postgres, events: list[
     assert await stored(postgres) == replayed(values(some))
     again = await loaded(postgres)
     assert (again.next_offset, again.sequences) == (len(some), history.sequences)
+
+
+@pytest.mark.usefixtures("postgres")
+async def test_what_is_planned_on_empty_tables_finds_orders_by_their_key(empty_url: str) -> None:
+    """A connection keeps the plan: one that reads the tables from end to end would be slower with every order."""
+    statement = f"EXPLAIN {prepared('persist_events')[1]}"
+    parameters = dict.fromkeys(("orders", "changes", "trades", "symbols", "sequences"), "[]")
+    parameters |= {"topic": ORDERS_EXCHANGE, "partition": 1, "first_offset": 0, "next_offset": 1}
+    plans = []
+    for options in ({}, PLAN_OPTIONS):
+        # One connection: the one that has prepared the statement.
+        async with Postgres(empty_url, connections=1, options=options) as writing:
+            await writing.fetch_prepared("persist_events", parameters)
+            plans.append("\n".join(line for (line,) in await writing.fetch(statement, parameters)))
+    careless, ours = plans
+    assert 'Seq Scan on "Order"' in careless
+    assert "Seq Scan" not in ours
+    assert 'Index Only Scan using "Order_pkey"' in ours
 
 
 async def test_a_restarted_sink_writes_nothing_twice(postgres: Postgres, events: list[Record]) -> None:

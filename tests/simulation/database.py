@@ -57,7 +57,8 @@ class Tables:
         return [] if at is None else [(at, here)]
 
     def _persist(self, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        rows = msgspec.json.decode(parameters["rows"])
+        kinds = "orders", "changes", "trades", "symbols", "sequences"
+        rows = {kind: msgspec.json.decode(parameters[kind]) for kind in kinds}
         place = parameters["topic"], parameters["partition"]
         is_here = self.progress[place] == parameters["first_offset"] or not self.is_fenced
         if not is_here or any((change["id"], change["symbolId"]) not in self.orders for change in rows["changes"]):
@@ -120,6 +121,10 @@ class SimPostgres:
 
         # Each statement has a connection of its own: a later one may overtake it.
         return await world.request(process, process.channel(), process.channel(), arrive)
+
+    async def fetch_prepared(self, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """Run one of the named statements."""
+        return await self.fetch(query(name), parameters)
 
     async def retrying(self, _what: str, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Again and again while errors are transient."""

@@ -27,7 +27,7 @@ def a_sink() -> EventSink:
 
 def a_writer(partition: int) -> PartitionWriter:
     history = PartitionHistory(_POSTGRES, "orders.exchange", partition)
-    return PartitionWriter(history, asyncio.Semaphore(1), lambda: None)
+    return PartitionWriter(history, lambda: None)
 
 
 async def test_writers_that_start_during_a_drain_do_not_break_it() -> None:

@@ -1,13 +1,11 @@
 -- Writes one batch of events and moves the progress on, or does nothing at all.
--- Parameters: topic, partition, first_offset, next_offset, rows (JSON of forkast_streams.persistence.Rows).
+-- Parameters: topic, partition, first_offset, next_offset, and the rows of forkast_streams.persistence.Rows by kind as
+-- JSON: orders, changes, trades, symbols, sequences. One text for all kinds would be parsed for each of them.
 -- Returns the number of progress rows it moved: 0 when the tables are not at first_offset, or when an order that
 -- changed is not there.
-WITH batch AS MATERIALIZED (
-    SELECT %(rows)s::json AS rows
-),
-changed AS MATERIALIZED (
+WITH changed AS MATERIALIZED (
     SELECT r.*
-    FROM batch, json_to_recordset(batch.rows -> 'changes') AS r(
+    FROM json_to_recordset(%(changes)s::json) AS r(
         id uuid, "symbolId" int, "filledQuantity" numeric, status "OrderStatus", sequence bigint, "updatedAt" bigint,
         "executedAt" bigint, reason text, price numeric, quantity numeric, "stopPrice" numeric, "triggeredAt" bigint
     )
@@ -37,7 +35,7 @@ new_orders AS (
         r."stopPrice", timestamp 'epoch' + r."expiresAt" * interval '1 millisecond', coalesce(r."postOnly", false),
         r."displayQuantity", coalesce(r."selfTradePrevention", 'EXPIRE_TAKER'), r."quoteQuantity",
         timestamp 'epoch' + r."triggeredAt" * interval '1 millisecond', r.replaces
-    FROM progress, batch, json_to_recordset(batch.rows -> 'orders') AS r(
+    FROM progress, json_to_recordset(%(orders)s::json) AS r(
         id uuid, "userId" int, "symbolId" int, type "OrderType", price numeric, quantity numeric,
         "filledQuantity" numeric, status "OrderStatus", side "OrderSide", "timeInForce" text, "clientOrderId" text,
         reason text, sequence bigint, "createdAt" bigint, "updatedAt" bigint, "executedAt" bigint, "stopPrice" numeric,
@@ -83,7 +81,7 @@ new_trades AS (
     SELECT
         r.id, r."symbolId", r.price, r.quantity, r."buyOrderId", r."sellOrderId",
         timestamp 'epoch' + r."timestamp" * interval '1 millisecond', r.sequence, r."takerSide"
-    FROM progress, batch, json_to_recordset(batch.rows -> 'trades') AS r(
+    FROM progress, json_to_recordset(%(trades)s::json) AS r(
         id uuid, "symbolId" int, price numeric, quantity numeric, "buyOrderId" uuid, "sellOrderId" uuid,
         "timestamp" bigint, sequence bigint, "takerSide" "OrderSide"
     )
@@ -98,7 +96,7 @@ symbols AS (
         timestamp 'epoch' + r."updatedAt" * interval '1 millisecond',
         timestamp 'epoch' + r."updatedAt" * interval '1 millisecond',
         r."minQuantity", r."maxQuantity", r."minNotional", r."priceCollar", r."maxOpenOrders"
-    FROM progress, batch, json_to_recordset(batch.rows -> 'symbols') AS r(
+    FROM progress, json_to_recordset(%(symbols)s::json) AS r(
         id int, symbol text, "tickSize" numeric, "lotSize" numeric, status text, "updatedAt" bigint,
         "minQuantity" numeric, "maxQuantity" numeric, "minNotional" numeric, "priceCollar" numeric,
         "maxOpenOrders" int
@@ -112,7 +110,7 @@ symbols AS (
 sequences AS (
     INSERT INTO "SymbolSequence" (partition, "symbolId", sequence)
     SELECT progress.partition, r."symbolId", r.sequence
-    FROM progress, batch, json_to_recordset(batch.rows -> 'sequences') AS r("symbolId" int, sequence bigint)
+    FROM progress, json_to_recordset(%(sequences)s::json) AS r("symbolId" int, sequence bigint)
     ON CONFLICT ("symbolId") DO UPDATE SET partition = excluded.partition, sequence = excluded.sequence
 )
 SELECT count(*) FROM progress
