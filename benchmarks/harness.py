@@ -36,6 +36,7 @@ __all__ = ["Benchmark", "Goal", "Plot", "Registry", "Run", "all_benchmarks", "be
 RATIO = "x"
 # What --quick divides sizes by.
 QUICK_DIVISOR = 10
+_SHOWN_EVERY_S = 0.1
 
 
 class Run:
@@ -98,9 +99,17 @@ class Run:
     @contextmanager
     def step(self, what: str, total: float | None = None) -> Iterator[Callable[[float], None]]:
         """Show that ``what`` is going on; the value is called with how much of ``total`` is done so far."""
-        task = self._progress.add_task(what, total=total)
+        task, shown_at = self._progress.add_task(what, total=total), 0.0
+
+        def done(amount: float) -> None:
+            # Some tell of each request; to show each would take more of the machine than to send it.
+            nonlocal shown_at
+            if time.monotonic() >= shown_at + _SHOWN_EVERY_S:
+                shown_at = time.monotonic()
+                self._progress.update(task, completed=amount)
+
         try:
-            yield lambda done: self._progress.update(task, completed=done)
+            yield done
         finally:
             self._progress.remove_task(task)
 
