@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from forkast_streams.errors import ForkastError
+from forkast_streams.errors import ForkastError, Unavailable
 
 # Names of commands and the modules that have them.
 _MODULES = {
@@ -78,5 +78,12 @@ def main() -> None:
     try:
         app()
     except ForkastError as exc:
-        typer.echo(str(exc), err=True)
+        typer.echo(_sentence(exc), err=True)
         sys.exit(1)
+
+
+def _sentence(exc: ForkastError) -> str:
+    """The error, and for a server that is out of reach also why, which clients of the web are not told."""
+    if isinstance(exc, Unavailable) and exc.__cause__ is not None:
+        return f"{exc} ({str(exc.__cause__).strip()})"
+    return str(exc)

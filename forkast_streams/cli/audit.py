@@ -23,6 +23,7 @@ from forkast_streams.audit.follow import Follower, serve
 from forkast_streams.audit.report import as_json, print_report
 from forkast_streams.audit.run import audit_evidence
 from forkast_streams.cli.client import DEMO_USER, KEEPER_URL, KeeperUrl, Password, UserName
+from forkast_streams.cli.servers import settings_of_exchange
 from forkast_streams.config import Settings
 from forkast_streams.errors import ForkastError
 
@@ -64,7 +65,7 @@ def audit(
     if source is not None and (follow or dump is not None):
         raise typer.BadParameter("a dump can neither be followed nor dumped again", param_hint="--from")
     try:
-        settings = Settings.from_env()
+        settings = settings_of_exchange() if source is None else Settings.from_env()
         exchange = Exchange(
             settings.broker_list,
             settings.database_url if tables else None,

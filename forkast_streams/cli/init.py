@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from forkast_streams.cli.servers import settings_of_exchange
 from forkast_streams.config import Settings
 from forkast_streams.reference_data import publish_symbols
 from forkast_streams.storage.postgres import prepare_database
@@ -24,7 +25,7 @@ def init(
     Example:
         forkast init --demo-users
     """
-    for sentence in asyncio.run(prepare(Settings.from_env(), partitions=partitions, demo_users=demo_users)):
+    for sentence in asyncio.run(prepare(settings_of_exchange(), partitions=partitions, demo_users=demo_users)):
         typer.echo(sentence)
 
 

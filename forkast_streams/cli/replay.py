@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from forkast_streams.cli.servers import settings_of_exchange
 from forkast_streams.config import Settings
 from forkast_streams.errors import SetupError
 from forkast_streams.replay.flow import Flow, make_flow
@@ -59,7 +60,7 @@ def lobster(
     if orderbook and len(states) != len(messages):
         raise SetupError(f"{orderbook} has {len(states)} rows and {file} has {len(messages)}; they must be a pair.")
     console.print(f"Run {name}: {len(messages):,} messages from {file.name} for {symbol}.", highlight=False)
-    summary, seconds = asyncio.run(_replay(Settings.from_env(), symbol, messages, states, name, times))
+    summary, seconds = asyncio.run(_replay(settings_of_exchange(), symbol, messages, states, name, times))
     if as_json:
         typer.echo(json.dumps({"run": name, "seconds": round(seconds, 3)} | asdict(summary)))
     else:

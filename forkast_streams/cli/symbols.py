@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from forkast_streams.config import Settings
+from forkast_streams.cli.servers import settings_of_exchange
 from forkast_streams.errors import SetupError
 from forkast_streams.reference_data import Published, set_status, sync_symbols
 from forkast_streams.storage.postgres import Postgres
@@ -35,13 +35,13 @@ def list_symbols() -> None:
     """
 
     async def run() -> None:
-        async with Postgres(Settings.from_env().database_url) as postgres:
+        async with Postgres(settings_of_exchange().database_url) as postgres:
             rows = await postgres.query("symbols")
-        table = Table()
-        for column in _COLUMNS:
-            table.add_column(column)
+        # Rules that no symbol has would only take the room of the others.
+        columns = [column for column in _COLUMNS if any(row[column] is not None for row in rows)]
+        table = Table(*[Column(column, overflow="fold") for column in columns])
         for row in rows:
-            table.add_row(*["" if row[column] is None else str(row[column]) for column in _COLUMNS])
+            table.add_row(*["" if row[column] is None else str(row[column]) for column in columns])
         Console().print(table)
 
     asyncio.run(run())
@@ -54,7 +54,7 @@ def sync() -> None:
     Example:
         forkast symbols sync
     """
-    published = asyncio.run(sync_symbols(Settings.from_env()))
+    published = asyncio.run(sync_symbols(settings_of_exchange()))
     typer.echo(f"{len(published)} symbols published to the log ({', '.join(one.name for one in published)}).")
     _report(published)
 
@@ -90,7 +90,7 @@ def cancel_only(symbol: SymbolName) -> None:
 
 
 def _set(symbol: str, status: str) -> None:
-    found = asyncio.run(set_status(Settings.from_env(), symbol, status))
+    found = asyncio.run(set_status(settings_of_exchange(), symbol, status))
     if found is None:
         raise SetupError(f"There is no symbol {symbol!r}; `forkast symbols list` shows those there are.")
     typer.echo(f"{found.name} is {status} from here on in the log.")
