@@ -217,10 +217,11 @@ class EnginePartition:
 
     def _restore_seen(self, numbers: list[int], journal: Journal) -> None:
         seen = self.engine.seen
-        seen.generation, seen.started, current, previous = numbers
-        for generation, blob in journal:
+        generation, started, current, previous = numbers
+        seen.reset(generation, started, current, previous)
+        for number, blob in journal:
             text = blob.hex()
-            seen.restore(generation, [_dashed(text[at : at + 32]) for at in range(0, len(text), 32)])
+            seen.restore(number, [_dashed(text[at : at + 32]) for at in range(0, len(text), 32)])
         found = [len(seen.current), len(seen.previous)]
         if found != [current, previous]:
             raise CorruptLog(

@@ -12,41 +12,68 @@ from typing import Final
 from forkast_streams.limits import SEEN_IDS_MAX, SEEN_WINDOW_MS
 
 _ID_CHARS: Final = 36
-_BUCKETS: Final = 1 << 14
-_LAST: Final = _BUCKETS - 1
+# Of a bucket on average: fewer would take more memory, more would take longer to search.
+_BUCKET_IDS: Final = 8
 
 
 class IdSet:
-    """Texts of order ids in 40 bytes each; in a set of Python's it would be 140.
+    """Texts of order ids in 44 bytes each; in a set of Python's it would be 140.
 
-    A bucket is its ids one behind the other, some sixty in a full generation. Which bucket an id belongs to depends on
-    Python's hash, which nobody outside of the process knows.
+    A bucket is its ids one behind the other. Which bucket an id belongs to depends on Python's hash, which nobody
+    outside of the process knows. The table grows by linear hashing, a bucket at a time, so that no order waits until
+    a million ids have been put elsewhere.
     """
 
-    __slots__ = ("_buckets", "_count")
+    __slots__ = ("_buckets", "_count", "_mask")
 
-    def __init__(self) -> None:
-        self._buckets: list[str] = [""] * _BUCKETS
+    def __init__(self, expected: int = 0) -> None:
+        """Empty, with the buckets that ``expected`` ids need."""
+        count = max(1, -(-expected // _BUCKET_IDS))
+        self._buckets: list[str] = [""] * count
         self._count = 0
+        # The bits of a hash that tell the bucket, where there is such a bucket yet; else one bit less.
+        self._mask = (1 << count.bit_length()) - 1
 
     def __len__(self) -> int:
         return self._count
 
     def __contains__(self, order_id: str) -> bool:
-        if not self._count:
-            return False
         # No id is found across two others: their dashes stand in other places.
-        return order_id in self._buckets[hash(order_id) & _LAST]
+        return order_id in self._buckets[self._place(order_id)]
 
     def add(self, order_id: str) -> None:
         """Put in an id that is not there."""
-        at = hash(order_id) & _LAST
+        at = self._place(order_id)
         self._buckets[at] = self._buckets[at] + order_id
         self._count += 1
+        if self._count > len(self._buckets) * _BUCKET_IDS:
+            self._split()
 
     def ids(self) -> set[str]:
         """All of them."""
-        return {bucket[at : at + _ID_CHARS] for bucket in self._buckets for at in range(0, len(bucket), _ID_CHARS)}
+        return {order_id for bucket in self._buckets for order_id in _ids_of(bucket)}
+
+    def _place(self, order_id: str) -> int:
+        mask = self._mask
+        at = hash(order_id) & mask
+        return at if at < len(self._buckets) else at & (mask >> 1)
+
+    def _split(self) -> None:
+        """Divide the next bucket into itself and a new one at the end, by one more bit of the hashes."""
+        mask = self._mask
+        at = len(self._buckets) & (mask >> 1)
+        staying: list[str] = []
+        moving: list[str] = []
+        for order_id in _ids_of(self._buckets[at]):
+            (staying if hash(order_id) & mask == at else moving).append(order_id)
+        self._buckets[at] = "".join(staying)
+        self._buckets.append("".join(moving))
+        if len(self._buckets) > mask:
+            self._mask = 2 * mask + 1
+
+
+def _ids_of(bucket: str) -> list[str]:
+    return [bucket[at : at + _ID_CHARS] for at in range(0, len(bucket), _ID_CHARS)]
 
 
 class SeenIds:
@@ -84,6 +111,13 @@ class SeenIds:
         if fresh is None:
             fresh = self.fresh[self.generation] = []
         fresh.append(order_id)
+
+    def reset(self, generation: int, started: int, current: int, previous: int) -> None:
+        """Forget everything, to ``restore`` so many ids of the two generations of a checkpoint."""
+        self.generation, self.started = generation, started
+        self.current = IdSet(min(current, SEEN_IDS_MAX))
+        self.previous = IdSet(min(previous, SEEN_IDS_MAX))
+        self.fresh = {}
 
     def restore(self, generation: int, ids: Iterable[str]) -> None:
         """Put back ids of a checkpoint, those of generations that are forgotten aside."""

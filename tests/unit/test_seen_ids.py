@@ -22,6 +22,18 @@ def test_what_was_put_in_is_there_and_nothing_else() -> None:
     assert len(known) == 10_000
 
 
+def test_room_that_was_made_beforehand_changes_nothing() -> None:
+    """Too little, enough, too much, and what does not fill a bucket: the same ids are in it."""
+    chance = random.Random(3)
+    ids = [str(uuid.UUID(int=chance.getrandbits(128))) for _ in range(3_000)]
+    for expected in (0, 1, 7, 8, 9, 63, 64, 65, 1_000, 2_000, 50_000):
+        known = IdSet(expected)
+        for order_id in ids[:2_000]:
+            known.add(order_id)
+        assert known.ids() == set(ids[:2_000])
+        assert [order_id in known for order_id in ids] == [True] * 2_000 + [False] * 1_000
+
+
 def test_no_id_is_found_across_two_others() -> None:
     """Wherever a piece of two ids begins, its dashes are not where those of an id are."""
     template = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx"
