@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from datetime import datetime
 from typing import Any
 
 import pytest
 
+from forkast_streams.config import RateSettings
 from tests.integration.oms_orders.trading import Exchange, Market
 
 
@@ -130,11 +132,18 @@ def test_all_orders_of_a_symbol_are_cancelled_and_then_those_of_all_symbols(exch
 )
 def test_each_symbol_of_a_request_counts(exchange: Exchange, method: str, path: str, body: Any) -> None:
     """A request that makes a command for every symbol costs as much as a request for each of them."""
-    user = exchange.user()
-    status, answer, headers = exchange.ask(user, method, path, body)
-    assert status == 202
-    spent = int(headers["RateLimit-Limit"]) - int(headers["RateLimit-Remaining"])
-    assert spent == len(answer["symbolIds"]) > 90
+    tries = []
+    for _ in range(5):
+        user, began = exchange.user(), time.perf_counter()
+        status, answer, headers = exchange.ask(user, method, path, body)
+        seconds = time.perf_counter() - began
+        assert status == 202
+        spent = int(headers["RateLimit-Limit"]) - int(headers["RateLimit-Remaining"])
+        tries.append((seconds, spent, len(answer["symbolIds"])))
+    # Tokens come back while a request is answered, so the quickest one tells most.
+    seconds, spent, symbols = min(tries)
+    came_back = 1 + RateSettings.user * seconds
+    assert 1 < symbols - came_back <= spent <= symbols
 
 
 @pytest.mark.parametrize(
