@@ -82,11 +82,8 @@ class Ours:
                 if type(event) is TradeExecuted:
                     traded += event.quantity
         self._offset = offset
-        changes = self._engine.changes
-        for order in changes.changed.values():
-            order.saved = True
-        changes.changed, changes.gone = {}, []
-        self._engine.seen.fresh = {}
+        self._engine.changes.take()
+        self._engine.seen.take_fresh()
         return traded
 
 

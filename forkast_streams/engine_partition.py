@@ -13,6 +13,7 @@ from forkast_streams.engine.commands import BUY, SELL, Command
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.engine.order_book import PLAIN, Order, OrderBook, OrderTerms, shared_terms
+from forkast_streams.engine.symbols import key_of
 from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import CorruptLog, InvalidRecord
 from forkast_streams.producer_keys import KeyRing, contradiction, digest_of
@@ -78,18 +79,20 @@ class EnginePartition:
         if self.producer_keys is not None:
             _verify(record, command, self.producer_keys)
         symbol_id = command.symbol_id
-        key = str(symbol_id).encode()
+        market = self.engine.markets.get(symbol_id)
+        key = key_of(symbol_id) if market is None else market.symbol.key
         if record.key != key:
             raise InvalidRecord("KEY_MISMATCH", f"the key must be the symbolId as text, {symbol_id}")
         if record.headers and self._is_repeated_stray(record):
             return
-        home = partition_for(symbol_id, self.partitions)
-        if home != self.partition:
-            outputs.strays.append((home, self._forward(record)))
-            return
-        market = self.engine.markets.get(symbol_id)
-        if market is None and type(command) is not DefineSymbol:
-            raise InvalidRecord("UNKNOWN_SYMBOL", f"no symbol {symbol_id} was defined; `forkast init` defines them")
+        if market is None:
+            # A symbol that has a market is at home.
+            home = partition_for(symbol_id, self.partitions)
+            if home != self.partition:
+                outputs.strays.append((home, self._forward(record)))
+                return
+            if type(command) is not DefineSymbol:
+                raise InvalidRecord("UNKNOWN_SYMBOL", f"no symbol {symbol_id} was defined; `forkast init` defines them")
         before = None if market is None else market.symbol
         events = self.engine.process(command, record.offset, self.clock)
         symbol = (market or self.engine.markets[symbol_id]).symbol
@@ -147,14 +150,8 @@ class EnginePartition:
 
     def take_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
         """Open orders that changed, by input offset, and the offsets of those that are gone."""
-        changes = self.engine.changes
-        changed, gone = changes.changed, changes.gone
-        changes.changed, changes.gone = {}, []
-        live: list[tuple[Key, Any]] = []
-        for order in changed.values():
-            order.saved = True
-            live.append((order.offset, _row(order)))
-        return live, list[Key](gone)
+        changed, gone = self.engine.changes.take()
+        return [(order.offset, _row(order)) for order in changed], list[Key](gone)
 
     def sweep(self) -> tuple[int, Iterator[tuple[Key, Any]]]:
         """The number of open orders, and all of them as rows by input offset."""
@@ -173,8 +170,7 @@ class EnginePartition:
 
     def take_journal(self) -> Journal:
         """Order ids used since the last call, 16 bytes each."""
-        fresh, self.engine.seen.fresh = self.engine.seen.fresh, {}
-        return [(generation, bytes.fromhex("".join(ids).replace("-", ""))) for generation, ids in fresh.items()]
+        return [(generation, ids) for generation, ids in self.engine.seen.take_fresh()]
 
     def oldest_generation(self) -> int:
         """The generation before the current one still matters."""
@@ -219,9 +215,8 @@ class EnginePartition:
         seen = self.engine.seen
         generation, started, current, previous = numbers
         seen.reset(generation, started, current, previous)
-        for number, blob in journal:
-            text = blob.hex()
-            seen.restore(number, [_dashed(text[at : at + 32]) for at in range(0, len(text), 32)])
+        for number, ids in journal:
+            seen.restore(number, ids)
         found = [len(seen.current), len(seen.previous)]
         if found != [current, previous]:
             raise CorruptLog(

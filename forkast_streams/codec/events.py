@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 import msgspec
 
@@ -36,6 +37,8 @@ from forkast_streams.engine.events import (
 from forkast_streams.engine.symbols import Symbol
 from forkast_streams.engine.trading_rules import DefineSymbol
 
+_HEX_3: Final = [f"{number:03x}" for number in range(0x1000)]
+
 
 def encode_events(events: list[Event], symbol: Symbol, partition: int, offset: int, timestamp: int) -> list[bytes]:
     """Encode the events of one command as ``orders.exchange`` values and give each its sequence.
@@ -62,7 +65,18 @@ def encode_events(events: list[Event], symbol: Symbol, partition: int, offset: i
 
 def trade_id(symbol_id: int, sequence: int) -> str:
     """The id of the trade with ``sequence``: a UUID that a replay gives again."""
-    return f"{symbol_id:08x}-0000-8000-8000-{sequence:012x}"
+    return f"{_symbol_part(symbol_id)}-0000-8000-8000-{_hex_12(sequence)}"
+
+
+@lru_cache(maxsize=65_536)
+def _symbol_part(symbol_id: int) -> str:
+    return f"{symbol_id:08x}"
+
+
+def _hex_12(number: int) -> str:
+    """Twelve digits; four times cheaper by a table than by a format."""
+    high, low = number >> 24, number & 0xFFFFFF
+    return f"{_HEX_3[high >> 12]}{_HEX_3[high & 0xFFF]}{_HEX_3[low >> 12]}{_HEX_3[low & 0xFFF]}"
 
 
 def _encode(event: Event, symbol: Symbol, timestamp: int) -> tuple[str, str]:

@@ -67,11 +67,10 @@ def _amend_resting(market: Market, command: Amend, order: Order, quantity: int, 
     events.append(event)
     if event.kept_priority:
         # What an iceberg order shows stays as long as there is as much; the hidden part goes first.
-        side.levels[price_ticks * side.sign].open_quantity -= order.quantity - quantity
-        _set_quantity(order, quantity)
+        _lower(order, quantity)
         order.hidden = max(0, order.remaining - shown)
         event.shown_quantity = order.shown
-        market.changes.changed[order.offset] = order
+        market.changes.change(order)
         return
     side.remove(order)
     order.price_ticks = price_ticks
@@ -95,9 +94,8 @@ def _amend_waiting(market: Market, command: Amend, order: Order, quantity: int, 
     events.append(event)
     side = book.side_of(order)
     if event.kept_priority:
-        side.levels[stop_ticks * side.sign].open_quantity -= order.quantity - quantity
-        _set_quantity(order, quantity)
-        market.changes.changed[order.offset] = order
+        _lower(order, quantity)
+        market.changes.change(order)
         return
     side.remove(order)
     terms.stop_ticks, terms.limit_ticks = stop_ticks, limit_ticks
@@ -106,6 +104,13 @@ def _amend_waiting(market: Market, command: Amend, order: Order, quantity: int, 
         market.run_stops(events, len(events), deque([order]))
     else:
         market.wait(order, stop_ticks)
+
+
+def _lower(order: Order, quantity: int) -> None:
+    """Give a standing order a quantity that is not larger, in its place."""
+    assert order.level is not None, "an amended order stands somewhere"
+    order.level.open_quantity -= order.quantity - quantity
+    _set_quantity(order, quantity)
 
 
 def _set_quantity(order: Order, quantity: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from forkast_streams.engine.commands import BUY, FOK, IOC, MARKET, STOP
+from forkast_streams.engine.commands import BUY, FOK, IOC
 from forkast_streams.engine.events import (
     BY_CANCEL_AFTER,
     BY_CANCEL_ALL,
@@ -48,7 +48,7 @@ class Market:
         """
         first = len(events)
         self._enter(order, events, command_id, counted=counted)
-        if self.book.buy_stops.keys or self.book.sell_stops.keys:
+        if self.book.buy_stops.levels or self.book.sell_stops.levels:
             self.run_stops(events, first, deque())
 
     def run_stops(self, events: list[Event], first: int, queue: Queue) -> None:
@@ -84,7 +84,7 @@ class Market:
     def why_left(self, side: str, worst_ticks: int | None) -> str:
         """Why something of an order without a limit is left: the others are beyond the collar, or gone."""
         makers = self.book.asks if side == BUY else self.book.bids
-        is_beyond = worst_ticks is not None and makers.keys and makers.keys[-1] < worst_ticks * makers.sign
+        is_beyond = worst_ticks is not None and makers.levels and makers.levels[-1].key < worst_ticks * makers.sign
         return BY_COLLAR if is_beyond else BY_MARKET
 
     def cancel(self, order: Order, reason: str, command_id: str | None) -> OrderCancelled:
@@ -125,15 +125,14 @@ class Market:
 
     def _enter(self, order: Order, events: list[Event], command_id: str | None, *, counted: bool) -> None:
         book, terms = self.book, order.terms
-        any_price = terms.type in (MARKET, STOP)
-        limit_ticks = self.market_limit(order.side) if any_price else order.price_ticks
+        limit_ticks = self.market_limit(order.side) if terms.any_price else order.price_ticks
         if terms.time_in_force == FOK and not can_fill(book, order, limit_ticks):
             self.end(order, BY_FOK, events, command_id, counted=counted)
         elif take(book, self.changes, order, limit_ticks, events, counted=counted):
             self.end(order, BY_SELF_TRADE, events, command_id, counted=counted)
         elif not order.remaining:
             self._forget(order)
-        elif any_price:
+        elif terms.any_price:
             self.end(order, self.why_left(order.side, limit_ticks), events, command_id, counted=counted)
         elif terms.time_in_force == IOC:
             self.end(order, BY_IOC, events, command_id, counted=counted)

@@ -56,11 +56,10 @@ class MatchingEngine:
         market = self.markets.get(command.symbol_id)
         if market is not None and timestamp >= market.book.next_due:
             market.expire(timestamp, events)
-        if type(command) is DefineSymbol:
-            self._define_symbol(market, command, events)
-            return events
-        assert market is not None, "a symbol must be defined before other commands for it"
-        if isinstance(command, NewOrder):
+        if market is None:
+            assert isinstance(command, DefineSymbol), "a symbol must be defined before other commands for it"
+            self._define_symbol(None, command, events)
+        elif isinstance(command, NewOrder):
             self._new_order(market, command, offset, timestamp, events)
         elif isinstance(command, Cancel):
             _cancel(market, command, events)
@@ -70,6 +69,8 @@ class MatchingEngine:
             _cancel_all(market, command, events)
         elif isinstance(command, CancelAfter):
             _cancel_after(market, command, timestamp, events)
+        elif isinstance(command, DefineSymbol):
+            self._define_symbol(market, command, events)
         else:
             assert isinstance(command, Heartbeat), "every command has its branch here"
         return events

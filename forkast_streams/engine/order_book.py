@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Iterator
 from typing import Final
+
+from mypy_extensions import i64
 
 from forkast_streams.engine.commands import (
     BUY,
@@ -24,6 +25,7 @@ class OrderTerms:
     """What an order demands besides side, price and quantity. Orders that demand nothing special share one of these.
 
     Attributes:
+        any_price: whether the order takes any price once it comes in.
         limit_ticks: the limit a stop order will have; None for any price, and for an order that has no stop price.
         stop_ticks: of a stop order.
         display_quantity: lots an iceberg order shows at a time.
@@ -31,6 +33,7 @@ class OrderTerms:
     """
 
     __slots__ = (
+        "any_price",
         "display_quantity",
         "expires_at",
         "limit_ticks",
@@ -54,6 +57,7 @@ class OrderTerms:
         post_only: bool = False,
     ) -> None:
         self.type = order_type
+        self.any_price = order_type in (MARKET, STOP)
         self.time_in_force = time_in_force
         self.self_trade_prevention = self_trade_prevention
         self.limit_ticks = limit_ticks
@@ -112,12 +116,16 @@ class Order:
         hidden: the part of ``remaining`` that does not trade until what is shown has traded; 0 but for icebergs.
         waiting: whether it is a stop order that has not been triggered.
         saved: whether a checkpoint already has it.
+        level: where it stands; None when it stands nowhere.
+        changed_at: its place among the orders that no checkpoint has as they are; -1 when it is not one of them.
     """
 
     __slots__ = (
         "account",
+        "changed_at",
         "hidden",
         "id",
+        "level",
         "next",
         "offset",
         "owner_next",
@@ -159,6 +167,8 @@ class Order:
         self.waiting = False
         self.rank = 0
         self.saved = False
+        self.changed_at: i64 = -1
+        self.level: Level | None = None
         self.previous: Order | None = None
         self.next: Order | None = None
         self.owner_previous: Order | None = None
@@ -172,17 +182,22 @@ class Order:
     @property
     def limit_ticks(self) -> int | None:
         """The limit price; None for an order that takes any."""
-        if self.waiting or self.terms.type in (MARKET, STOP):
+        if self.waiting or self.terms.any_price:
             return self.terms.limit_ticks
         return self.price_ticks
 
 
 class Level:
-    """The orders at one price: a linked list, so that any of them leaves at the same small cost."""
+    """The orders at one price: a linked list, so that any of them leaves at the same small cost.
 
-    __slots__ = ("head", "open_quantity", "tail")
+    Attributes:
+        key: the price in ticks, with the sign of the side.
+    """
 
-    def __init__(self, order: Order) -> None:
+    __slots__ = ("head", "key", "open_quantity", "tail")
+
+    def __init__(self, key: i64, order: Order) -> None:
+        self.key = key
         self.head: Order | None = order
         self.tail: Order = order
         self.open_quantity = order.remaining
@@ -197,29 +212,27 @@ class Level:
 class BookSide:
     """Orders of one side by price, those that rest or those that wait for a stop price.
 
-    ``keys`` are the prices times ``sign``, ascending, so that the price that comes first is last, where a list grows
-    and shrinks for free.
+    ``levels`` are ascending by the price times ``sign``, so that the level that comes first is last, where a list
+    grows and shrinks for free.
     """
 
-    __slots__ = ("keys", "levels", "sign")
+    __slots__ = ("levels", "sign")
 
     def __init__(self, sign: int) -> None:
         self.sign = sign
-        self.keys: list[int] = []
-        self.levels: dict[int, Level] = {}
+        self.levels: list[Level] = []
 
     def append(self, order: Order) -> None:
         """Put ``order`` at the back of the queue at its price."""
-        key = order.price_ticks * self.sign
-        level = self.levels.get(key)
-        if level is None:
-            self.levels[key] = Level(order)
-            keys = self.keys
-            if not keys or key > keys[-1]:
-                keys.append(key)
-            else:
-                insort(keys, key)
+        key: i64 = order.price_ticks * self.sign
+        levels = self.levels
+        at = self._find(key)
+        level = levels[at] if at < len(levels) else None
+        if level is None or level.key != key:
+            order.level = level = Level(key, order)
+            levels.insert(at, level)
             return
+        order.level = level
         tail = level.tail
         tail.next = order
         order.previous = tail
@@ -228,14 +241,14 @@ class BookSide:
 
     def remove(self, order: Order) -> None:
         """Take ``order`` out, wherever in its queue it stands."""
-        key = order.price_ticks * self.sign
-        level = self.levels[key]
+        level = order.level
+        assert level is not None, "an order that stands nowhere cannot be taken out"
         previous, following = order.previous, order.next
-        order.previous = order.next = None
+        order.level = order.previous = order.next = None
         level.open_quantity -= order.remaining
         if previous is None:
             if following is None:
-                self._drop_level(key)
+                del self.levels[self._find(level.key)]
                 return
             level.head = following
             following.previous = None
@@ -246,26 +259,36 @@ class BookSide:
             else:
                 following.previous = previous
 
-    def _drop_level(self, key: int) -> None:
-        del self.levels[key]
-        keys = self.keys
-        if keys[-1] == key:
-            keys.pop()
-        else:
-            del keys[bisect_left(keys, key)]
+    def _find(self, key: i64) -> i64:
+        """The place of the level with ``key``, or where it belongs; fast near the best price, where most happens."""
+        levels = self.levels
+        above: i64 = len(levels)
+        step: i64 = 1
+        while step <= above and levels[above - step].key >= key:
+            above -= step
+            step *= 2
+        below = above - step if step <= above else -1
+        # The level above is not less than the key, or there is none; the one below is less, or there is none.
+        while above - below > 1:
+            middle = (above + below) >> 1
+            if levels[middle].key >= key:
+                above = middle
+            else:
+                below = middle
+        return above
 
     def first(self) -> Order | None:
         """The order that comes first; None when there is none."""
-        return self.levels[self.keys[-1]].head if self.keys else None
+        return self.levels[-1].head if self.levels else None
 
     def best_price_ticks(self) -> int | None:
         """The best price in ticks; None when the side is empty."""
-        return self.keys[-1] * self.sign if self.keys else None
+        return self.levels[-1].key * self.sign if self.levels else None
 
     def __iter__(self) -> Iterator[Order]:
         """The orders, best price first and within a price first come first."""
-        for key in reversed(self.keys):
-            yield from self.levels[key]
+        for level in reversed(self.levels):
+            yield from level
 
 
 class OrderBook:
@@ -323,7 +346,10 @@ class OrderBook:
         """Put a new order behind all others at its price, and let it be found."""
         self.side_of(order).append(order)
         self.orders[order.id] = order
-        order.account = account = self.accounts.setdefault(order.account.user_id, order.account)
+        account = order.account
+        if account.count == 0:
+            # There may be another one by now.
+            order.account = account = self.accounts.setdefault(account.user_id, account)
         account.count += 1
         following = account.head
         if following is not None:

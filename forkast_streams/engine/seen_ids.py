@@ -6,74 +6,11 @@ remembered for at least one window unless the partition takes more orders than a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from librt.strings import BytesWriter, write_i64_be
+from mypy_extensions import i64
 
+from forkast_streams.engine.id_set import IdSet, key_of
 from forkast_streams.limits import SEEN_IDS_MAX, SEEN_WINDOW_MS
-
-_ID_CHARS: Final = 36
-# Of a bucket on average: fewer would take more memory, more would take longer to search.
-_BUCKET_IDS: Final = 8
-
-
-class IdSet:
-    """Texts of order ids in 44 bytes each; in a set of Python's it would be 140.
-
-    A bucket is its ids one behind the other. Which bucket an id belongs to depends on Python's hash, which nobody
-    outside of the process knows. The table grows by linear hashing, a bucket at a time, so that no order waits until
-    a million ids have been put elsewhere.
-    """
-
-    __slots__ = ("_buckets", "_count", "_mask")
-
-    def __init__(self, expected: int = 0) -> None:
-        """Empty, with the buckets that ``expected`` ids need."""
-        count = max(1, -(-expected // _BUCKET_IDS))
-        self._buckets: list[str] = [""] * count
-        self._count = 0
-        # The bits of a hash that tell the bucket, where there is such a bucket yet; else one bit less.
-        self._mask = (1 << count.bit_length()) - 1
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __contains__(self, order_id: str) -> bool:
-        # No id is found across two others: their dashes stand in other places.
-        return order_id in self._buckets[self._place(order_id)]
-
-    def add(self, order_id: str) -> None:
-        """Put in an id that is not there."""
-        at = self._place(order_id)
-        self._buckets[at] = self._buckets[at] + order_id
-        self._count += 1
-        if self._count > len(self._buckets) * _BUCKET_IDS:
-            self._split()
-
-    def ids(self) -> set[str]:
-        """All of them."""
-        return {order_id for bucket in self._buckets for order_id in _ids_of(bucket)}
-
-    def _place(self, order_id: str) -> int:
-        mask = self._mask
-        at = hash(order_id) & mask
-        return at if at < len(self._buckets) else at & (mask >> 1)
-
-    def _split(self) -> None:
-        """Divide the next bucket into itself and a new one at the end, by one more bit of the hashes."""
-        mask = self._mask
-        at = len(self._buckets) & (mask >> 1)
-        staying: list[str] = []
-        moving: list[str] = []
-        for order_id in _ids_of(self._buckets[at]):
-            (staying if hash(order_id) & mask == at else moving).append(order_id)
-        self._buckets[at] = "".join(staying)
-        self._buckets.append("".join(moving))
-        if len(self._buckets) > mask:
-            self._mask = 2 * mask + 1
-
-
-def _ids_of(bucket: str) -> list[str]:
-    return [bucket[at : at + _ID_CHARS] for at in range(0, len(bucket), _ID_CHARS)]
 
 
 class SeenIds:
@@ -82,20 +19,25 @@ class SeenIds:
     Attributes:
         generation: number of the current generation.
         started: time of its first id in milliseconds, 0 while it has none.
-        fresh: ids added since the last checkpoint, by generation.
     """
 
-    __slots__ = ("current", "fresh", "generation", "previous", "started")
+    __slots__ = ("_fresh", "_high", "_last", "_low", "current", "generation", "previous", "started")
 
     def __init__(self) -> None:
         self.generation = 1
         self.started = 0
         self.current = IdSet()
         self.previous = IdSet()
-        self.fresh: dict[int, list[str]] = {}
+        self._fresh: dict[int, BytesWriter] = {}
+        self._last = ""
+        self._high: i64 = 0
+        self._low: i64 = 0
 
     def __contains__(self, order_id: str) -> bool:
-        return order_id in self.current or order_id in self.previous
+        high, low = key_of(order_id)
+        # An id that is not there is added next.
+        self._last, self._high, self._low = order_id, high, low
+        return self.current.has(high, low) or self.previous.has(high, low)
 
     def add(self, order_id: str, timestamp: int) -> None:
         """Remember ``order_id``, which is not known, used at ``timestamp`` (milliseconds)."""
@@ -106,27 +48,31 @@ class SeenIds:
             self.generation += 1
         if not len(current):
             self.started = timestamp
-        current.add(order_id)
-        fresh = self.fresh.get(self.generation)
+        if order_id is not self._last:
+            self._last = order_id
+            self._high, self._low = key_of(order_id)
+        current.add(self._high, self._low)
+        fresh = self._fresh.get(self.generation)
         if fresh is None:
-            fresh = self.fresh[self.generation] = []
-        fresh.append(order_id)
+            fresh = self._fresh[self.generation] = BytesWriter()
+        write_i64_be(fresh, self._high)
+        write_i64_be(fresh, self._low)
+
+    def take_fresh(self) -> list[tuple[int, bytes]]:
+        """The ids added since the last call, by generation, `ID_BYTES` each."""
+        fresh, self._fresh = self._fresh, {}
+        return [(generation, ids.getvalue()) for generation, ids in fresh.items()]
 
     def reset(self, generation: int, started: int, current: int, previous: int) -> None:
         """Forget everything, to ``restore`` so many ids of the two generations of a checkpoint."""
         self.generation, self.started = generation, started
         self.current = IdSet(min(current, SEEN_IDS_MAX))
         self.previous = IdSet(min(previous, SEEN_IDS_MAX))
-        self.fresh = {}
+        self._fresh = {}
 
-    def restore(self, generation: int, ids: Iterable[str]) -> None:
-        """Put back ids of a checkpoint, those of generations that are forgotten aside."""
+    def restore(self, generation: int, ids: bytes) -> None:
+        """Put back what ``take_fresh`` gave, ids of generations that are forgotten aside."""
         if generation == self.generation:
-            target = self.current
+            self.current.add_all(ids)
         elif generation == self.generation - 1:
-            target = self.previous
-        else:
-            return
-        for order_id in ids:
-            if order_id not in target:
-                target.add(order_id)
+            self.previous.add_all(ids)

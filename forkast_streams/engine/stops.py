@@ -25,7 +25,7 @@ def collect_triggered(book: OrderBook, events: list[Event], first: int, queue: Q
     stop price first come first served.
     """
     buys, sells = book.buy_stops, book.sell_stops
-    if not buys.keys and not sells.keys:
+    if not buys.levels and not sells.levels:
         return
     for at in range(first, len(events)):
         event = events[at]
@@ -35,8 +35,8 @@ def collect_triggered(book: OrderBook, events: list[Event], first: int, queue: Q
 
 
 def _collect(stops: BookSide, key_min: int, queue: Queue) -> None:
-    keys = stops.keys
-    while keys and keys[-1] >= key_min:
+    levels = stops.levels
+    while levels and levels[-1].key >= key_min:
         order = stops.first()
         assert order is not None, "a level without orders must have been dropped"
         stops.remove(order)

@@ -107,7 +107,9 @@ class Symbol:
     """The trading rules of one symbol and the last sequence it gave out.
 
     Attributes:
+        key: of its records.
         rules: as they were defined.
+        status: of the rules, one of STATUSES.
         quote_step: value of one lot at one tick, the unit of ``price_ticks * lots``.
         min_lots, max_lots, min_notional: the rules of the same names in lots and in ``quote_step``.
         collar_parts: the price collar in parts of _COLLAR_PARTS; None when there is none.
@@ -119,6 +121,7 @@ class Symbol:
         "collar_parts",
         "id",
         "is_bounded",
+        "key",
         "lots",
         "max_lots",
         "messages",
@@ -127,11 +130,13 @@ class Symbol:
         "quote_step",
         "rules",
         "sequence",
+        "status",
         "ticks",
     )
 
     def __init__(self, rules: DefineSymbol, sequence: int = 0) -> None:
         self.id = rules.symbol_id
+        self.key = key_of(self.id)
         self.sequence = sequence
         self.ticks = Grid(rules.tick_size, PRICE_MAX)
         self.lots = Grid(rules.lot_size, QUANTITY_MAX)
@@ -142,11 +147,6 @@ class Symbol:
         """What traders call it."""
         return self.rules.name
 
-    @property
-    def status(self) -> str:
-        """One of STATUSES."""
-        return self.rules.status
-
     def has_grids_of(self, rules: DefineSymbol) -> bool:
         """Whether ``rules`` have the tick and lot size of now."""
         return (self.ticks.step, self.lots.step) == (rules.tick_size, rules.lot_size)
@@ -155,6 +155,7 @@ class Symbol:
         """Let ``rules``, of the same tick and lot size, be the symbol's from now on."""
         assert self.has_grids_of(rules), "other grids make another Symbol"
         self.rules = rules
+        self.status = rules.status
         self.messages: dict[str, str] = {}
         self.quote_step = EXACT.multiply(rules.tick_size, rules.lot_size)
         self.min_lots = 0 if rules.min_quantity is None else _steps_up(rules.min_quantity, rules.lot_size)
@@ -171,6 +172,11 @@ class Symbol:
             return None
         width = last_ticks * self.collar_parts // _COLLAR_PARTS
         return last_ticks - width, last_ticks + width
+
+
+def key_of(symbol_id: int) -> bytes:
+    """The key of a symbol's records."""
+    return str(symbol_id).encode()
 
 
 def _steps_up(value: Decimal, step: Decimal) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from mypy_extensions import i64
+
 from forkast_streams.engine.commands import BUY, EXPIRE_MAKER, EXPIRE_TAKER, NONE
 from forkast_streams.engine.events import (
     BY_SELF_TRADE,
@@ -15,14 +17,14 @@ from forkast_streams.engine.events import (
 )
 from forkast_streams.engine.order_book import BookSide, Order, OrderBook
 
-_ANY_PRICE: Final = -(1 << 62)
+_ANY_PRICE: Final[i64] = -(1 << 62)
 
 
 class Changes:
     """What checkpoints need to know of open orders, and the queue positions given out.
 
     Attributes:
-        changed: orders that no checkpoint has as they are, by offset.
+        changed: open orders that no checkpoint has as they are, in no order that means anything.
         gone: offsets of orders that a checkpoint has and that are open no more.
         next_rank: the next queue position.
     """
@@ -30,7 +32,7 @@ class Changes:
     __slots__ = ("changed", "gone", "next_rank")
 
     def __init__(self) -> None:
-        self.changed: dict[int, Order] = {}
+        self.changed: list[Order] = []
         self.gone: list[int] = []
         self.next_rank = 1
 
@@ -38,13 +40,34 @@ class Changes:
         """Give ``order`` the next queue position."""
         order.rank = self.next_rank
         self.next_rank += 1
-        self.changed[order.offset] = order
+        self.change(order)
+
+    def change(self, order: Order) -> None:
+        """``order`` is not as any checkpoint has it."""
+        if order.changed_at < 0:
+            order.changed_at = len(self.changed)
+            self.changed.append(order)
 
     def forget(self, order: Order) -> None:
         """``order`` is open no more."""
-        self.changed.pop(order.offset, None)
+        at = order.changed_at
+        if at >= 0:
+            last = self.changed.pop()
+            if last is not order:
+                self.changed[at] = last
+                last.changed_at = at
+            order.changed_at = -1
         if order.saved:
             self.gone.append(order.offset)
+
+    def take(self) -> tuple[list[Order], list[int]]:
+        """What there is for a checkpoint, ``changed`` and ``gone``; from here on that is in it."""
+        changed, gone = self.changed, self.gone
+        self.changed, self.gone = [], []
+        for order in changed:
+            order.saved = True
+            order.changed_at = -1
+        return changed, gone
 
 
 def take(
@@ -64,12 +87,14 @@ def take(
         Whether it was stopped by an order of its own user, so that nothing of it may rest.
     """
     makers = book.asks if taker.side == BUY else book.bids
-    limit_key = _ANY_PRICE if limit_ticks is None else limit_ticks * makers.sign
+    limit_key: i64 = _ANY_PRICE if limit_ticks is None else limit_ticks * makers.sign
     taker_price_ticks = limit_ticks if counted else None
-    keys = makers.keys
+    levels = makers.levels
     account = taker.account
-    while taker.remaining and keys and keys[-1] >= limit_key:
-        level = makers.levels[keys[-1]]
+    while taker.remaining and levels:
+        level = levels[-1]
+        if level.key < limit_key:
+            break
         maker = level.head
         assert maker is not None, "a level without orders must have been dropped"
         if maker.account is account and taker.terms.self_trade_prevention != NONE:
@@ -103,7 +128,7 @@ def take(
         )
         book.last_ticks = maker.price_ticks
         if maker.remaining != maker.hidden:
-            changes.changed[maker.offset] = maker
+            changes.change(maker)
         elif maker.hidden:
             events.append(_show_next_slice(makers, changes, maker))
         else:
@@ -168,11 +193,10 @@ def can_fill(book: OrderBook, taker: Order, limit_ticks: int | None) -> bool:
     own = [order for order in taker.account if not order.waiting and order.side != taker.side] if mode != NONE else []
     own_prices = {order.price_ticks for order in own}
     open_quantity = 0
-    for key in reversed(makers.keys):
-        price_ticks = key * makers.sign
-        if limit_ticks is not None and key < limit_ticks * makers.sign:
+    for level in reversed(makers.levels):
+        price_ticks = level.key * makers.sign
+        if limit_ticks is not None and level.key < limit_ticks * makers.sign:
             return False
-        level = makers.levels[key]
         if price_ticks not in own_prices:
             open_quantity += level.open_quantity
         else:

@@ -117,7 +117,7 @@ def contents(state: EnginePartition | MarketDataState) -> dict[str, Any]:
         return {str(s): (book.whole(), [e.sequence for e in book.pending]) for s, book in state.books.items()}
     seen = state.engine.seen
     entries = sorted((str(key), row) for key, row in state.sweep()[1])
-    return {"head": state.head(), "entries": entries, "seen": (seen.current.ids(), seen.previous.ids())}
+    return {"head": state.head(), "entries": entries, "seen": (seen.current.keys(), seen.previous.keys())}
 
 
 def check_log(watch: Watch, journal: Journal) -> None:

@@ -15,7 +15,7 @@ import pytest
 import forkast_streams.checkpoint
 from agents.checkpointed import CheckpointedAgent
 from forkast_streams.checkpoint import Checkpointer
-from forkast_streams.engine.seen_ids import IdSet
+from forkast_streams.engine.id_set import IdSet
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog
 from forkast_streams.orders.desk import OrderDesk
