@@ -59,7 +59,7 @@ def soak(run: Run) -> None:
         "first third."
     )
     run.note(
-        "What grows in the engine is the ids of used orders, 44 bytes each: they are remembered for a day, at most "
+        "What grows in the engine is the ids of used orders, 21 bytes each: they are remembered for a day, at most "
         f"{2 * SEEN_IDS_MAX:,} of each of {PARTITIONS_DEFAULT} partitions."
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from forkast_streams.devstack import Stack
 from forkast_streams.errors import SetupError
 from tests.integration.exchange import fresh_stack
 
+_LOG_CHARACTERS = 20_000
+
 
 def pytest_sessionstart() -> None:
     """Test no compiled module of another source."""
@@ -19,6 +22,17 @@ def pytest_sessionstart() -> None:
         require_fresh()
     except SetupError as exc:
         pytest.exit(str(exc), returncode=pytest.ExitCode.USAGE_ERROR)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show with a test that fails what its workers have logged; their files are gone after the next runs."""
+    report = yield
+    folder = getattr(item, "funcargs", {}).get("tmp_path")
+    if report.failed and isinstance(folder, Path):
+        for log in sorted(folder.rglob("*.log")):
+            report.sections.append((f"the end of {log.name}", log.read_text(errors="replace")[-_LOG_CHARACTERS:]))
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -220,19 +220,19 @@ def _encode_scheduled(event: CancelScheduled) -> tuple[str, str]:
 def _encode_rejected(event: CommandRejected) -> tuple[str, str]:
     command = event.command
     assert not isinstance(command, Heartbeat), "a heartbeat cannot be refused"
-    data: dict[str, Any] = {"command": _command_name(command)}
     if isinstance(command, DefineSymbol):
-        data["symbol"] = command.name
+        fields = f'"symbol":{_json(command.name)},'
+    elif isinstance(command, NewOrder):
+        sent = _json(_as_sent(command))
+        fields = f'"id":"{command.order_id}","userId":{command.user_id},{sent[1:-1]},'
+    elif isinstance(command, Cancel | Amend):
+        fields = f'"id":"{command.order_id}","userId":{command.user_id},'
     else:
-        if isinstance(command, NewOrder | Cancel | Amend):
-            data["id"] = command.order_id
-        data["userId"] = command.user_id
-    if isinstance(command, NewOrder):
-        data |= _as_sent(command)
-    if command.command_id is not None:
-        data["commandId"] = command.command_id
-    data |= {"code": event.code, "message": event.message}
-    return "REJECT", msgspec.json.encode(data).decode()
+        fields = f'"userId":{command.user_id},'
+    return "REJECT", (
+        f'{{"command":"{_command_name(command)}",{fields}{_command_id(command.command_id)}"code":"{event.code}",'
+        f'"message":{_json(event.message)}}}'
+    )
 
 
 def _as_sent(order: NewOrder) -> dict[str, Any]:
@@ -276,11 +276,15 @@ def _encode_symbol(event: SymbolDefined) -> tuple[str, str]:
         data["maxOpenOrders"] = rules.max_open_orders
     if rules.command_id is not None:
         data["commandId"] = rules.command_id
-    return "SYMBOL", msgspec.json.encode(data).decode()
+    return "SYMBOL", _json(data)
 
 
 def _command_id(command_id: str | None) -> str:
     return "" if command_id is None else f'"commandId":"{command_id}",'
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _price(price_ticks: int | None, symbol: Symbol) -> str:

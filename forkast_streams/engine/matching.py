@@ -81,15 +81,17 @@ class MatchingEngine:
         return market
 
     def _new_order(self, market: Market, command: NewOrder, offset: int, timestamp: int, events: list[Event]) -> None:
-        rejection = why_not_new(market, command, timestamp, self.seen)
+        order_id = command.order_id
+        # An order that is refused has used its id up, too: it would be another order if it were sent again. One that
+        # has been open for longer than its id is remembered still has it.
+        if order_id in market.book.orders or not self.seen.add(order_id, timestamp):
+            rejection: Rejection | None = Rejection.DUPLICATE_ORDER
+        else:
+            rejection = why_not_new(market, command, timestamp)
         if rejection is None:
-            self.seen.add(command.order_id, timestamp)
             place(market, command, offset, events)
-            return
-        if rejection is not Rejection.DUPLICATE_ORDER:
-            # An order that is refused has used its id up: it would be another order if it were sent again.
-            self.seen.add(command.order_id, timestamp)
-        events.append(_rejected(market, command, rejection))
+        else:
+            events.append(_rejected(market, command, rejection))
 
     def _define_symbol(self, market: Market | None, command: DefineSymbol, events: list[Event]) -> None:
         if market is None:
@@ -149,4 +151,4 @@ def _own_order(market: Market, command: Cancel | Amend) -> Order | None:
 
 
 def _rejected(market: Market, command: Command, rejection: Rejection) -> CommandRejected:
-    return CommandRejected(command, rejection.value, rejection.message(command, market.symbol))
+    return CommandRejected(command, rejection, rejection.message(command, market.symbol))

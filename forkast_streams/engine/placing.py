@@ -26,20 +26,16 @@ from forkast_streams.engine.market import Market
 from forkast_streams.engine.order_book import PLAIN, Order, OrderTerms, shared_terms
 from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.rules import broken_rule
-from forkast_streams.engine.seen_ids import SeenIds
 from forkast_streams.engine.stops import is_reached
 from forkast_streams.engine.symbols import EXACT, HALTED, TRADING, decimal_of
 from forkast_streams.engine.taking import spend
 
 
-def why_not_new(market: Market, command: NewOrder, timestamp: int, used_ids: SeenIds) -> Rejection | None:
-    """The first reason, in the documented order, for which the order cannot be accepted."""
-    book = market.book
-    if command.order_id in used_ids or command.order_id in book.orders:
-        return Rejection.DUPLICATE_ORDER
+def why_not_new(market: Market, command: NewOrder, timestamp: int) -> Rejection | None:
+    """The first reason, in the documented order, for which an order whose id is new cannot be accepted."""
     replaced = None
     if command.replaces is not None:
-        replaced = book.orders.get(command.replaces)
+        replaced = market.book.orders.get(command.replaces)
         if replaced is None or replaced.account.user_id != command.user_id:
             return Rejection.UNKNOWN_ORDER
     status = market.symbol.status

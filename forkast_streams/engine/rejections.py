@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from forkast_streams.engine.commands import Command
@@ -10,8 +10,8 @@ from forkast_streams.engine.symbols import Symbol
 from forkast_streams.limits import ICEBERG_SLICES_MAX, PRICE_MAX, QUANTITY_MAX, QUOTE_QUANTITY_MAX
 
 
-class Rejection(Enum):
-    """Reasons; where several hold, the one that stands first here is given."""
+class Rejection(StrEnum):
+    """Reasons; where several hold, the one that stands first here is given. Each is its code."""
 
     DUPLICATE_ORDER = "DUPLICATE_ORDER"
     UNKNOWN_ORDER = "UNKNOWN_ORDER"
@@ -58,9 +58,9 @@ class Rejection(Enum):
                 **_of_symbol(symbol),
             )
         # Cancels of orders that are gone are common: their answer is put together once.
-        message = symbol.messages.get(self.value)
+        message = symbol.messages.get(self)
         if message is None:
-            message = symbol.messages[self.value] = template.format(**_of_symbol(symbol))
+            message = symbol.messages[self] = template.format(**_of_symbol(symbol))
         return message
 
 

@@ -7,7 +7,6 @@ remembered for at least one window unless the partition takes more orders than a
 from __future__ import annotations
 
 from librt.strings import BytesWriter, write_i64_be
-from mypy_extensions import i64
 
 from forkast_streams.engine.id_set import IdSet, key_of
 from forkast_streams.limits import SEEN_IDS_MAX, SEEN_WINDOW_MS
@@ -21,7 +20,7 @@ class SeenIds:
         started: time of its first id in milliseconds, 0 while it has none.
     """
 
-    __slots__ = ("_fresh", "_high", "_last", "_low", "current", "generation", "previous", "started")
+    __slots__ = ("_fresh", "current", "generation", "previous", "started")
 
     def __init__(self) -> None:
         self.generation = 1
@@ -29,34 +28,29 @@ class SeenIds:
         self.current = IdSet()
         self.previous = IdSet()
         self._fresh: dict[int, BytesWriter] = {}
-        self._last = ""
-        self._high: i64 = 0
-        self._low: i64 = 0
 
-    def __contains__(self, order_id: str) -> bool:
+    def add(self, order_id: str, timestamp: int) -> bool:
+        """Remember ``order_id``, used at ``timestamp`` (milliseconds); return whether it was not known."""
         high, low = key_of(order_id)
-        # An id that is not there is added next.
-        self._last, self._high, self._low = order_id, high, low
-        return self.current.has(high, low) or self.previous.has(high, low)
-
-    def add(self, order_id: str, timestamp: int) -> None:
-        """Remember ``order_id``, which is not known, used at ``timestamp`` (milliseconds)."""
         current = self.current
+        if self.previous.has(high, low):
+            return False
         if len(current) and (len(current) >= SEEN_IDS_MAX or timestamp - self.started >= SEEN_WINDOW_MS):
+            if current.has(high, low):
+                return False
             self.previous = current
             self.current = current = IdSet()
             self.generation += 1
-        if not len(current):
+        if not current.add(high, low):
+            return False
+        if len(current) == 1:
             self.started = timestamp
-        if order_id is not self._last:
-            self._last = order_id
-            self._high, self._low = key_of(order_id)
-        current.add(self._high, self._low)
         fresh = self._fresh.get(self.generation)
         if fresh is None:
             fresh = self._fresh[self.generation] = BytesWriter()
-        write_i64_be(fresh, self._high)
-        write_i64_be(fresh, self._low)
+        write_i64_be(fresh, high)
+        write_i64_be(fresh, low)
+        return True
 
     def take_fresh(self) -> list[tuple[int, bytes]]:
         """The ids added since the last call, by generation, `ID_BYTES` each."""
