@@ -59,22 +59,23 @@ class EnginePartition:
         """
         outputs = Outputs()
         for record in records:
-            if record.offset != self.next_offset:
-                if record.offset < self.next_offset:
+            offset = record.offset
+            if offset != self.next_offset:
+                if offset < self.next_offset:
                     continue
                 raise CorruptLog(
-                    f"{ORDERS_NEW}-{self.partition} goes on at offset {record.offset}, expected {self.next_offset}; "
+                    f"{ORDERS_NEW}-{self.partition} goes on at offset {offset}, expected {self.next_offset}; "
                     "records are gone that were never processed."
                 )
             self.clock = max(self.clock, record.timestamp)
             try:
-                self._process_one(record, outputs)
+                self._process_one(record, offset, outputs)
             except InvalidRecord as exc:
                 outputs.dead.append(self._dead_letter(record, exc))
-            self.next_offset = record.offset + 1
+            self.next_offset = offset + 1
         return outputs
 
-    def _process_one(self, record: InputRecord, outputs: Outputs) -> None:
+    def _process_one(self, record: InputRecord, offset: int, outputs: Outputs) -> None:
         command = decode_command(record.value)
         if self.producer_keys is not None:
             _verify(record, command, self.producer_keys)
@@ -94,10 +95,10 @@ class EnginePartition:
             if type(command) is not DefineSymbol:
                 raise InvalidRecord("UNKNOWN_SYMBOL", f"no symbol {symbol_id} was defined; `forkast init` defines them")
         before = None if market is None else market.symbol
-        events = self.engine.process(command, record.offset, self.clock)
+        events = self.engine.process(command, offset, self.clock)
         symbol = (market or self.engine.markets[symbol_id]).symbol
         # What expired before a symbol got other grids is in ticks and lots of the old ones.
-        values = encode_events(events, before or symbol, self.partition, record.offset, self.clock)
+        values = encode_events(events, before or symbol, self.partition, offset, self.clock)
         symbol.sequence = (before or symbol).sequence
         clock = self.clock
         outputs.events += [OutputRecord(key, value, clock) for value in values]

@@ -33,7 +33,7 @@ from forkast_streams.errors import InvalidRecord
 from forkast_streams.limits import CANCEL_AFTER_MS_MAX, QUOTE_QUANTITY_MAX, STEP_MIN
 
 _NUMBER_TYPES: Final = frozenset({int, str, Decimal})
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
 _INT32_MAX: Final = 2**31 - 1
 _UUID_CHARS: Final = 36
 _DASH: Final = 0x2D
@@ -181,7 +181,7 @@ def _define_symbol(wire: WireCommand) -> DefineSymbol:
     )
 
 
-_DECODERS: dict[str, Callable[[WireCommand], Command]] = {
+_DECODERS: Final[dict[str, Callable[[WireCommand], Command]]] = {
     "CANCEL": _cancel,
     "AMEND": _amend,
     "REPLACE": _replace,

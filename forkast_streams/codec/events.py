@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -15,7 +14,6 @@ from forkast_streams.engine.commands import (
     Cancel,
     CancelAfter,
     CancelAll,
-    Heartbeat,
     NewOrder,
     Number,
 )
@@ -65,12 +63,7 @@ def encode_events(events: list[Event], symbol: Symbol, partition: int, offset: i
 
 def trade_id(symbol_id: int, sequence: int) -> str:
     """The id of the trade with ``sequence``: a UUID that a replay gives again."""
-    return f"{_symbol_part(symbol_id)}-0000-8000-8000-{_hex_12(sequence)}"
-
-
-@lru_cache(maxsize=65_536)
-def _symbol_part(symbol_id: int) -> str:
-    return f"{symbol_id:08x}"
+    return f"{_hex_12(symbol_id)[4:]}-0000-8000-8000-{_hex_12(sequence)}"
 
 
 def _hex_12(number: int) -> str:
@@ -135,12 +128,12 @@ def _details(details: OrderDetails, symbol: Symbol) -> str:
 
 
 def _encode_triggered(event: StopTriggered, symbol: Symbol) -> tuple[str, str]:
-    ticks = symbol.ticks.text
-    price = "null" if event.price_ticks is None else f'"{ticks(event.price_ticks)}"'
+    ticks = symbol.ticks
+    price = "null" if event.price_ticks is None else f'"{ticks.text(event.price_ticks)}"'
     return "TRIGGER", (
         f'{{"id":"{event.order_id}","userId":{event.user_id},"side":"{event.side}","type":"{event.type}",'
-        f'"price":{price},"stopPrice":"{ticks(event.stop_ticks)}",'
-        f'"quantity":"{symbol.lots.text(event.open_quantity)}","lastPrice":"{ticks(event.last_ticks)}"}}'
+        f'"price":{price},"stopPrice":"{ticks.text(event.stop_ticks)}",'
+        f'"quantity":"{symbol.lots.text(event.open_quantity)}","lastPrice":"{ticks.text(event.last_ticks)}"}}'
     )
 
 
@@ -153,15 +146,15 @@ def _encode_shown(event: QuantityShown, symbol: Symbol) -> tuple[str, str]:
 
 
 def _encode_trade(event: TradeExecuted, symbol: Symbol, timestamp: int) -> tuple[str, str]:
-    lots = symbol.lots.text
+    lots = symbol.lots
     limit = event.taker_price_ticks
     taker_price = "null" if limit is None else f'"{symbol.ticks.text(limit)}"'
-    taker = (event.taker_order_id, event.taker_user_id, lots(event.taker_filled), event.taker_status)
-    maker = (event.maker_order_id, event.maker_user_id, lots(event.maker_filled), event.maker_status)
+    taker = (event.taker_order_id, event.taker_user_id, lots.text(event.taker_filled), event.taker_status)
+    maker = (event.maker_order_id, event.maker_user_id, lots.text(event.maker_filled), event.maker_status)
     buy, sell = (taker, maker) if event.taker_side == BUY else (maker, taker)
     return "TRADE", (
         f'{{"tradeId":"{trade_id(symbol.id, symbol.sequence)}","symbolId":{symbol.id},'
-        f'"price":"{symbol.ticks.text(event.price_ticks)}","quantity":"{lots(event.quantity)}",'
+        f'"price":"{symbol.ticks.text(event.price_ticks)}","quantity":"{lots.text(event.quantity)}",'
         f'"buyOrderId":"{buy[0]}","sellOrderId":"{sell[0]}","buyUserId":{buy[1]},"sellUserId":{sell[1]},'
         f'"timestamp":{timestamp},"takerSide":"{event.taker_side}","takerPrice":{taker_price},'
         f'"buyFilledQuantity":"{buy[2]}","buyStatus":"{buy[3]}",'
@@ -170,41 +163,41 @@ def _encode_trade(event: TradeExecuted, symbol: Symbol, timestamp: int) -> tuple
 
 
 def _encode_cancelled(event: OrderCancelled, symbol: Symbol) -> tuple[str, str]:
-    lots = symbol.lots.text
+    lots = symbol.lots
     price = "null" if event.price_ticks is None else f'"{symbol.ticks.text(event.price_ticks)}"'
-    quantity = f'"{lots(event.open_quantity)}"'
+    quantity = f'"{lots.text(event.open_quantity)}"'
     details = ""
     if event.quote_left is not None:
         quantity = "null"
         details = f'"quoteQuantity":"{_plain(event.quote_left)}",'
     elif event.price_ticks is not None and event.shown_quantity != event.open_quantity:
-        details = f'"shownQuantity":"{lots(event.shown_quantity)}",'
+        details = f'"shownQuantity":"{lots.text(event.shown_quantity)}",'
     if event.stop_ticks is not None:
         details += f'"stopPrice":"{symbol.ticks.text(event.stop_ticks)}",'
     return "CANCEL", (
         f'{{"id":"{event.order_id}","userId":{event.user_id},"side":"{event.side}","price":{price},'
-        f'"quantity":{quantity},"filledQuantity":"{lots(event.filled_quantity)}",{details}'
+        f'"quantity":{quantity},"filledQuantity":"{lots.text(event.filled_quantity)}",{details}'
         f'{_command_id(event.command_id)}"status":"{final_status(event.reason)}","reason":"{event.reason}"}}'
     )
 
 
 def _encode_amended(event: OrderAmended, symbol: Symbol) -> tuple[str, str]:
-    lots = symbol.lots.text
+    lots = symbol.lots
     details = ""
     if event.shown_quantity != event.quantity - event.filled_quantity:
-        details += f'"shownQuantity":"{lots(event.shown_quantity)}",'
+        details += f'"shownQuantity":"{lots.text(event.shown_quantity)}",'
     if event.previous_shown_quantity != event.previous_quantity - event.filled_quantity:
-        details += f'"previousShownQuantity":"{lots(event.previous_shown_quantity)}",'
+        details += f'"previousShownQuantity":"{lots.text(event.previous_shown_quantity)}",'
     if event.stop_ticks is not None and event.previous_stop_ticks is not None:
         stops = symbol.ticks.text(event.stop_ticks), symbol.ticks.text(event.previous_stop_ticks)
         details += f'"stopPrice":"{stops[0]}","previousStopPrice":"{stops[1]}",'
     return "AMEND", (
         f'{{"id":"{event.order_id}","userId":{event.user_id},"side":"{event.side}",'
-        f'"price":{_price(event.price_ticks, symbol)},"quantity":"{lots(event.quantity)}",'
-        f'"filledQuantity":"{lots(event.filled_quantity)}",{details}{_command_id(event.command_id)}'
+        f'"price":{_price(event.price_ticks, symbol)},"quantity":"{lots.text(event.quantity)}",'
+        f'"filledQuantity":"{lots.text(event.filled_quantity)}",{details}{_command_id(event.command_id)}'
         f'"status":"{event.status}","keptPriority":{"true" if event.kept_priority else "false"},'
         f'"previousPrice":{_price(event.previous_price_ticks, symbol)},'
-        f'"previousQuantity":"{lots(event.previous_quantity)}"}}'
+        f'"previousQuantity":"{lots.text(event.previous_quantity)}"}}'
     )
 
 
@@ -219,20 +212,29 @@ def _encode_scheduled(event: CancelScheduled) -> tuple[str, str]:
 
 def _encode_rejected(event: CommandRejected) -> tuple[str, str]:
     command = event.command
-    assert not isinstance(command, Heartbeat), "a heartbeat cannot be refused"
-    if isinstance(command, DefineSymbol):
-        fields = f'"symbol":{_json(command.name)},'
+    # Each by itself, the most frequent first: to ask for one of several is slow where it is compiled.
+    if isinstance(command, Cancel):
+        name, fields = "CANCEL", _named(command.order_id, command.user_id)
+    elif isinstance(command, Amend):
+        name, fields = "AMEND", _named(command.order_id, command.user_id)
     elif isinstance(command, NewOrder):
-        sent = _json(_as_sent(command))
-        fields = f'"id":"{command.order_id}","userId":{command.user_id},{sent[1:-1]},'
-    elif isinstance(command, Cancel | Amend):
-        fields = f'"id":"{command.order_id}","userId":{command.user_id},'
+        name = "NEW" if command.replaces is None else "REPLACE"
+        fields = f"{_named(command.order_id, command.user_id)}{_json(_as_sent(command))[1:-1]},"
+    elif isinstance(command, CancelAll):
+        name, fields = "CANCEL_ALL", f'"userId":{command.user_id},'
+    elif isinstance(command, CancelAfter):
+        name, fields = "CANCEL_AFTER", f'"userId":{command.user_id},'
     else:
-        fields = f'"userId":{command.user_id},'
+        assert isinstance(command, DefineSymbol), "a heartbeat cannot be refused"
+        name, fields = "SYMBOL", f'"symbol":{_json(command.name)},'
     return "REJECT", (
-        f'{{"command":"{_command_name(command)}",{fields}{_command_id(command.command_id)}"code":"{event.code}",'
+        f'{{"command":"{name}",{fields}{_command_id(command.command_id)}"code":"{event.code}",'
         f'"message":{_json(event.message)}}}'
     )
+
+
+def _named(order_id: str, user_id: int) -> str:
+    return f'"id":"{order_id}","userId":{user_id},'
 
 
 def _as_sent(order: NewOrder) -> dict[str, Any]:
@@ -299,18 +301,3 @@ def _plain(value: Decimal) -> str:
     """``value`` without an exponent and without superfluous zeros."""
     text = f"{value:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _command_name(command: NewOrder | Cancel | Amend | CancelAll | CancelAfter | DefineSymbol) -> str:
-    if isinstance(command, NewOrder):
-        return "NEW" if command.replaces is None else "REPLACE"
-    return _COMMAND_NAMES[type(command)]
-
-
-_COMMAND_NAMES: dict[type, str] = {
-    Cancel: "CANCEL",
-    Amend: "AMEND",
-    CancelAll: "CANCEL_ALL",
-    CancelAfter: "CANCEL_AFTER",
-    DefineSymbol: "SYMBOL",
-}

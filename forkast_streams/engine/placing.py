@@ -96,7 +96,7 @@ def _why_not_now(market: Market, command: NewOrder, replaced: Order | None) -> R
         collar = symbol.collar(book.last_ticks)
         if collar is not None and not collar[0] <= price_ticks <= collar[1]:
             return Rejection.PRICE_COLLAR
-    most = symbol.rules.max_open_orders
+    most = symbol.max_open_orders
     if most is not None and _may_stay(command):
         open_orders = book.account(command.user_id).count - (0 if replaced is None else 1)
         if open_orders >= most:

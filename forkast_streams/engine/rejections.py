@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from forkast_streams.engine.commands import Command
 from forkast_streams.engine.symbols import Symbol
@@ -64,7 +64,7 @@ class Rejection(StrEnum):
         return message
 
 
-_MESSAGES = {
+_MESSAGES: Final = {
     Rejection.DUPLICATE_ORDER: "an order with this id was sent before; a new order needs a new id",
     Rejection.UNKNOWN_ORDER: "no order of yours with this id is open in {symbol}",
     Rejection.SYMBOL_HALTED: "trading in {symbol} is halted; nothing can be placed, changed or cancelled",

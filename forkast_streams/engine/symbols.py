@@ -109,7 +109,7 @@ class Symbol:
     Attributes:
         key: of its records.
         rules: as they were defined.
-        status: of the rules, one of STATUSES.
+        status, max_open_orders: of the rules.
         quote_step: value of one lot at one tick, the unit of ``price_ticks * lots``.
         min_lots, max_lots, min_notional: the rules of the same names in lots and in ``quote_step``.
         collar_parts: the price collar in parts of _COLLAR_PARTS; None when there is none.
@@ -124,6 +124,7 @@ class Symbol:
         "key",
         "lots",
         "max_lots",
+        "max_open_orders",
         "messages",
         "min_lots",
         "min_notional",
@@ -156,6 +157,7 @@ class Symbol:
         assert self.has_grids_of(rules), "other grids make another Symbol"
         self.rules = rules
         self.status = rules.status
+        self.max_open_orders = rules.max_open_orders
         self.messages: dict[str, str] = {}
         self.quote_step = EXACT.multiply(rules.tick_size, rules.lot_size)
         self.min_lots = 0 if rules.min_quantity is None else _steps_up(rules.min_quantity, rules.lot_size)
