@@ -143,10 +143,11 @@ class Postgres(Server):
         fresh.replace(self._cluster)
 
     def _clear_remains(self) -> None:
-        """Wait for the children of a killed server, then remove its lock file.
+        """Wait for the children of a killed server, then remove its lock files, the cluster's and the socket's.
 
         Postgres mistakes a lock file for a living server's if its pid is in use again, as it often is after
-        a restart of the machine. With no process left in the cluster's folder it is stale for certain.
+        a restart of the machine, or if the killed server is a zombie that nobody has reaped yet. With no process left
+        in the cluster's folder it is stale for certain.
         """
         deadline = time.monotonic() + STOP_DEADLINE_S
         while remains := _processes_in(self._cluster):
@@ -155,6 +156,8 @@ class Postgres(Server):
                 raise SetupError(f"{self._cluster} is used by process {pids}, which we did not start: stop it first")
             time.sleep(POLL_S)
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
+        for lock in self.folder.glob(".s.PGSQL.*.lock"):
+            lock.unlink()
 
     def _socket_folder(self) -> str:
         """Return the folder of the Unix socket: ours, or none where its path would be too long."""

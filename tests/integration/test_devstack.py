@@ -170,17 +170,22 @@ def test_a_recycled_pid_is_never_killed(folder: Path) -> None:
 
 
 def test_a_lock_file_of_postgres_with_a_living_pid_is_stale(folder: Path) -> None:
-    """After a restart of the machine the pid in it may be anybody's."""
+    """After a restart of the machine the pid in the cluster's or the socket's may be anybody's."""
     server = Postgres(folder, free_ports(1)[0])
     server.start()
     server.stop()
-    lock = folder / "postgres" / "data" / "postmaster.pid"
-    lock.write_text(f"{os.getppid()}\n{lock.parent}\n1\n5432\n\n127.0.0.1\n\n")
-    try:
-        server.start()
-        assert server.status().answers
-    finally:
-        server.stop()
+    cluster = folder / "postgres" / "data"
+    # Of the server's own user: one of another's Postgres knows to be none of its kind.
+    with subprocess.Popen(["sleep", "60"], **server.popen_options()) as bystander:
+        for lock in (cluster / "postmaster.pid", folder / "postgres" / f".s.PGSQL.{server.port}.lock"):
+            lock.write_text(f"{bystander.pid}\n{cluster}\n1\n{server.port}\n\n127.0.0.1\n\n")
+        try:
+            server.start()
+            assert server.status().answers
+            assert bystander.poll() is None
+        finally:
+            server.stop()
+            bystander.kill()
 
 
 def test_a_taken_port_is_named(folder: Path) -> None:
