@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.producer import producer as aiokafka_producer
-from aiokafka.producer.message_accumulator import BatchBuilder, MessageAccumulator
-from aiokafka.structs import RecordMetadata, TopicPartition
+from aiokafka.structs import RecordMetadata
 from mode import Service
 
+import forkast_streams.kafka_client  # noqa: F401 - takes the place of parts of aiokafka
 from forkast_streams.failfast import fail_fast
 from forkast_streams.kafka_security import Brokers, kafka_arguments
 from forkast_streams.record_signatures import Signer
@@ -22,38 +21,7 @@ from forkast_streams.topics import ORDERS_NEW
 # A broker takes records of up to 1 MiB by default; a batch of small records is best a good deal smaller.
 _BATCH_BYTES = 256 * 1024
 _REQUEST_BYTES_MAX = 1024 * 1024
-# Of a partition, with what a process may hold of them: a batch of inputs leads to some five.
-_BATCHES_WAITING_MAX = 8
 _NO_HEADERS: list[tuple[str, bytes]] = []
-
-
-class _Accumulator(MessageAccumulator):
-    """Takes several batches of a partition, where aiokafka's takes one and lets the next wait until that is sent.
-
-    The outputs of a batch of inputs are several requests long, and a worker would stand still for as many round trips.
-    They leave one after the other, in their order, retries among them.
-    """
-
-    async def add_batch(
-        self,
-        builder: BatchBuilder,
-        tp: TopicPartition,
-        timeout: float,  # noqa: ASYNC109 - the overridden method has it
-    ) -> asyncio.Future[RecordMetadata]:
-        """Let a finished batch be sent; wait only when there are too many."""
-        if len(waiting := self._batches.get(tp, ())) >= _BATCHES_WAITING_MAX:
-            await waiting[0].wait_drain(timeout=timeout)
-            waiting = self._batches.get(tp, ())
-        acknowledged: asyncio.Future[RecordMetadata]
-        if waiting and len(waiting) < _BATCHES_WAITING_MAX and not self._closed and self._exception is None:
-            acknowledged = asyncio.shield(self._append_batch(builder, tp).future)
-        else:
-            acknowledged = await super().add_batch(builder, tp, timeout)
-        return acknowledged
-
-
-# There is no other way to say which one a producer has.
-aiokafka_producer.MessageAccumulator = _Accumulator
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,10 @@ from faust.transport.consumer import ConsumerMessage
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, TopicT
 from mode import Service
+from mode.services import WaitResults
 from mode.utils.futures import maybe_async
 
-from forkast_streams.fetching import PacedFetcher, RawTopics
+from forkast_streams.kafka_client import PacedFetcher, RawTopics
 
 # aiokafka's own 1.5 s would hold the single fetch slot of a broker connection at a seek for that long.
 _FETCH_WAIT_MAX_MS = 100
@@ -137,6 +138,30 @@ class BatchConsumer(driver.Consumer):
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _ConsumerOnLoop(self, loop=self.loop, beacon=self.beacon)
+
+    async def sleep(self, n: Any) -> None:
+        """Faust sleeps for no time between two fetches; mode's look for a stop costs more than that."""
+        await (super().sleep(n) if n else asyncio.sleep(0))
+
+    async def wait_first(self, *coros: Any, timeout: Any = None) -> Any:  # noqa: ASYNC109 - as overridden
+        """Hand a message over as Faust does, beside waits for other ends, which begin only if it is not taken at once.
+
+        All of them are a task, and most messages are taken within a turn of the loop.
+        """
+        if not all(map(asyncio.iscoroutine, coros)):
+            # Something else that is waited for, such as an event.
+            return await super().wait_first(*coros, timeout=timeout)
+        handing_over = asyncio.ensure_future(coros[0])
+        try:
+            await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            handing_over.cancel()
+            raise
+        if not handing_over.done():
+            return await super().wait_first(handing_over, *coros[1:], timeout=timeout)
+        for other in coros[1:]:
+            other.close()
+        return WaitResults([coros[0]], [handing_over.result()], self.should_stop)
 
     def _is_batch(self, tp: TP) -> bool:
         return tp.topic in self.transport.batch_topics

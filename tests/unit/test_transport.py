@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import inspect
 
@@ -94,3 +95,64 @@ def test_a_batch_of_the_producers_has_the_builder_that_records_are_put_into() ->
     assert batch._builder.append(0, 1, b"key", b"value", []) is not None
     batch._relative_offset = 1
     assert batch.record_count() == 1
+
+
+class _Consumer(transport.BatchConsumer):
+    """Only what messages are handed over with."""
+
+    def __init__(self) -> None:
+        Service.__init__(self)
+
+
+async def test_a_message_that_is_taken_at_once_is_handed_over_without_the_other_waits() -> None:
+    """They are closed, so that nobody misses them."""
+    others_begun = []
+
+    async def take() -> str:
+        return "taken"
+
+    async def other() -> None:
+        others_begun.append(True)
+
+    result = await _Consumer().wait_first(take(), other())
+    assert (result.results, result.stopped, others_begun) == (["taken"], False, [])
+
+
+async def test_a_message_that_is_not_taken_ends_with_the_other_waits() -> None:
+    """As Faust does it: the hand-over is cancelled when the flow is suspended."""
+    cancelled = asyncio.Event()
+
+    async def take() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    suspended = asyncio.Event()
+    handing_over = asyncio.create_task(_Consumer().wait_first(take(), suspended.wait()))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert not handing_over.done()
+    suspended.set()
+    assert (await handing_over).results == [True]
+    await asyncio.wait_for(cancelled.wait(), 5)
+
+
+async def test_other_waits_of_a_consumer_are_modes() -> None:
+    """That for the flow to go on, for one, which is an event."""
+    resumed = asyncio.Event()
+    waiting = asyncio.create_task(_Consumer().wait(resumed))
+    await asyncio.sleep(0)
+    resumed.set()
+    assert (await asyncio.wait_for(waiting, 5)).stopped is False
+
+
+async def test_an_error_of_the_one_who_takes_a_message_is_raised() -> None:
+    """Not lost with its task."""
+
+    async def take() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await _Consumer().wait_first(take(), asyncio.Event().wait())

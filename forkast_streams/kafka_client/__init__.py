@@ -1,0 +1,27 @@
+"""aiokafka with less work a request.
+
+A worker that keeps up fetches and sends a few records at a time, so what a request costs is what an order costs: with
+aiokafka as it is, an order took two thousand calls of Python functions in the engine's worker alone. Importing this
+package puts its classes and functions in the place of aiokafka's, for consumers and producers alike; the tests in
+``tests/unit/test_kafka_*.py`` fail when one of those is not what it was.
+"""
+
+from __future__ import annotations
+
+from aiokafka import conn
+from aiokafka.consumer import consumer, fetcher
+from aiokafka.producer import producer
+
+from forkast_streams.kafka_client import wire
+from forkast_streams.kafka_client.connection import Connection
+from forkast_streams.kafka_client.fetcher import PacedFetcher, PartitionRecords, RawTopics
+from forkast_streams.kafka_client.sender import Accumulator, Sender
+
+__all__ = ["PacedFetcher", "RawTopics"]
+
+wire.install()
+conn.AIOKafkaConnection = Connection
+consumer.Fetcher = PacedFetcher
+fetcher.PartitionRecords = PartitionRecords
+producer.MessageAccumulator = Accumulator
+producer.Sender = Sender

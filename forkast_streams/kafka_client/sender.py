@@ -1,0 +1,96 @@
+"""The sending half of a producer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, ProducerFenced, TransactionalIdAuthorizationFailed
+from aiokafka.producer import message_accumulator, sender
+from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.structs import RecordMetadata, TopicPartition
+
+log = logging.getLogger(__name__)
+
+# Of a partition, with what a process may hold of them: a batch of inputs leads to some five.
+_BATCHES_WAITING_MAX = 8
+# Those after which no batch can be delivered any more; others are logged.
+_FATAL = (ProducerFenced, OutOfOrderSequenceNumber, TransactionalIdAuthorizationFailed)
+
+
+class Accumulator(message_accumulator.MessageAccumulator):
+    """Takes several batches of a partition, where aiokafka's takes one and lets the next wait until that is sent.
+
+    The outputs of a batch of inputs are several requests long, and a worker would stand still for as many round trips.
+    They leave one after the other, in their order, retries among them.
+    """
+
+    async def add_batch(
+        self,
+        builder: BatchBuilder,
+        tp: TopicPartition,
+        timeout: float,  # noqa: ASYNC109 - the overridden method has it
+    ) -> asyncio.Future[RecordMetadata]:
+        """Let a finished batch be sent; wait only when there are too many."""
+        if len(waiting := self._batches.get(tp, ())) >= _BATCHES_WAITING_MAX:
+            await waiting[0].wait_drain(timeout=timeout)
+            waiting = self._batches.get(tp, ())
+        acknowledged: asyncio.Future[RecordMetadata]
+        if waiting and len(waiting) < _BATCHES_WAITING_MAX and not self._closed and self._exception is None:
+            acknowledged = asyncio.shield(self._append_batch(builder, tp).future)
+        else:
+            acknowledged = await super().add_batch(builder, tp, timeout)
+        return acknowledged
+
+    def wake(self) -> None:
+        """Let the sender look again at what can be sent."""
+        self._wakeup(self._waiter_future)
+
+
+class Sender(sender.Sender):
+    """Waits for one future, which whatever happens resolves; aiokafka's gathers everything that may happen anew.
+
+    A request to a broker is under way once at a time, so what comes meanwhile leaves together.
+    """
+
+    async def _sender_routine(self) -> None:
+        assert self._txn_manager is None or self._txn_manager.transactional_id is None, "transactions are not used"
+        accumulator: Accumulator = self._message_accumulator
+        tasks: set[asyncio.Task[None]] = set()
+
+        def ended(_: object) -> None:
+            accumulator.wake()
+
+        try:
+            while True:
+                await self._maybe_wait_for_pid()
+                nodes, unknown_leaders_exist = accumulator.drain_by_nodes(
+                    ignore_nodes=self._in_flight, muted_partitions=self._muted_partitions
+                )
+                for node_id, batches in nodes.items():
+                    self._in_flight.add(node_id)
+                    self._muted_partitions.update(batches)
+                    task = asyncio.create_task(self._send_produce_req(node_id, batches))
+                    task.add_done_callback(ended)
+                    tasks.add(task)
+                if unknown_leaders_exist:
+                    self.client.force_metadata_update().add_done_callback(ended)
+                await accumulator.waiter()
+                for task in [task for task in tasks if task.done()]:
+                    tasks.remove(task)
+                    # It raises when the producer can go on no more.
+                    task.result()
+        except asyncio.CancelledError:
+            for task in tasks:
+                await task
+        except _FATAL:
+            raise
+        except Exception as exc:
+            log.exception("unexpected error in the producer's sender")
+            raise KafkaError("Unexpected error during batch delivery") from exc
+
+    async def _send_produce_req(self, node_id: Any, batches: dict[TopicPartition, Any]) -> None:
+        await sender.SendProduceReqHandler(self, batches).do(node_id)
+        self._in_flight.remove(node_id)
+        self._muted_partitions.difference_update(batches)

@@ -1,0 +1,308 @@
+"""Fetching: one fetch under way to each broker, of what is asked for, and it waits only when it may."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
+
+import pytest
+from aiokafka.consumer import consumer
+from aiokafka.consumer.fetcher import RecordTooLargeError
+from aiokafka.consumer.subscription_state import SubscriptionState
+from aiokafka.errors import (
+    KafkaConnectionError,
+    NotLeaderForPartitionError,
+    OffsetOutOfRangeError,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.protocol.fetch import FetchRequest, FetchResponse_v11
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.structs import TopicPartition
+
+from forkast_streams.kafka_client import PacedFetcher, RawTopics
+
+_TOPIC, _CHANGELOG = "orders.new", "changelog"
+_FIRST, _SECOND, _OF_CHANGELOG = TopicPartition(_TOPIC, 0), TopicPartition(_TOPIC, 1), TopicPartition(_CHANGELOG, 0)
+
+
+def _records(first: int, *values: bytes) -> bytes:
+    builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 16)
+    for number, value in enumerate(values):
+        builder.append(number, 1_000, b"7", value, [])
+    batch = bytearray(builder.build())
+    batch[:8] = first.to_bytes(8, "big")
+    return bytes(batch)
+
+
+class _Cluster:
+    """Knows one broker for all partitions, or none."""
+
+    leader: int | None = 1
+
+    def leader_for_partition(self, _tp: TopicPartition) -> int | None:
+        """The broker."""
+        return self.leader
+
+
+class _Client:
+    """A broker: holds each fetch until the test answers it."""
+
+    _metadata_max_age_ms = 1_000
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.cluster = _Cluster()
+        self.fetches: asyncio.Queue[tuple[Any, asyncio.Future[Any]]] = asyncio.Queue()
+        self.looked_for_leaders = 0
+
+    async def send(self, _node: int, request: Any) -> Any:
+        """Fetch."""
+        answer: asyncio.Future[Any] = self._loop.create_future()
+        self.fetches.put_nowait((request, answer))
+        return await answer
+
+    def force_metadata_update(self) -> asyncio.Future[bool]:
+        """Look for the partitions' brokers, and find them."""
+        self.looked_for_leaders += 1
+        self.cluster.leader = 1
+        found: asyncio.Future[bool] = self._loop.create_future()
+        found.set_result(True)
+        return found
+
+    async def next(self) -> tuple[dict[TopicPartition, int], Callable[..., None]]:
+        """The next fetch: the places it reads from, and how to answer it."""
+        request, answer = await asyncio.wait_for(self.fetches.get(), 5)
+        asked = {TopicPartition(topic, number): at for topic, parts in request.topics for number, at, _ in parts}
+
+        def reply(*, error: int = 0, of: TopicPartition | None = None, **records: bytes) -> None:
+            topics: dict[str, list[tuple[Any, ...]]] = {}
+            for tp in asked:
+                found = records.get(f"p{tp.partition}", b"") if tp.topic == _TOPIC else b""
+                code = error if tp == of else 0
+                topics.setdefault(tp.topic, []).append((tp.partition, code, 9, 9, 0, None, -1, found))
+            answer.set_result(FetchResponse_v11(0, 0, 0, list(topics.items())))
+
+        reply.fail = answer.set_exception  # type: ignore[attr-defined]
+        return asked, reply
+
+
+class _Consumer:
+    """A fetcher of three partitions, read from offset 5 on."""
+
+    def __init__(self) -> None:
+        self.client = _Client()
+        self.subscriptions = SubscriptionState()
+        self.subscriptions.assign_from_user({_FIRST, _SECOND, _OF_CHANGELOG})
+        self.assignment = self.subscriptions.subscription.assignment
+        for tp in self.assignment.tps:
+            self.assignment.state_value(tp).reset_to(5)
+        self.fetcher = PacedFetcher(
+            self.client, self.subscriptions, value_deserializer=RawTopics({_TOPIC}), retry_backoff_ms=1
+        )
+
+    def ask(self, *tps: TopicPartition) -> asyncio.Task[dict[TopicPartition, list[Any]]]:
+        """Ask for records."""
+        return asyncio.create_task(self.fetcher.fetched_records(set(tps), timeout=5))
+
+
+@pytest.fixture
+async def one() -> AsyncIterator[_Consumer]:
+    """A consumer whose first fetch, of everything, is under way."""
+    made = _Consumer()
+    yield made
+    await made.fetcher.close()
+
+
+async def test_records_come_in_order_and_the_next_fetch_goes_on_behind_them(one: _Consumer) -> None:
+    """It begins when they are taken, not before."""
+    asked, reply = await one.client.next()
+    assert asked == {_FIRST: 5, _SECOND: 5, _OF_CHANGELOG: 5}
+    taken = one.ask(_FIRST, _SECOND)
+    reply(p0=_records(5, b"a", b"b"), p1=_records(5, b"c"))
+    found = await taken
+    assert {tp: [(record.offset, record.value) for record in records] for tp, records in found.items()} == {
+        _FIRST: [(5, b"a"), (6, b"b")],
+        _SECOND: [(5, b"c")],
+    }
+    asked, _ = await one.client.next()
+    assert (asked[_FIRST], asked[_SECOND]) == (7, 6)
+
+
+async def test_only_one_fetch_is_under_way_and_none_while_records_wait(one: _Consumer) -> None:
+    """Records that nobody takes do not come twice."""
+    _, reply = await one.client.next()
+    one.fetcher._wake()
+    await asyncio.sleep(0)
+    assert one.client.fetches.empty()
+    reply(p0=_records(5, b"a"))
+    await asyncio.wait(one.fetcher._pending_tasks)
+    assert one.fetcher._records
+    one.fetcher._wake()
+    await asyncio.sleep(0)
+    assert one.client.fetches.empty()
+
+
+async def test_a_recovered_changelog_is_fetched_no_more(one: _Consumer) -> None:
+    """While it is recovered everything is; once a batch topic is asked for, that alone."""
+    _, reply = await one.client.next()
+    waiting = one.ask(_OF_CHANGELOG)
+    await asyncio.sleep(0)
+    reply()
+    asked, reply = await one.client.next()
+    assert set(asked) == {_FIRST, _SECOND, _OF_CHANGELOG}
+    waiting.cancel()
+    waiting = one.ask(_FIRST, _SECOND)
+    await asyncio.sleep(0)
+    reply()
+    asked, _ = await one.client.next()
+    assert set(asked) == {_FIRST, _SECOND}
+    waiting.cancel()
+
+
+async def test_who_asks_waits_no_longer_than_it_said(one: _Consumer) -> None:
+    """And gets nothing then."""
+    assert await one.fetcher.fetched_records({_FIRST}, timeout=0.01) == {}
+
+
+async def test_what_was_sought_away_from_is_not_delivered(one: _Consumer) -> None:
+    """The answer to a fetch from the old place is thrown away."""
+    _, reply = await one.client.next()
+    one.assignment.state_value(_FIRST).seek(3)
+    reply(p0=_records(5, b"old"))
+    asked, _ = await one.client.next()
+    assert asked[_FIRST] == 3
+
+
+async def test_a_broker_that_fails_is_asked_again(one: _Consumer) -> None:
+    """From the same place."""
+    asked, reply = await one.client.next()
+    reply.fail(KafkaConnectionError())  # type: ignore[attr-defined]
+    assert (await one.client.next())[0] == asked
+
+
+async def test_a_partition_that_has_moved_is_looked_for(one: _Consumer) -> None:
+    """Then it is fetched again; so is one whose broker is not known."""
+    _, reply = await one.client.next()
+    one.client.cluster.leader = None
+    reply(error=NotLeaderForPartitionError.errno, of=_FIRST)
+    asked, _ = await one.client.next()
+    assert asked[_FIRST] == 5
+    assert one.client.looked_for_leaders
+
+
+async def test_a_place_that_the_log_has_left_is_looked_up_anew(one: _Consumer) -> None:
+    """As at a start; or told, when the consumer says so."""
+    _, reply = await one.client.next()
+    one.fetcher._default_reset_strategy = 0
+    waiting = one.ask(_FIRST)
+    reply(error=OffsetOutOfRangeError.errno, of=_FIRST)
+    with pytest.raises(OffsetOutOfRangeError):
+        await waiting
+
+
+@pytest.mark.parametrize(
+    ("error", "records", "raised"),
+    [
+        (TopicAuthorizationFailedError.errno, b"", TopicAuthorizationFailedError),
+        (0, _records(5, b"a")[:20], RecordTooLargeError),
+    ],
+)
+async def test_who_asks_is_told_what_is_wrong(
+    one: _Consumer, error: int, records: bytes, raised: type[Exception]
+) -> None:
+    """No permission, or a record larger than a fetch."""
+    _, reply = await one.client.next()
+    waiting = one.ask(_FIRST)
+    reply(error=error, of=_FIRST, p0=records)
+    with pytest.raises(raised):
+        await waiting
+
+
+async def test_an_unexpected_error_ends_the_fetcher(one: _Consumer) -> None:
+    """Its consumer sees that; it must not hang."""
+    _, reply = await one.client.next()
+    reply.fail(ZeroDivisionError())  # type: ignore[attr-defined]
+    with pytest.raises(Exception, match="Unexpected error during data retrieval"):
+        await one.fetcher.error_future
+    one.fetcher._fetch_task = asyncio.create_task(asyncio.sleep(0))
+
+
+def test_aiokafkas_consumers_make_this_fetcher() -> None:
+    """Whoever makes them."""
+    assert consumer.Fetcher is PacedFetcher
+
+
+class _State(NamedTuple):
+    highwater: int | None
+
+
+class _Assignment(NamedTuple):
+    highwater: int | None
+
+    def state_value(self, _tp: object) -> _State:
+        return _State(self.highwater)
+
+
+_REQUEST = FetchRequest(100, 1, 2, 0, [("orders.new", [(0, 5, 64)])])
+
+
+@pytest.fixture
+def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long a fetch waited, the clock standing still; every fetch has records."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    async def fetch(*_: object) -> bool:
+        return True
+
+    monkeypatch.setattr("forkast_streams.kafka_client.fetcher.asyncio.sleep", sleep)
+    monkeypatch.setattr("forkast_streams.kafka_client.fetcher.time.monotonic", lambda: 1_000.0)
+    monkeypatch.setattr(PacedFetcher, "_fetch", fetch)
+    return waited
+
+
+def _paced(pace_s: float) -> PacedFetcher:
+    paced = PacedFetcher.__new__(PacedFetcher)
+    paced.pace_s, paced._fetched_at = pace_s, {}
+    return paced
+
+
+def _fetch(paced: PacedFetcher, *, highwater: int | None, node: int = 1) -> None:
+    asyncio.run(paced._proc_fetch_request(_Assignment(highwater), node, _REQUEST))
+
+
+def test_a_fetch_waits_only_behind_one_with_records_and_only_when_all_is_read(waits: list[float]) -> None:
+    """The request reads from offset 5 on."""
+    paced = _paced(0.1)
+    _fetch(paced, highwater=5)
+    assert waits == []
+    _fetch(paced, highwater=5)
+    assert waits == [pytest.approx(0.1)]
+    _fetch(paced, highwater=6)
+    _fetch(paced, highwater=None)
+    _fetch(paced, highwater=5, node=2)
+    assert len(waits) == 1
+
+
+def test_a_fetch_does_not_wait_behind_one_without_records(waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """That one has waited for records itself."""
+
+    async def nothing(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(PacedFetcher, "_fetch", nothing)
+    paced = _paced(0.1)
+    for _ in range(3):
+        _fetch(paced, highwater=5)
+    assert waits == []
+
+
+def test_without_a_pace_nothing_waits(waits: list[float]) -> None:
+    """The engine and the keeper have none."""
+    paced = _paced(0.0)
+    for _ in range(3):
+        _fetch(paced, highwater=5)
+    assert waits == []
