@@ -34,7 +34,7 @@ class MarketDataKeeper:
 def register(app: ExchangeApp) -> None:
     """Let ``app`` keep market data."""
     producer = EventProducer(app.settings.broker_list, client_id="forkast-keeper")
-    publisher = RedisPublisher(connect(app.settings.redis_url))
+    publisher = RedisPublisher(connect(app.settings.redis_url), app.feed)
     table = app.tables.add(SegmentTable(app, MARKET_DATA_TABLE))
     keeper = MarketDataKeeper(publisher)
     agent = CheckpointedAgent(

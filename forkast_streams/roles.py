@@ -22,6 +22,7 @@ from yarl import URL
 from forkast_streams.config import Settings
 from forkast_streams.lifecycle import ExchangeWorker, Watchdog
 from forkast_streams.limits import BATCHES_QUEUED_MAX, FETCH_BYTES_MAX, WEB_STOP_S_MAX
+from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.topics import APP_PREFIX
 from forkast_streams.transport import BatchTransport
 
@@ -70,6 +71,7 @@ class ExchangeApp(faust.App):
         settings: where the servers are.
         ready_checks: each returns None when its part is ready, else a sentence why not.
         excuses: each returns a sentence while something other than Kafka keeps the worker from working, else None.
+        feed: what a keeper publishes, for its own streams.
     """
 
     role: Role
@@ -77,6 +79,7 @@ class ExchangeApp(faust.App):
     ready_checks: list[Callable[[], str | None]]
     excuses: list[Callable[[], str | None]]
     services: list[Service]
+    feed: LocalFeed
 
     def run_service(self, service: Service) -> None:
         """Start ``service`` before the consumer, and stop it after what was added later."""
@@ -139,6 +142,7 @@ def create_app(role_name: str, settings: Settings | None = None) -> ExchangeApp:
     app.ready_checks = []
     app.excuses = []
     app.services = []
+    app.feed = LocalFeed()
     app.transport = BatchTransport(app.conf.broker_consumer, app)
     for module in role.modules:
         import_module(module).register(app)

@@ -138,7 +138,8 @@ class OrderBookStream:
 def register(app: ExchangeApp) -> None:
     """Add the route."""
     reader = market_data_reader(app)
-    stream = OrderBookStream(reader, Hubs(reader, size_max=STREAM_UPDATES_WAITING_MAX), still_lets_in)
+    hubs = Hubs(reader, app.feed, size_max=STREAM_UPDATES_WAITING_MAX)
+    stream = OrderBookStream(reader, hubs, still_lets_in)
     web_app = app.web.web_app
     web_app.router.add_get("/order-book/{symbolId}/stream", stream.get)
     web_app.on_shutdown.append(stream.close)

@@ -1,4 +1,7 @@
-"""Hands a symbol's changes to any number of subscribers, with one reader of Redis a symbol."""
+"""Hands a symbol's changes to any number of subscribers, with one follower a symbol.
+
+It reads Redis, or, where this process publishes the symbol itself, what that hands over.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from forkast_streams.errors import Unavailable
+from forkast_streams.limits import REDIS_BLOCK_S_MAX
+from forkast_streams.market_data.feed import Follower, LocalFeed
 from forkast_streams.market_data.redis_reader import MarketDataReader, Position, StoredBook, StoredChange
 
 _BACKOFF_FIRST_S = 0.1
@@ -87,9 +92,13 @@ class Subscription:
 class _SymbolHub:
     """Follows one symbol and broadcasts; goes on with a snapshot where the changes have a hole."""
 
-    def __init__(self, reader: MarketDataReader, symbol_id: int, position: Position) -> None:
+    def __init__(
+        self, reader: MarketDataReader, feed: LocalFeed, follower: Follower, symbol_id: int, position: Position
+    ) -> None:
         self.subscriptions: set[Subscription] = set()
         self._reader = reader
+        self._feed = feed
+        self._follower = follower
         self._symbol_id = symbol_id
         self._position = position
         self._is_current = True
@@ -111,18 +120,36 @@ class _SymbolHub:
         if not self._is_current:
             await self._start_anew()
             return
-        position = self._position
-        changes = await self._reader.wait_for_changes(self._symbol_id, position.sequence)
+        changes = await self._next_changes()
         if not changes:
             # A Redis that lost something, or that has another log by now, would leave us waiting for ever.
             stored = await self._reader.position(self._symbol_id)
-            self._is_current = stored is not None and stored.continues(position)
+            if stored is None or not stored.continues(self._position):
+                self._is_current = False
+            elif stored.sequence > self._position.sequence:
+                changes = await self._reader.changes_since(self._symbol_id, self._position.sequence) or []
+                self._is_current = bool(changes)
         for change in changes:
+            if change.previous is not None and change.sequence <= self._position.sequence:
+                # What this process has published, and what was read already.
+                continue
             if not change.continues(self._position.sequence):
                 self._is_current = False
                 return
-            self._position = Position(position.born, change.sequence)
+            self._position = Position(self._position.born, change.sequence)
             self._broadcast(Update.of_change(change))
+
+    async def _next_changes(self) -> list[StoredChange]:
+        """What comes next, waiting about a second for it."""
+        if self._feed.publishes(self._symbol_id):
+            return await self._follower.take(REDIS_BLOCK_S_MAX)
+        self._follower.clear()
+        return await self._reader.wait_for_changes(self._symbol_id, self._position.sequence)
+
+    def close(self) -> None:
+        """End following."""
+        self.task.cancel()
+        self._feed.leave(self._follower)
 
     async def _start_anew(self) -> None:
         book = await self._reader.book(self._symbol_id)
@@ -142,11 +169,13 @@ class Hubs:
 
     Args:
         reader: where changes come from.
+        feed: of those that this process publishes itself.
         size_max: updates that may wait for a subscriber.
     """
 
-    def __init__(self, reader: MarketDataReader, *, size_max: int) -> None:
+    def __init__(self, reader: MarketDataReader, feed: LocalFeed | None = None, *, size_max: int) -> None:
         self._reader = reader
+        self._feed = feed or LocalFeed()
         self._size_max = size_max
         self._hubs: dict[int, _SymbolHub] = {}
         self._opening = asyncio.Lock()
@@ -170,13 +199,26 @@ class Hubs:
                 raise Unavailable("this process stops")
             hub = self._hubs.get(symbol_id)
             if hub is None:
-                position = await self._reader.position(symbol_id)
-                if position is None:
+                hub = await self._new_hub(symbol_id)
+                if hub is None:
                     return None
-                hub = self._hubs[symbol_id] = _SymbolHub(self._reader, symbol_id, position)
             subscription = Subscription(symbol_id, self._size_max, cut)
             hub.subscriptions.add(subscription)
             return subscription
+
+    async def _new_hub(self, symbol_id: int) -> _SymbolHub | None:
+        # Followed before its position is read, so that no change gets lost in between.
+        follower = self._feed.follow(symbol_id)
+        try:
+            position = await self._reader.position(symbol_id)
+        except BaseException:
+            self._feed.leave(follower)
+            raise
+        if position is None:
+            self._feed.leave(follower)
+            return None
+        hub = self._hubs[symbol_id] = _SymbolHub(self._reader, self._feed, follower, symbol_id, position)
+        return hub
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription; the last one of a symbol ends its reader."""
@@ -186,7 +228,7 @@ class Hubs:
         hub.subscriptions.discard(subscription)
         if not hub.subscriptions:
             del self._hubs[subscription.symbol_id]
-            hub.task.cancel()
+            hub.close()
 
     async def close(self) -> None:
         """End all subscriptions and readers."""
@@ -194,7 +236,7 @@ class Hubs:
         hubs = list(self._hubs.values())
         self._hubs.clear()
         for hub in hubs:
-            hub.task.cancel()
+            hub.close()
             for subscription in hub.subscriptions:
                 subscription.close()
         await asyncio.gather(*(hub.task for hub in hubs), return_exceptions=True)

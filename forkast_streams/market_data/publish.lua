@@ -7,7 +7,7 @@
 --       then price and level ("quantity orders", empty when gone) for buy and for sell,
 --       then sequence and JSON for each trade, oldest first.
 --
--- Answers: APPLIED; KNOWN when Redis is there already or further, after a crash of the keeper; FOREIGN when Redis holds
+-- Answers: for an applied change, from which sequence it went on and its JSON; for a whole book APPLIED; KNOWN when Redis is there already or further, after a crash of the keeper; FOREIGN when Redis holds
 -- a newer log; RESYNC when the change does not fit what Redis holds, so that the whole book is needed.
 
 local meta_key, buy_key, sell_key, changes_key, trades_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -55,14 +55,14 @@ for at = first_trade, #ARGV, 2 do
     end
 end
 redis.call('HSET', meta_key, 'born', ARGV[2], 'sequence', ARGV[4], 'timestamp', ARGV[5], 'lastPrice', ARGV[6])
+-- Tells an unknown symbol from books that were lost and are not written again yet.
+redis.call('SET', 'books:published', '1')
 if mode == 'change' then
     -- Levels are absolute, so what Redis holds may lie anywhere behind the change's own previous sequence.
     local json = '{"type":"change","orderBookSnapShotId":' .. ARGV[4] .. ',"previousSnapShotId":' .. stored[2]
         .. ',"timestamp":' .. ARGV[5] .. ',' .. ARGV[7]
     redis.call('XADD', changes_key, 'MAXLEN', '~', CHANGES_KEPT, ARGV[4] .. '-0', 'previous', stored[2], 'json', json)
-else
-    redis.call('XADD', changes_key, ARGV[4] .. '-0', 'reset', '1')
+    return {stored[2], json}
 end
--- Tells an unknown symbol from books that were lost and are not written again yet.
-redis.call('SET', 'books:published', '1')
+redis.call('XADD', changes_key, ARGV[4] .. '-0', 'reset', '1')
 return 'APPLIED'

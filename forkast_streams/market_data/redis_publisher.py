@@ -22,7 +22,9 @@ from redis.exceptions import RedisError
 
 from forkast_streams.limits import PROBED_SYMBOLS_MAX
 from forkast_streams.market_data.book import BookChange, LevelState, SymbolBook
+from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.keys import SymbolKeys, levels_json
+from forkast_streams.market_data.redis_reader import StoredChange
 
 log = logging.getLogger(__name__)
 
@@ -43,11 +45,16 @@ class RedisPublisher(Service):
     """Sends what ``publish`` hands over from a task of its own; nobody waits for Redis.
 
     While one round trip is under way changes are merged, so that there is always one at most behind them.
+
+    Args:
+        redis: the client.
+        feed: gets what Redis has taken.
     """
 
-    def __init__(self, redis: Redis, **kwargs: Any) -> None:
+    def __init__(self, redis: Redis, feed: LocalFeed | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._redis = redis
+        self._feed = feed or LocalFeed()
         self._books: dict[int, SymbolBook] = {}
         self._changes: dict[int, BookChange] = {}
         self._rewrites: dict[int, None] = {}
@@ -64,6 +71,7 @@ class RedisPublisher(Service):
         self._changes.clear()
         self._rewrites.clear()
         self._probe_next = list(self._books)
+        self._feed.own(self._books)
         self._wake.set()
 
     def publish(self, changes: Iterable[BookChange], books: Mapping[int, SymbolBook]) -> None:
@@ -136,13 +144,25 @@ class RedisPublisher(Service):
                 pipeline.evalsha(self._script_sha, 5, *SymbolKeys.of(symbol_id), *_arguments(mode, change))
             answers = await pipeline.execute(raise_on_error=False)
         failure = None
-        for symbol_id, answer in zip(due, answers, strict=True):
+        for (symbol_id, (_, change)), answer in zip(due.items(), answers, strict=True):
             if isinstance(answer, Exception):
                 failure = answer
             elif answer != b"RESYNC":
                 self._rewrites.pop(symbol_id, None)
+                self._hand_on(symbol_id, change.sequence, answer)
         if failure is not None:
             raise failure
+
+    def _hand_on(self, symbol_id: int, sequence: int, answer: Any) -> None:
+        """Tell this process's own streams what Redis tells all others."""
+        if symbol_id not in self._books:
+            # It went to another keeper meanwhile.
+            return
+        if isinstance(answer, list):
+            previous, json = answer
+            self._feed.publish(symbol_id, StoredChange(sequence, int(previous), json))
+        elif answer == b"APPLIED":
+            self._feed.publish(symbol_id, StoredChange(sequence, None, b""))
 
     def _take_due(self) -> dict[int, tuple[str, BookChange]]:
         due: dict[int, tuple[str, BookChange]] = {}

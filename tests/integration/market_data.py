@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 from redis.asyncio import Redis
 
+from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.redis_publisher import RedisPublisher
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.storage.redis import connect
@@ -29,11 +30,11 @@ async def eventually(condition: Callable[[], Awaitable[Any]], what: str, *, with
 
 
 class Keeper:
-    """Engine, fold and publisher in one, fed with commands."""
+    """Engine, fold and publisher in one, fed with commands; ``feed`` gets what is published, for streams beside it."""
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis_url: str, feed: LocalFeed | None = None) -> None:
         self.redis: Redis = connect(redis_url)
-        self.publisher = RedisPublisher(connect(redis_url))
+        self.publisher = RedisPublisher(connect(redis_url), feed)
         self.engine = EnginePartition(HOME, PARTITIONS)
         self.state = MarketDataState(HOME)
         self._events = 0

@@ -17,6 +17,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from forkast_streams.devstack.ports import free_ports
 from forkast_streams.devstack.redis import Redis as RedisServer
+from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.hub import Hubs
 from forkast_streams.market_data.redis_reader import MarketDataReader
 from forkast_streams.storage.redis import connect
@@ -67,10 +68,15 @@ class Exchange:
 
 
 @asynccontextmanager
-async def run_exchange(redis_url: str, *, size_max: int = 1_000) -> AsyncIterator[Exchange]:
-    """An exchange without Kafka; the web part closes as it does in a worker."""
+async def run_exchange(
+    redis_url: str, *, size_max: int = 1_000, feed: LocalFeed | None = None
+) -> AsyncIterator[Exchange]:
+    """An exchange without Kafka; the web part closes as it does in a worker.
+
+    With a ``feed`` the streams are those of the keeper's own process, else of another one.
+    """
     reader = MarketDataReader(connect(redis_url))
-    hubs = Hubs(reader, size_max=size_max)
+    hubs = Hubs(reader, feed, size_max=size_max)
     exchange: Exchange
 
     async def may_go_on(request: web.Request) -> bool:
@@ -83,19 +89,25 @@ async def run_exchange(redis_url: str, *, size_max: int = 1_000) -> AsyncIterato
     app.router.add_get("/order-book/{symbolId}/stream", stream.get)
     app.router.add_get("/trades/{symbolId}", TradesView(reader).get)
     app.on_shutdown.append(stream.close)
-    async with Keeper(redis_url) as keeper, TestClient(TestServer(app)) as client:
+    async with Keeper(redis_url, feed) as keeper, TestClient(TestServer(app)) as client:
         exchange = Exchange(keeper, client, hubs)
         yield exchange
     await reader.close()
 
 
+@pytest.fixture(params=["keeper's process", "another process"])
+def feed(request: pytest.FixtureRequest) -> LocalFeed | None:
+    """Whether streams are served by the process that publishes, or by another one."""
+    return LocalFeed() if request.param == "keeper's process" else None
+
+
 @pytest.fixture
-async def exchange(stack_env: dict[str, str]) -> AsyncIterator[Exchange]:
+async def exchange(stack_env: dict[str, str], feed: LocalFeed | None) -> AsyncIterator[Exchange]:
     """An exchange on an empty Redis."""
     redis = connect(stack_env["REDIS_URL"])
     await redis.flushall()
     await redis.aclose()
-    async with run_exchange(stack_env["REDIS_URL"]) as exchange:
+    async with run_exchange(stack_env["REDIS_URL"], feed=feed) as exchange:
         yield exchange
 
 
@@ -321,9 +333,9 @@ async def test_stop_does_not_wait_for_a_client_that_does_not_read(stack_env: dic
         slow.close()
 
 
-async def test_slow_client_is_cut_and_others_go_on(stack_env: dict[str, str]) -> None:
+async def test_slow_client_is_cut_and_others_go_on(stack_env: dict[str, str], feed: LocalFeed | None) -> None:
     """A client that reads nothing loses its connection; what waits for it is bounded."""
-    async with run_exchange(stack_env["REDIS_URL"], size_max=20) as exchange:
+    async with run_exchange(stack_env["REDIS_URL"], size_max=20, feed=feed) as exchange:
         await exchange.keeper.redis.flushall()
         await exchange.feed([symbol_command(SYMBOL)])
         slow = connect_without_reading(exchange)
@@ -356,13 +368,13 @@ async def test_open_streams_end_when_the_process_stops(exchange: Exchange) -> No
             await follower.next()
 
 
-async def test_redis_away_is_503_and_streams_recover(tmp_path: Path) -> None:
+async def test_redis_away_is_503_and_streams_recover(tmp_path: Path, feed: LocalFeed | None) -> None:
     """While Redis is away requests get 503 with Retry-After; open streams get a snapshot when it is back."""
     server = RedisServer(tmp_path, free_ports(1)[0])
     server.start()
     flow = two_symbol_flow(200)
     try:
-        async with run_exchange(f"redis://127.0.0.1:{server.port}") as exchange:
+        async with run_exchange(f"redis://127.0.0.1:{server.port}", feed=feed) as exchange:
             await exchange.feed(flow[:50])
             follower = await exchange.follow()
             await follower.next()

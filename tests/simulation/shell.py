@@ -13,6 +13,7 @@ from mode.services import ServiceTask
 
 from agents.checkpointed import CheckpointedAgent
 from agents.persist_events import EventSink
+from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.transport import BatchConsumer, BatchTransport
 from tests.simulation.disk import Disk, SimTable
 from tests.simulation.group import Assignment, Group, StaleMember
@@ -219,6 +220,7 @@ class SimApp:
         self.transport = SimTransport()
         self.ready_checks: list[Callable[[], str | None]] = []
         self.excuses: list[Callable[[], str | None]] = []
+        self.feed = LocalFeed()
         self.consumer_generation_id = 0
         self.rebalancing = True
         self.monitor = SimpleNamespace(track_tp_end_offset=lambda *_: None)
