@@ -6,13 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from agents.checkpointed import CheckpointedAgent
+from forkast_streams.kafka_client import Pace
 from forkast_streams.market_data.redis_publisher import RedisPublisher
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.producer import EventProducer, SentBatch
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.storage.redis import connect
 from forkast_streams.topics import MARKET_DATA_TABLE, ORDERS_EXCHANGE
+from forkast_streams.transport import BatchTransport
 from tables.segments import SegmentTable
+
+# Of many events at once, several of a symbol make one change: to publish it costs as much as to fold thirty of them.
+_FETCH_PACE = Pace(busy_seconds=0.04, busy_bytes=32 * 1024)
 
 
 class MarketDataKeeper:
@@ -36,6 +41,9 @@ def register(app: ExchangeApp) -> None:
     producer = EventProducer(app.settings.broker_list, client_id="forkast-keeper")
     publisher = RedisPublisher(connect(app.settings.redis_url), app.feed)
     table = app.tables.add(SegmentTable(app, MARKET_DATA_TABLE))
+    transport = app.transport
+    assert isinstance(transport, BatchTransport)
+    transport.fetch_pace = _FETCH_PACE
     keeper = MarketDataKeeper(publisher)
     agent = CheckpointedAgent(
         app,

@@ -17,6 +17,7 @@ from mode import Service
 
 from forkast_streams.errors import CorruptLog
 from forkast_streams.failfast import fail_fast
+from forkast_streams.kafka_client import Pace
 from forkast_streams.limits import DRAIN_S_MAX
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.storage.history import PLAN_OPTIONS, PartitionHistory
@@ -33,9 +34,9 @@ WAITING_EVENTS_MAX = 50_000
 # Statements at a time. What arrives while one runs becomes fewer and larger ones of the other partitions; that takes
 # Postgres a fifth less time than four at once, and is as fast, because the rows of the next one are made meanwhile.
 CONNECTIONS = 1
-# Seconds between two fetches of a worker that keeps up: what comes meanwhile is written by one statement a partition.
-# A statement costs Postgres a hundred times what a row does, and nobody who trades waits for the tables.
-FETCH_PACE_S = 0.1
+# What comes between two fetches of a worker that keeps up is written by one statement a partition. A statement costs
+# Postgres a hundred times what a row does, and nobody who trades waits for the tables.
+FETCH_PACE = Pace(seconds=0.1, busy_seconds=0.25, busy_bytes=128 * 1024)
 # A worker that is further behind than this does not call itself ready.
 _LAG_MAX = 20_000
 
@@ -108,7 +109,7 @@ class EventSink(Service):
         assert isinstance(transport, BatchTransport)
         transport.restore_positions = self._restore_positions
         transport.drains.append(self.drain)
-        transport.fetch_pace_s = FETCH_PACE_S
+        transport.fetch_pace = FETCH_PACE
         app.agent(batch_topic(app, ORDERS_EXCHANGE), name=f"{app.role.name}.{ORDERS_EXCHANGE}")(self._consume)
         app.ready_checks += [postgres.why_not_ready, self._why_not_ready]
         app.excuses.append(postgres.why_not_ready)

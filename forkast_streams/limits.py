@@ -40,6 +40,8 @@ REPEATS_EVENTS_MAX = 20_000
 
 # Bytes one fetch takes from a partition: one batch is handled without a pause, so this bounds the pause.
 FETCH_BYTES_MAX = 64 * 1024
+# The sink's, which lets more come between two fetches.
+SINK_FETCH_BYTES_MAX = 256 * 1024
 # Batches that wait in an agent's queue before the fetcher stops.
 BATCHES_QUEUED_MAX = 16
 

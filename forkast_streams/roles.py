@@ -21,7 +21,7 @@ from yarl import URL
 
 from forkast_streams.config import Settings
 from forkast_streams.lifecycle import ExchangeWorker, Watchdog
-from forkast_streams.limits import BATCHES_QUEUED_MAX, FETCH_BYTES_MAX, WEB_STOP_S_MAX
+from forkast_streams.limits import BATCHES_QUEUED_MAX, FETCH_BYTES_MAX, SINK_FETCH_BYTES_MAX, WEB_STOP_S_MAX
 from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.topics import APP_PREFIX
 from forkast_streams.transport import BatchTransport
@@ -36,12 +36,14 @@ class Role:
         port: default port of its web server.
         modules: each has ``register(app)``, which adds its agents, services and routes.
         consumes: whether it subscribes to topics.
+        fetch_bytes: what one fetch takes from a partition.
     """
 
     name: str
     port: int
     modules: tuple[str, ...]
     consumes: bool = True
+    fetch_bytes: int = FETCH_BYTES_MAX
 
 
 _MARKET_DATA_VIEWS = ("web.order_book", "web.market_data", "web.streams")
@@ -58,7 +60,7 @@ ROLES = {
             3002,
             ("agents.keep_market_data", "web.auth", *_MARKET_DATA_VIEWS, "web.health", "web.api_description"),
         ),
-        Role("sink", 3003, ("agents.persist_events", "web.health")),
+        Role("sink", 3003, ("agents.persist_events", "web.health"), fetch_bytes=SINK_FETCH_BYTES_MAX),
     )
 }
 
@@ -172,7 +174,7 @@ def _faust_settings(role: Role, settings: Settings) -> dict[str, Any]:
         "broker_max_poll_interval": 86_400.0,
         "broker_commit_interval": 0.5,
         "broker_max_poll_records": None,
-        "consumer_max_fetch_size": FETCH_BYTES_MAX,
+        "consumer_max_fetch_size": role.fetch_bytes,
         "consumer_auto_offset_reset": "earliest",
         "consumer_metadata_max_age_ms": 10_000,
         "producer_metadata_max_age_ms": 10_000,

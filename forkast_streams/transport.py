@@ -22,7 +22,7 @@ from mode import Service
 from mode.services import WaitResults
 from mode.utils.futures import maybe_async
 
-from forkast_streams.kafka_client import PacedFetcher, RawTopics
+from forkast_streams.kafka_client import Pace, PacedFetcher, RawTopics
 
 # aiokafka's own 1.5 s would hold the single fetch slot of a broker connection at a seek for that long.
 _FETCH_WAIT_MAX_MS = 100
@@ -95,7 +95,7 @@ class _ConsumerOnLoop(driver.AIOKafkaConsumerThread):
         await super().on_start()
         fetcher = getattr(self._consumer, "_fetcher", None)
         if isinstance(fetcher, PacedFetcher):
-            fetcher.pace_s = self.transport.fetch_pace_s
+            fetcher.pace = self.transport.fetch_pace
 
     async def on_thread_stop(self) -> None:
         """Leave the group, so that other workers take the partitions over at once and not after the session.
@@ -296,7 +296,7 @@ class BatchTransport(driver.Transport):
         restore_positions: called after each rebalance with the assigned batch partitions; returns the offset from
             which each must be read.
         drains: called before partitions go and before the worker stops.
-        fetch_pace_s: seconds between two fetches of a worker that keeps up, see `PacedFetcher`.
+        fetch_pace: between two fetches of a worker that keeps up.
     """
 
     Consumer = BatchConsumer
@@ -306,7 +306,7 @@ class BatchTransport(driver.Transport):
         self.batch_topics: set[str] = RawTopics()
         self.restore_positions: Callable[[set[TP]], Awaitable[Mapping[TP, int]]] | None = None
         self.drains: list[Callable[[], Awaitable[None]]] = []
-        self.fetch_pace_s = 0.0
+        self.fetch_pace = Pace()
 
 
 class Idle:

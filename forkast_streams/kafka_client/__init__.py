@@ -9,19 +9,22 @@ package puts its classes and functions in the place of aiokafka's, for consumers
 from __future__ import annotations
 
 from aiokafka import conn
-from aiokafka.consumer import consumer, fetcher
+from aiokafka.consumer import consumer
+from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.producer import producer
 
 from forkast_streams.kafka_client import wire
 from forkast_streams.kafka_client.connection import Connection
-from forkast_streams.kafka_client.fetcher import PacedFetcher, PartitionRecords, RawTopics
+from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, RawTopics
+from forkast_streams.kafka_client.fetcher import Pace, PacedFetcher
 from forkast_streams.kafka_client.sender import Accumulator, Sender
 
-__all__ = ["PacedFetcher", "RawTopics"]
+__all__ = ["Pace", "PacedFetcher", "RawTopics"]
 
 wire.install()
 conn.AIOKafkaConnection = Connection
 consumer.Fetcher = PacedFetcher
-fetcher.PartitionRecords = PartitionRecords
+aiokafka_fetcher.FetchResult = FetchResult
+aiokafka_fetcher.PartitionRecords = PartitionRecords
 producer.MessageAccumulator = Accumulator
 producer.Sender = Sender

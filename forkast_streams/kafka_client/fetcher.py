@@ -8,10 +8,11 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.consumer import fetcher
-from aiokafka.consumer.fetcher import FetchResult, OffsetResetStrategy, RecordTooLargeError
+from aiokafka.consumer.fetcher import OffsetResetStrategy, RecordTooLargeError
 from aiokafka.errors import (
     KafkaError,
     NoError,
@@ -25,33 +26,30 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
+from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, RawTopics
+
 log = logging.getLogger(__name__)
 
 _NO_LEADER = -1
 
 
-class RawTopics(set[str]):
-    """The topics whose records a consumer hands over as its parser made them; set in place of a deserializer."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long to let more come between two fetches of a consumer that keeps up.
 
-    def __call__(self, value: bytes | None) -> bytes | None:
-        """Deserialize nothing."""
-        return value
-
-
-class PartitionRecords(fetcher.PartitionRecords):
-    """Leaves out aiokafka's ``ConsumerRecord``, which takes a third of the time of reading a record.
-
-    A record of the parser has ``offset, timestamp, timestamp_type, key, value, headers``.
+    Attributes:
+        seconds: behind a fetch with records; 0: none.
+        busy_seconds: behind one with many.
+        busy_bytes: how many.
     """
 
-    def __init__(self, tp: Any, *args: Any) -> None:
-        super().__init__(tp, *args)
-        if isinstance(self._value_deserializer, RawTopics) and tp.topic in self._value_deserializer:
-            self._consumer_record = self._as_parsed
+    seconds: float = 0.0
+    busy_seconds: float = 0.0
+    busy_bytes: int = 0
 
-    @staticmethod
-    def _as_parsed(_tp: Any, record: Any) -> Any:
-        return record
+    def seconds_after(self, size: int) -> float:
+        """How long to wait behind a fetch of ``size`` bytes."""
+        return self.busy_seconds if size >= self.busy_bytes else self.seconds
 
 
 class PacedFetcher(fetcher.Fetcher):
@@ -63,15 +61,15 @@ class PacedFetcher(fetcher.Fetcher):
     A fetch that has more to read is not held back, and one behind a fetch without records has waited long enough.
 
     Attributes:
-        pace_s: seconds from a fetch with records to the next one from the same broker; 0: none.
+        pace: how long to wait from a fetch with records to the next one from the same broker.
     """
 
     _pending_tasks: set[asyncio.Task[Any]]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # The base starts the routine.
-        self.pace_s = 0.0
-        self._fetched_at: dict[Any, float] = {}
+        self.pace = Pace()
+        self._next_at: dict[Any, float] = {}
         self._failed: BaseException | None = None
         self._watched: set[asyncio.Future[Any]] = set()
         self._asked_for: frozenset[TopicPartition] = frozenset()
@@ -245,11 +243,11 @@ class PacedFetcher(fetcher.Fetcher):
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> bool:
         """Fetch from a broker; return whether there is something for those who wait for records."""
-        wait_s = self._fetched_at.get(node_id, 0.0) + self.pace_s - time.monotonic()
+        wait_s = self._next_at.get(node_id, 0.0) - time.monotonic()
         try:
             if wait_s > 0 and not _has_more(assignment, request):
                 await asyncio.sleep(wait_s)
-            has_new = await self._fetch(assignment, node_id, request)
+            has_new, size = await self._fetch(assignment, node_id, request)
         except KafkaError as exc:
             log.warning("a fetch from broker %s failed: %s", node_id, exc)
             await asyncio.sleep(self._retry_backoff)
@@ -258,19 +256,20 @@ class PacedFetcher(fetcher.Fetcher):
             # The partitions go, or the consumer ends.
             return False
         if has_new:
-            self._fetched_at[node_id] = time.monotonic()
+            self._next_at[node_id] = time.monotonic() + self.pace.seconds_after(size)
         return has_new
 
-    async def _fetch(self, assignment: Any, node_id: Any, request: Any) -> bool:
+    async def _fetch(self, assignment: Any, node_id: Any, request: Any) -> tuple[bool, int]:
+        """Whether there is something for those who wait for records, and the bytes of what there is."""
         response = await self._client.send(node_id, request)
         if not assignment.active:
-            return False
+            return False, 0
         positions = {
             (topic, partition): position
             for topic, partitions in request.topics
             for partition, position, _ in partitions
         }
-        fetched_ms, has_new = int(1000 * time.time()), False
+        fetched_ms, has_new, size = int(1000 * time.time()), False, 0
         for topic, partitions in response.topics:
             for partition in partitions:
                 number, error_code, highwater, last_stable = partition[:4]
@@ -283,9 +282,10 @@ class PacedFetcher(fetcher.Fetcher):
                     has_new |= self._refused(tp, position, state, for_code(error_code))
                     continue
                 state.highwater, state.lso, state.timestamp = highwater, last_stable, fetched_ms
-                if partition[-1]:
-                    has_new |= self._take(tp, position, assignment, aborted=partition[5], records=partition[-1])
-        return has_new
+                if records := partition[-1]:
+                    has_new |= self._take(tp, position, assignment, aborted=partition[5], records=records)
+                    size += len(records)
+        return has_new, size
 
     def _take(self, tp: TopicPartition, position: int, assignment: Any, *, aborted: Any, records: bytes) -> bool:
         """Keep the records of a partition until somebody takes them."""

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 import pytest
-from aiokafka.consumer import consumer
+from aiokafka.consumer import consumer, fetcher
 from aiokafka.consumer.fetcher import RecordTooLargeError
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.errors import (
+    CorruptRecordException,
     KafkaConnectionError,
     NotLeaderForPartitionError,
     OffsetOutOfRangeError,
@@ -18,20 +19,28 @@ from aiokafka.errors import (
 )
 from aiokafka.protocol.fetch import FetchRequest, FetchResponse_v11
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
-from forkast_streams.kafka_client import PacedFetcher, RawTopics
+from forkast_streams.kafka_client import Pace, PacedFetcher, RawTopics, fetched
 
 _TOPIC, _CHANGELOG = "orders.new", "changelog"
 _FIRST, _SECOND, _OF_CHANGELOG = TopicPartition(_TOPIC, 0), TopicPartition(_TOPIC, 1), TopicPartition(_CHANGELOG, 0)
 
 
-def _records(first: int, *values: bytes) -> bytes:
+# Of a batch in the log: where its attributes begin, which its checksum covers with all behind them, and two of them.
+_ATTRIBUTES_AT = 21
+_CONTROL = 0x20
+
+
+def _records(first: int, *values: bytes, attributes: int = 0) -> bytes:
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 16)
     for number, value in enumerate(values):
         builder.append(number, 1_000, b"7", value, [])
     batch = bytearray(builder.build())
     batch[:8] = first.to_bytes(8, "big")
+    batch[_ATTRIBUTES_AT : _ATTRIBUTES_AT + 2] = attributes.to_bytes(2, "big")
+    batch[_ATTRIBUTES_AT - 4 : _ATTRIBUTES_AT] = calc_crc32c(bytes(batch[_ATTRIBUTES_AT:])).to_bytes(4, "big")
     return bytes(batch)
 
 
@@ -127,6 +136,27 @@ async def test_records_come_in_order_and_the_next_fetch_goes_on_behind_them(one:
     }
     asked, _ = await one.client.next()
     assert (asked[_FIRST], asked[_SECOND]) == (7, 6)
+
+
+async def test_of_whole_batches_only_what_was_asked_for_is_delivered(one: _Consumer) -> None:
+    """Not what stands before the place in the first one, and not the marks of transactions, which take offsets too."""
+    _, reply = await one.client.next()
+    taken = one.ask(_FIRST)
+    batches = [_records(3, b"x", b"y", b"a"), _records(6, b"mark", attributes=_CONTROL), _records(7, b"b")]
+    reply(p0=b"".join(batches))
+    assert [(record.offset, record.value) for record in (await taken)[_FIRST]] == [(5, b"a"), (7, b"b")]
+    asked, _ = await one.client.next()
+    assert asked[_FIRST] == 8
+
+
+async def test_a_batch_that_is_damaged_is_not_delivered(one: _Consumer) -> None:
+    """Nor what came before it in the same fetch: all of it is fetched again."""
+    _, reply = await one.client.next()
+    taken = one.ask(_FIRST)
+    reply(p0=_records(5, b"a") + _records(6, b"b")[:-1] + b"?")
+    with pytest.raises(CorruptRecordException):
+        await taken
+    assert one.assignment.state_value(_FIRST).position == 5
 
 
 async def test_only_one_fetch_is_under_way_and_none_while_records_wait(one: _Consumer) -> None:
@@ -229,8 +259,10 @@ async def test_an_unexpected_error_ends_the_fetcher(one: _Consumer) -> None:
 
 
 def test_aiokafkas_consumers_make_this_fetcher() -> None:
-    """Whoever makes them."""
+    """And it keeps what it has fetched in these."""
     assert consumer.Fetcher is PacedFetcher
+    assert fetcher.FetchResult is fetched.FetchResult
+    assert fetcher.PartitionRecords is fetched.PartitionRecords
 
 
 class _State(NamedTuple):
@@ -247,26 +279,28 @@ class _Assignment(NamedTuple):
 _REQUEST = FetchRequest(100, 1, 2, 0, [("orders.new", [(0, 5, 64)])])
 
 
+_PACE = Pace(seconds=0.1, busy_seconds=0.3, busy_bytes=1_000)
+
+
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """How long a fetch waited, the clock standing still; every fetch has records."""
+    """How long fetches waited, the clock standing still."""
     waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
         waited.append(seconds)
 
-    async def fetch(*_: object) -> bool:
-        return True
-
     monkeypatch.setattr("forkast_streams.kafka_client.fetcher.asyncio.sleep", sleep)
     monkeypatch.setattr("forkast_streams.kafka_client.fetcher.time.monotonic", lambda: 1_000.0)
-    monkeypatch.setattr(PacedFetcher, "_fetch", fetch)
     return waited
 
 
-def _paced(pace_s: float) -> PacedFetcher:
+def _paced(pace: Pace, *, has_new: bool = True, size: int = 10) -> PacedFetcher:
+    async def fetch(*_: object) -> tuple[bool, int]:
+        return has_new, size
+
     paced = PacedFetcher.__new__(PacedFetcher)
-    paced.pace_s, paced._fetched_at = pace_s, {}
+    paced.pace, paced._next_at, paced._fetch = pace, {}, fetch  # type: ignore[method-assign]
     return paced
 
 
@@ -276,7 +310,7 @@ def _fetch(paced: PacedFetcher, *, highwater: int | None, node: int = 1) -> None
 
 def test_a_fetch_waits_only_behind_one_with_records_and_only_when_all_is_read(waits: list[float]) -> None:
     """The request reads from offset 5 on."""
-    paced = _paced(0.1)
+    paced = _paced(_PACE)
     _fetch(paced, highwater=5)
     assert waits == []
     _fetch(paced, highwater=5)
@@ -287,22 +321,25 @@ def test_a_fetch_waits_only_behind_one_with_records_and_only_when_all_is_read(wa
     assert len(waits) == 1
 
 
-def test_a_fetch_does_not_wait_behind_one_without_records(waits: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fetch_waits_longer_behind_one_with_many_records(waits: list[float]) -> None:
+    """What a batch costs by itself is shared by more of them then."""
+    paced = _paced(_PACE, size=1_000)
+    for _ in range(2):
+        _fetch(paced, highwater=5)
+    assert waits == [pytest.approx(0.3)]
+
+
+def test_a_fetch_does_not_wait_behind_one_without_records(waits: list[float]) -> None:
     """That one has waited for records itself."""
-
-    async def nothing(*_: object) -> bool:
-        return False
-
-    monkeypatch.setattr(PacedFetcher, "_fetch", nothing)
-    paced = _paced(0.1)
+    paced = _paced(_PACE, has_new=False, size=0)
     for _ in range(3):
         _fetch(paced, highwater=5)
     assert waits == []
 
 
 def test_without_a_pace_nothing_waits(waits: list[float]) -> None:
-    """The engine and the keeper have none."""
-    paced = _paced(0.0)
+    """The engine has none."""
+    paced = _paced(Pace())
     for _ in range(3):
         _fetch(paced, highwater=5)
     assert waits == []
