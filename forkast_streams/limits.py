@@ -40,8 +40,11 @@ REPEATS_EVENTS_MAX = 20_000
 
 # Bytes one fetch takes from a partition: one batch is handled without a pause, so this bounds the pause.
 FETCH_BYTES_MAX = 64 * 1024
-# The sink's, which lets more come between two fetches.
-SINK_FETCH_BYTES_MAX = 256 * 1024
+# The same of ``orders.exchange``, for readers to whom an event costs less. Of all partitions but one a broker sends
+# nothing rather than a part of a batch, so this must hold the largest one that an engine sends, see `BATCH_BYTES`.
+EVENTS_FETCH_BYTES_MAX = 512 * 1024
+# Bytes of one batch of records, unless a single record has more: large enough for what a batch costs by itself.
+BATCH_BYTES = 256 * 1024
 # Batches that wait in an agent's queue before the fetcher stops.
 BATCHES_QUEUED_MAX = 16
 

@@ -14,12 +14,12 @@ from mode import Service
 import forkast_streams.kafka_client  # noqa: F401 - takes the place of parts of aiokafka
 from forkast_streams.failfast import fail_fast
 from forkast_streams.kafka_security import Brokers, kafka_arguments
+from forkast_streams.limits import BATCH_BYTES
 from forkast_streams.record_signatures import Signer
 from forkast_streams.records import Headers, OutputRecord
 from forkast_streams.topics import ORDERS_NEW
 
-# A broker takes records of up to 1 MiB by default; a batch of small records is best a good deal smaller.
-_BATCH_BYTES = 256 * 1024
+# A broker takes records of up to 1 MiB by default.
 _REQUEST_BYTES_MAX = 1024 * 1024
 _NO_HEADERS: list[tuple[str, bytes]] = []
 
@@ -106,7 +106,7 @@ class EventProducer(Service):
         sent: list[SentBatch] = []
         batch, size = _Batch(producer), 0
         for record in records:
-            if size >= _BATCH_BYTES or not batch.append(record):
+            if size >= BATCH_BYTES or not batch.append(record):
                 sent.append(await self._send(batch, topic, partition))
                 batch, size = _Batch(producer), 0
                 if not batch.append(record):

@@ -21,7 +21,7 @@ from yarl import URL
 
 from forkast_streams.config import Settings
 from forkast_streams.lifecycle import ExchangeWorker, Watchdog
-from forkast_streams.limits import BATCHES_QUEUED_MAX, FETCH_BYTES_MAX, SINK_FETCH_BYTES_MAX, WEB_STOP_S_MAX
+from forkast_streams.limits import BATCHES_QUEUED_MAX, EVENTS_FETCH_BYTES_MAX, FETCH_BYTES_MAX, WEB_STOP_S_MAX
 from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.topics import APP_PREFIX
 from forkast_streams.transport import BatchTransport
@@ -59,8 +59,9 @@ ROLES = {
             "keeper",
             3002,
             ("agents.keep_market_data", "web.auth", *_MARKET_DATA_VIEWS, "web.health", "web.api_description"),
+            fetch_bytes=EVENTS_FETCH_BYTES_MAX,
         ),
-        Role("sink", 3003, ("agents.persist_events", "web.health"), fetch_bytes=SINK_FETCH_BYTES_MAX),
+        Role("sink", 3003, ("agents.persist_events", "web.health"), fetch_bytes=EVENTS_FETCH_BYTES_MAX),
     )
 }
 

@@ -70,6 +70,7 @@ class PacedFetcher(fetcher.Fetcher):
         # The base starts the routine.
         self.pace = Pace()
         self._next_at: dict[Any, float] = {}
+        self._turn = 0
         self._failed: BaseException | None = None
         self._watched: set[asyncio.Future[Any]] = set()
         self._asked_for: frozenset[TopicPartition] = frozenset()
@@ -229,6 +230,12 @@ class PacedFetcher(fetcher.Fetcher):
         return requests, awaiting_reset, timeout, has_unknown_leaders, resumed
 
     def _request(self, partitions: list[tuple[TopicPartition, int]]) -> FetchRequest:
+        """A fetch from ``partitions``, of which each comes first in its turn.
+
+        Only of the first one that has records a broker sends a batch that is larger than asked for.
+        """
+        self._turn = (self._turn + 1) % len(partitions)
+        partitions = partitions[self._turn :] + partitions[: self._turn]
         by_topic: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
         for tp, position in partitions:
             by_topic[tp.topic].append((tp.partition, position, self._max_partition_fetch_bytes))

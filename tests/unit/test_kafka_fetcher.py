@@ -159,6 +159,18 @@ async def test_a_batch_that_is_damaged_is_not_delivered(one: _Consumer) -> None:
     assert one.assignment.state_value(_FIRST).position == 5
 
 
+async def test_each_partition_comes_first_in_its_turn(one: _Consumer) -> None:
+    """A broker sends a batch that is larger than a fetch of the first one only: another one would starve."""
+    waiting = one.ask(_FIRST, _SECOND)
+    firsts = []
+    for _ in range(4):
+        asked, reply = await one.client.next()
+        firsts.append(next(tp for tp in asked if tp != _OF_CHANGELOG))
+        reply()
+    assert firsts[1:] in ([_FIRST, _SECOND, _FIRST], [_SECOND, _FIRST, _SECOND])
+    waiting.cancel()
+
+
 async def test_only_one_fetch_is_under_way_and_none_while_records_wait(one: _Consumer) -> None:
     """Records that nobody takes do not come twice."""
     _, reply = await one.client.next()

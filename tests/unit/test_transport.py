@@ -19,6 +19,8 @@ from mode import Service
 from mode.threads import ServiceThread
 
 from forkast_streams import transport
+from forkast_streams.limits import BATCH_BYTES
+from forkast_streams.roles import ROLES
 
 
 def test_faust_is_the_version_the_overrides_were_written_for() -> None:
@@ -156,3 +158,11 @@ async def test_an_error_of_the_one_who_takes_a_message_is_raised() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await _Consumer().wait_first(take(), asyncio.Event().wait())
+
+
+def test_what_an_engine_sends_at_once_fits_into_a_readers_fetch() -> None:
+    """Else a broker sends it only to the partition whose turn it is, and the others wait."""
+    readers = {name: role.fetch_bytes for name, role in ROLES.items() if name in ("sink", "keeper")}
+    assert len(readers) == 2
+    # The last record of a batch may begin just below the limit.
+    assert all(fetched >= BATCH_BYTES * 3 // 2 for fetched in readers.values())
