@@ -6,6 +6,7 @@ import io
 import json
 import xml.etree.ElementTree as ElementTree
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -109,6 +110,24 @@ def test_the_report_has_every_goal_figure_note_and_plot_and_drops_old_plots(tmp_
     files = {file.name for file in pictures.iterdir()}
     assert files == {"example-speed.svg", "example-depth.svg", "example-times.svg"}
     assert all(f"(benchmarks/{name})" in page for name in files)
+
+
+def test_the_report_keeps_what_was_not_measured_again(tmp_path: Path) -> None:
+    """Section, goals and pictures of a benchmark that has no result here, in the order of their names."""
+    results, docs = tmp_path / "results", tmp_path / "docs"
+    other = replace(_run(), name="another")
+    other.save(results)
+    before = write_report(results, docs).read_text()
+    for file in results.iterdir():
+        file.unlink()
+    _run().save(results)
+    both = write_report(results, docs).read_text()
+    assert (
+        before.partition("## another")[2].strip() == both.partition("## another")[2].partition("## example")[0].strip()
+    )
+    assert both.count("| [another](#another) |") == len(other.goals) == both.count("| [example](#example) |")
+    assert len(list((docs / "benchmarks").iterdir())) == 2 * len(other.plots)
+    assert write_report(results, docs).read_text() == both
 
 
 @pytest.mark.parametrize("plot", [_BARS, _LINE, _HISTOGRAM], ids=lambda plot: plot.kind)
