@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from aiokafka.errors import KafkaError
 
+from forkast_streams.deadlines import Deadlines
 from forkast_streams.errors import ApiError
 from forkast_streams.producer import EventProducer
 from forkast_streams.records import OutputRecord
@@ -29,6 +30,7 @@ class CommandLog:
     def __init__(self, producer: EventProducer) -> None:
         self._producer = producer
         self._partitions: list[_PartitionWriter] = []
+        self._deadlines = Deadlines()
 
     async def append(self, symbol_id: int, command: bytes) -> int:
         """Return the log's time of the command, in milliseconds, once the log has acknowledged it.
@@ -37,16 +39,19 @@ class CommandLog:
             ApiError: 503, it has not, and whether it will is unknown.
         """
         try:
+            if self._partitions:
+                return await self._append(symbol_id, command)
             async with asyncio.timeout(_SEND_S_MAX):
-                partitions = self._partitions or await self._connect()
-                partition = partitions[partition_for(symbol_id, len(partitions))]
-                return await partition.append([_record(symbol_id, command)])
+                await self._connect()
+                return await self._append(symbol_id, command)
         except _LOG_AWAY as exc:
             raise _unknown() from exc
 
     async def append_all(self, commands: Sequence[SymbolCommand]) -> list[int | ApiError]:
         """Append commands at once, those of a symbol in their order; tell of each its time, or that it is unknown."""
         answers: list[int | ApiError] = [_unknown()] * len(commands)
+        if not commands:
+            return answers
         try:
             partitions = self._partitions or await self._connect()
         except _LOG_AWAY:
@@ -55,23 +60,33 @@ class CommandLog:
         for place, (symbol_id, _) in enumerate(commands):
             places[partition_for(symbol_id, len(partitions))].append(place)
 
-        async def append(partition: int, mine: list[int]) -> None:
-            appended_ms = await partitions[partition].append([_record(*commands[place]) for place in mine])
-            for place in mine:
-                answers[place] = appended_ms
-
+        appended = {
+            partitions[partition].append([_record(*commands[place]) for place in mine]): mine
+            for partition, mine in places.items()
+        }
         try:
-            async with asyncio.timeout(_SEND_S_MAX):
-                await asyncio.gather(*[append(*group) for group in places.items()], return_exceptions=True)
-        except TimeoutError:
-            pass
+            await asyncio.wait(appended)
+        finally:
+            # Who goes takes back what is not on its way.
+            for one in appended:
+                one.cancel()
+        for one, mine in appended.items():
+            if not one.cancelled() and one.exception() is None:
+                for place in mine:
+                    answers[place] = one.result()
         return answers
+
+    def _append(self, symbol_id: int, command: bytes) -> asyncio.Future[int]:
+        partitions = self._partitions
+        return partitions[partition_for(symbol_id, len(partitions))].append([_record(symbol_id, command)])
 
     async def _connect(self) -> list[_PartitionWriter]:
         async with asyncio.timeout(_SEND_S_MAX):
             count = await self._producer.partition_count(ORDERS_NEW)
         if not self._partitions:
-            self._partitions = [_PartitionWriter(self._producer, partition) for partition in range(count)]
+            self._partitions = [
+                _PartitionWriter(self._producer, partition, self._deadlines) for partition in range(count)
+            ]
         return self._partitions
 
 
@@ -82,6 +97,14 @@ class _Waiting:
     records: list[OutputRecord]
     appended_ms: asyncio.Future[int]
 
+    def is_over(self) -> bool:
+        """Whether it is known what became of them, or nobody waits any more."""
+        return self.appended_ms.done()
+
+    def expire(self) -> None:
+        """Tell who waits that it took too long."""
+        self.appended_ms.set_exception(TimeoutError())
+
 
 class _PartitionWriter:
     """Writes to one partition as databases commit groups: what comes while a batch is on its way is the next batch.
@@ -90,16 +113,22 @@ class _PartitionWriter:
     batch is on its way.
     """
 
-    def __init__(self, producer: EventProducer, partition: int) -> None:
+    def __init__(self, producer: EventProducer, partition: int, deadlines: Deadlines) -> None:
         self._producer = producer
         self._partition = partition
+        self._deadlines = deadlines
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
 
     def append(self, records: list[OutputRecord]) -> asyncio.Future[int]:
-        """Append ``records`` in a row; who cancels the future before they are on their way takes them back."""
-        appended_ms = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Waiting(records, appended_ms))
+        """Append ``records`` in a row; the future is done in time.
+
+        Who cancels it before they are on their way takes them back.
+        """
+        appended_ms: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(records, appended_ms)
+        self._waiting.append(waiting)
+        self._deadlines.limit(waiting, _SEND_S_MAX)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write_all())
         return appended_ms

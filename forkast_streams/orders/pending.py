@@ -130,7 +130,8 @@ class _Writer:
         self._script = redis.register_script(_SCRIPT)
         # What is not written yet when this overflows is only in this process; the oldest is persisted by then.
         self._waiting: deque[Order] = deque(maxlen=_OWN_MAX)
-        self._written: asyncio.Future[None] | None = None
+        # Who waits for the orders that are not in a write yet.
+        self._waiters: list[asyncio.Future[None]] = []
         self._task: asyncio.Task[None] | None = None
         self._is_quick = True
 
@@ -141,17 +142,18 @@ class _Writer:
             self._task = asyncio.create_task(self._write_all())
         if not self._is_quick:
             return
-        if self._written is None:
-            loop = asyncio.get_running_loop()
-            self._written = loop.create_future()
-            loop.call_later(_WRITE_WAIT_S, self._give_up, self._written)
-        # Many wait for one write; none of them may end it for the others.
-        await asyncio.shield(self._written)
+        loop = asyncio.get_running_loop()
+        if not self._waiters:
+            loop.call_later(_WRITE_WAIT_S, self._give_up, self._waiters)
+        # Many wait for one write, each on a future of its own: none of them may end it for the others.
+        waiter = loop.create_future()
+        self._waiters.append(waiter)
+        await waiter
 
-    def _give_up(self, written: asyncio.Future[None]) -> None:
-        if not written.done():
+    def _give_up(self, waiters: list[asyncio.Future[None]]) -> None:
+        if waiters:
             self._is_quick = False
-            written.set_result(None)
+            _release(waiters)
 
     async def close(self) -> None:
         """Stop writing."""
@@ -162,12 +164,11 @@ class _Writer:
     async def _write_all(self) -> None:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), _WRITTEN_AT_ONCE))]
-            written, self._written = self._written, None
+            waiters, self._waiters = self._waiters, []
             try:
                 await self._write(batch)
             finally:
-                if written is not None and not written.done():
-                    written.set_result(None)
+                _release(waiters)
 
     async def _write(self, batch: list[Order]) -> None:
         """Write a batch, as often as it takes."""
@@ -180,9 +181,7 @@ class _Writer:
                 await self._script(args=[PENDING_S_MAX, LISTED_MAX, packed])
             except REDIS_AWAY as exc:
                 self._is_quick = False
-                if self._written is not None and not self._written.done():
-                    self._written.set_result(None)
-                    self._written = None
+                _release(self._waiters)
                 log.warning(
                     "%d pending orders are only in this process, Redis is away: %r", self._unwritten(batch), exc
                 )
@@ -193,6 +192,14 @@ class _Writer:
 
     def _unwritten(self, batch: list[Order]) -> int:
         return len(batch) + len(self._waiting)
+
+
+def _release(waiters: list[asyncio.Future[None]]) -> None:
+    """Let those go on who wait; the list is empty then, which tells that they do not wait any more."""
+    for waiter in waiters:
+        if not waiter.done():
+            waiter.set_result(None)
+    waiters.clear()
 
 
 async def _within(seconds: float, answer: Awaitable[ResultT]) -> ResultT:
