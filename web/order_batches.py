@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from aiohttp import web
@@ -11,6 +10,7 @@ from forkast_streams.engine.commands import NewOrder
 from forkast_streams.errors import ApiError, ForkastError
 from forkast_streams.orders.commands import cancel_after_command, cancel_all_command, cancel_command
 from forkast_streams.orders.desk import OrderDesk, Placed
+from forkast_streams.orders.ids import random_hex
 from forkast_streams.orders.requests import decode_batch, decode_ids, decode_timeout
 from web.auth import user_of
 from web.bodies import read_json_body
@@ -52,7 +52,7 @@ class BatchViews:
         results: list[dict[str, Any]] = []
         commands, places = [], []
         for order_id in ids:
-            command_id = uuid.uuid4().hex
+            command_id = random_hex()
             try:
                 order = await self._desk.find_open(order_id, user_id)
             except ForkastError as exc:
@@ -68,7 +68,7 @@ class BatchViews:
 
     async def cancel_all(self, request: web.Request) -> web.Response:
         """Ask the engine to cancel all orders of the user, in one symbol or in all of them."""
-        symbol_ids, command_id = await self._symbol_ids(request), uuid.uuid4().hex
+        symbol_ids, command_id = await self._symbol_ids(request), random_hex()
         user_id = user_of(request).id
         charge(request, len(symbol_ids))
         await self._append_all([(one, cancel_all_command(one, user_id, command_id)) for one in symbol_ids])
@@ -79,7 +79,7 @@ class BatchViews:
     async def cancel_after(self, request: web.Request) -> web.Response:
         """Set, or with 0 clear, the time after which all orders of the user are cancelled unless it is set again."""
         timeout_s = decode_timeout(await read_json_body(request, BODY_BYTES_MAX))
-        symbol_ids, command_id = await self._symbol_ids(request), uuid.uuid4().hex
+        symbol_ids, command_id = await self._symbol_ids(request), random_hex()
         user_id = user_of(request).id
         charge(request, len(symbol_ids))
         commands = [(one, cancel_after_command(one, user_id, timeout_s * 1000, command_id)) for one in symbol_ids]

@@ -6,8 +6,6 @@ log, and read from the database. Cancelling and amending are requests in the sam
 
 from __future__ import annotations
 
-import uuid
-
 from aiohttp import web
 
 from forkast_streams.engine.commands import LIMIT
@@ -16,6 +14,7 @@ from forkast_streams.orders.client_ids import ClientOrderIds
 from forkast_streams.orders.command_log import CommandLog
 from forkast_streams.orders.commands import amend_command, cancel_command
 from forkast_streams.orders.desk import OrderDesk, Placed
+from forkast_streams.orders.ids import random_hex
 from forkast_streams.orders.pending import PendingOrders
 from forkast_streams.orders.requests import AmendOrder, PlaceOrder, amendment, decode_body
 from forkast_streams.orders.symbols import Symbols
@@ -65,7 +64,7 @@ class OrderViews:
     async def cancel(self, request: web.Request) -> web.Response:
         """Ask the engine to cancel an order."""
         order = await self._desk.find_open(request.match_info["id"], user_of(request).id)
-        command_id = uuid.uuid4().hex
+        command_id = random_hex()
         command = cancel_command(order["symbolId"], order["id"], order["userId"], command_id)
         await self._desk.log.append(order["symbolId"], command)
         return _requested(order["id"], command_id, "CANCEL_REQUESTED")
@@ -75,7 +74,7 @@ class OrderViews:
         body = decode_body(AmendOrder, await read_json_body(request, BODY_BYTES_MAX))
         order = await self._desk.find_open(request.match_info["id"], user_of(request).id)
         symbol = await self._desk.symbols.get(order["symbolId"])
-        command_id = uuid.uuid4().hex
+        command_id = random_hex()
         # Whose stop price was reached is a limit order.
         order_type = order["type"] if order["triggeredAt"] is None else LIMIT
         command = amendment(body, order["id"], order["userId"], order_type, symbol, command_id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,8 @@ from forkast_streams.engine.commands import NewOrder
 from forkast_streams.errors import ApiError, ForkastError, Unavailable
 from forkast_streams.orders.client_ids import ClientOrderIds
 from forkast_streams.orders.command_log import CommandLog
-from forkast_streams.orders.commands import digest_of, place_command
+from forkast_streams.orders.commands import digest_of, order_fields, place_command
+from forkast_streams.orders.ids import random_uuid
 from forkast_streams.orders.pending import PENDING_S_MAX, PendingOrders
 from forkast_streams.orders.requests import (
     CLIENT_ID_PREFIX,
@@ -71,8 +71,8 @@ class OrderDesk:
             ApiError: 400, it breaks a rule.
             Unavailable: it does, and whether it is a repeat cannot be seen.
         """
-        symbol = await self.symbols.get(request.symbol_id)
-        order = new_order(request, str(uuid.uuid4()), user_id, symbol, replaces=replaces)
+        symbol = self.symbols.known(request.symbol_id) or await self.symbols.get(request.symbol_id)
+        order = new_order(request, random_uuid(), user_id, symbol, replaces=replaces)
         try:
             require_kept_rules(order, symbol)
         except ApiError:
@@ -123,18 +123,21 @@ class OrderDesk:
 
     async def place_all(self, orders: Sequence[NewOrder | ForkastError]) -> list[Placed | ForkastError]:
         """Place the orders of a batch, each by itself; what is refused already stays refused."""
-        claimed = await asyncio.gather(*[self._claim_of_batch(order) for order in _first_of_each_client_id(orders)])
+        claimed = await self._claim_all(_first_of_each_client_id(orders))
         fresh = [placed.order for placed in claimed if isinstance(placed, Placed) and not placed.repeated]
-        times = await self.log.append_all([(order.symbol_id, place_command(order)) for order in fresh])
+        fields = [order_fields(order) for order in fresh]
+        commands = [(order.symbol_id, place_command(order, of)) for order, of in zip(fresh, fields, strict=True)]
+        times = await self.log.append_all(commands)
         failed: dict[str, ApiError] = {}
-        for order, taken in zip(fresh, times, strict=True):
+        pending: list[dict[str, Any]] = []
+        for order, of, taken in zip(fresh, fields, times, strict=True):
             if isinstance(taken, ApiError):
                 failed[order.order_id] = taken
             else:
                 self._remember(order.order_id)
-        taken_orders = [(o, t) for o, t in zip(fresh, times, strict=True) if not isinstance(t, ApiError)]
-        if taken_orders:
-            await self._pending.add_all([pending_order(order, taken) for order, taken in taken_orders])
+                pending.append(pending_order(order, of, taken))
+        if pending:
+            await self._pending.add_all(pending)
         return [failed.get(one.order.order_id, one) if isinstance(one, Placed) else one for one in claimed]
 
     async def find(self, order_id: str, user_id: int) -> dict[str, Any]:
@@ -194,9 +197,10 @@ class OrderDesk:
         return [order_view(row) for row in rows]
 
     async def _append(self, order: NewOrder) -> None:
-        created_ms = await self.log.append(order.symbol_id, place_command(order))
+        fields = order_fields(order)
+        created_ms = await self.log.append(order.symbol_id, place_command(order, fields))
         self._remember(order.order_id)
-        await self._pending.add(pending_order(order, created_ms))
+        await self._pending.add(pending_order(order, fields, created_ms))
 
     async def _has_claimed(self, order: NewOrder) -> bool:
         """Whether the client order id of ``order`` stands for an order that a repeat is answered with."""
@@ -226,11 +230,18 @@ class OrderDesk:
             return False
         return True
 
-    async def _claim_of_batch(self, order: NewOrder | ForkastError) -> Placed | ForkastError:
-        if isinstance(order, ForkastError):
-            return order
-        if order.client_order_id is None:
-            return Placed(order)
+    async def _claim_all(self, orders: Sequence[NewOrder | ForkastError]) -> list[Placed | ForkastError]:
+        """Claim the client order ids of a batch; what has none needs no claim, and no task of its own."""
+        claimed = [one if isinstance(one, ForkastError) else Placed(one) for one in orders]
+        named = [place for place, one in enumerate(orders) if isinstance(one, NewOrder) and one.client_order_id]
+        claims = await asyncio.gather(*[self._claim_of_batch(claimed[place]) for place in named])
+        for place, claim in zip(named, claims, strict=True):
+            claimed[place] = claim
+        return claimed
+
+    async def _claim_of_batch(self, placed: Placed | ForkastError) -> Placed | ForkastError:
+        assert isinstance(placed, Placed), "what is refused is not claimed"
+        order = placed.order
         try:
             return Placed(order, repeated=await self._claim(order))
         except (ApiError, Unavailable) as exc:

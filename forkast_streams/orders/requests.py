@@ -24,11 +24,14 @@ CLIENT_ID_PREFIX = "client:"
 CLIENT_ORDER_ID = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _FIELD_NAME = re.compile(r"[A-Za-z0-9_]{1,40}", re.ASCII)
+_ORDERS = b'"orders"'
 _NAME_IN_BODY = re.compile(rb'"(\w+)"\s*:')
 # The last second of the calendar that answers are written in.
 _TIME_MAX = 253_402_300_799_000
 # Before and behind the point; no tick, lot or limit comes near it.
 _DIGITS_MAX = 40
+# Longer integers Python does not write as text without being asked how long they are.
+_WORD_BITS = 64
 # The optional decimal rules of a symbol.
 RULE_COLUMNS = ("minQuantity", "maxQuantity", "minNotional", "priceCollar")
 _REJECTED_FIELDS = {
@@ -116,14 +119,19 @@ def decode_body(kind: type[BodyT], body: bytes) -> BodyT:
     Raises:
         ApiError: 400, with a code and the field at fault.
     """
+    decoded = _decode_shape(kind, body)
+    _refuse_repeated_fields(body)
+    return decoded
+
+
+def _decode_shape(kind: type[BodyT], body: bytes) -> BodyT:
+    """As ``decode_body``, but for fields that are there twice."""
     try:
-        decoded = _decoders[kind].decode(body)
-        _refuse_repeated_fields(body)
+        return _decoders[kind].decode(body)  # type: ignore[no-any-return]
     except msgspec.ValidationError as exc:
         raise _shape_error(str(exc)) from None
     except (msgspec.DecodeError, ValueError, RecursionError, ArithmeticError):
-        raise ApiError(400, "INVALID_JSON", "the body must be one JSON object in UTF-8") from None
-    return decoded  # type: ignore[no-any-return]
+        raise _no_json() from None
 
 
 def decode_batch(body: bytes) -> list[PlaceOrder | ApiError]:
@@ -132,13 +140,21 @@ def decode_batch(body: bytes) -> list[PlaceOrder | ApiError]:
     Raises:
         ApiError: 400, the body is no batch of 1 to 100 orders.
     """
-    raws = decode_body(PlaceBatch, body).orders
+    raws = _decode_shape(PlaceBatch, body).orders
+    # Names repeat in every batch. To look for those that must not is as dear as to decode it, and each order is looked
+    # at by itself below: the whole batch only if there is more than one list, or anything is wrong.
+    is_looked_at = body.count(_ORDERS) > 1 or b"\\" in body or not 0 < len(raws) <= BATCH_ORDERS_MAX
+    if is_looked_at:
+        _refuse_repeated_fields(body)
     _require_batch_size(raws, "orders")
     orders: list[PlaceOrder | ApiError] = []
     for raw in raws:
         try:
             orders.append(decode_body(PlaceOrder, bytes(raw)))
         except ApiError as exc:
+            if not is_looked_at:
+                _refuse_repeated_fields(body)
+                is_looked_at = True
             orders.append(exc)
     return orders
 
@@ -178,7 +194,14 @@ def _refuse_repeated_fields(body: bytes) -> None:
     names = _NAME_IN_BODY.findall(body)
     if len(set(names)) == len(names) and b"\\" not in body:
         return
-    json.loads(body, object_pairs_hook=_without_repeats, parse_float=_unread, parse_int=_unread)
+    try:
+        json.loads(body, object_pairs_hook=_without_repeats, parse_float=_unread, parse_int=_unread)
+    except (ValueError, RecursionError, ArithmeticError):
+        raise _no_json() from None
+
+
+def _no_json() -> ApiError:
+    return ApiError(400, "INVALID_JSON", "the body must be one JSON object in UTF-8")
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> None:
@@ -341,5 +364,7 @@ def parse_order_id(text: str) -> str:
 
 def plain(number: Number) -> str:
     """A number as plain decimal text without superfluous zeros."""
+    if type(number) is int and number.bit_length() < _WORD_BITS:
+        return str(number)
     # Wider than the language's default, which would round the longest amounts of money.
     return f"{decimal_of(number).normalize(EXACT):f}"

@@ -47,6 +47,11 @@ class Symbols:
             raise ApiError(400, "UNKNOWN_SYMBOL", "there is no symbol with this symbolId", field="symbolId")
         return symbol
 
+    def known(self, symbol_id: int) -> Symbol | None:
+        """A symbol's trading rules if they were read lately; never waits."""
+        table = self._cache.peek(_ALL)
+        return None if table is None else table[1].get(symbol_id)
+
     async def rows(self) -> list[dict[str, Any]]:
         """All symbols as the database has them.
 

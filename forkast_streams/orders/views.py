@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 from forkast_streams.engine.commands import NewOrder
-from forkast_streams.orders.commands import order_fields
 from forkast_streams.orders.requests import RULE_COLUMNS, plain
 
 _TIMES = ("createdAt", "updatedAt", "executedAt", "triggeredAt")
@@ -58,10 +57,10 @@ def symbol_view(row: dict[str, Any]) -> dict[str, Any]:
     return row | {name: None if row[name] is None else plain(row[name]) for name in decimals}
 
 
-def pending_order(order: NewOrder, created_ms: int) -> dict[str, Any]:
-    """The record of an order that the log took at ``created_ms`` and that has no row yet."""
+def pending_order(order: NewOrder, fields: dict[str, Any], created_ms: int) -> dict[str, Any]:
+    """The record of an order that the log took at ``created_ms`` and that has no row yet; ``fields`` as on the wire."""
     identity = {"id": order.order_id, "userId": order.user_id, "symbolId": order.symbol_id}
-    return identity | order_fields(order) | {"replaces": order.replaces, "createdAtMs": created_ms}
+    return identity | fields | {"replaces": order.replaces, "createdAtMs": created_ms}
 
 
 def rows_of_pending(pending: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

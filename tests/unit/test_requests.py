@@ -55,6 +55,24 @@ def test_a_field_given_twice_is_refused_however_it_is_written(repeat: bytes) -> 
     assert refused.value.code == "DUPLICATE_FIELD"
 
 
+@pytest.mark.parametrize(
+    "batch",
+    [
+        b'{"orders":[ORDER,ORDER],"orders":[ORDER]}',
+        b'{"orders":[ORDER],"ord\\u0065rs":[ORDER]}',
+        b'{"orders":[ORDER,REPEATING]}',
+        b'{"orders":[REPEATING],"orders":[]}',
+    ],
+)
+def test_a_field_given_twice_anywhere_refuses_the_batch(batch: bytes) -> None:
+    order = b'{"symbolId":1,"type":"LIMIT","side":"BUY","quantity":1,"price":2}'
+    assert decode_batch(b'{"orders":[%s,%s]}' % (order, order)) == [decode_body(PlaceOrder, order)] * 2
+    repeating = order[:-1] + b',"price":2}'
+    with pytest.raises(ApiError) as refused:
+        decode_batch(batch.replace(b"ORDER", order).replace(b"REPEATING", repeating))
+    assert refused.value.code == "DUPLICATE_FIELD"
+
+
 def test_text_that_looks_like_a_field_is_none() -> None:
     """A colon in a text, and a batch whose orders have the same fields, repeat nothing."""
     body = b'{"symbolId":1,"type":"LIMIT","side":"BUY","quantity":1,"price":2,"clientOrderId":"price\\":"}'
