@@ -25,9 +25,10 @@ from forkast_streams.roles import ExchangeApp
 from forkast_streams.signatures import is_timely
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.storage.redis import connect
+from web.answers import STANDING_HEADERS
 from web.bodies import read_body
 from web.errors import Handler
-from web.rate_limits import RequestLimits, add_rate_headers
+from web.rate_limits import RequestLimits, add_rate_headers, rate_header_lines
 from web.replays import SharedReplays
 
 log = logging.getLogger(__name__)
@@ -262,6 +263,12 @@ def register(app: ExchangeApp) -> None:
     authentication = web_app[_AUTHENTICATION] = Authentication(authenticator, api_keys, replays, limits)
     web_app.middlewares.append(authentication.middleware())
     web_app.on_response_prepare.append(add_rate_headers)
+
+    async def tell_rates(_: web.Application) -> None:
+        web_app[STANDING_HEADERS].vary(rate_header_lines)
+
+    # When the headers are there, whichever module was registered first.
+    web_app.on_startup.append(tell_rates)
 
     async def close(_: web.Application) -> None:
         authenticator.close()

@@ -10,9 +10,13 @@ from typing import Any
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.typedefs import Middleware
 
+from forkast_streams.deadlines import Deadlines
 from forkast_streams.errors import ApiError, Unavailable
 from forkast_streams.limits import BODY_READ_S_MAX, REQUEST_S_MAX
+from web.answers import CHARSET, JSON_TYPE, STANDING_HEADERS, JsonAnswer, StandingHeaders
+from web.request_state import peek
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +32,15 @@ SECURITY_HEADERS = {
 # Browsers keep to TLS for a year once they have seen it.
 _BEHIND_TLS_HEADERS = {"Strict-Transport-Security": "max-age=31536000"}
 _CODES = {401: "UNAUTHORIZED", 403: "FORBIDDEN", 404: "NOT_FOUND", 405: "METHOD_NOT_ALLOWED", 413: "BODY_TOO_LARGE"}
-_DEADLINE = web.RequestKey("deadline", asyncio.Timeout)
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
 def json_response(body: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """A JSON answer."""
-    return web.Response(
-        body=_encode(body), status=status, headers=headers, content_type="application/json", charset="utf-8"
-    )
+    encoded = _encode(body)
+    if headers is None and status < 400:
+        return JsonAnswer(encoded, status)
+    return web.Response(body=encoded, status=status, headers=headers, content_type=JSON_TYPE, charset=CHARSET)
 
 
 def error_response(error: ApiError) -> web.Response:
@@ -76,26 +80,63 @@ class _BodyTimeoutError(BrokenBodyError):
     """A body has not arrived in time."""
 
 
-@web.middleware
-async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer every error in one format and in time; what is unexpected is logged and tells the client nothing."""
-    body, timer = request.content, None
-    if not body.is_eof():
-        timer = asyncio.get_running_loop().call_later(BODY_READ_S_MAX, body.set_exception, _BodyTimeoutError())
-    try:
-        async with asyncio.timeout(REQUEST_S_MAX) as deadline:
-            request[_DEADLINE] = deadline
+class _Deadline:
+    """The time limit of a request: what runs for it is cancelled when its time is up."""
+
+    __slots__ = ("_task", "is_expired")
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self.is_expired = False
+
+    def is_over(self) -> bool:
+        """Whether the request has no limit any more."""
+        return self._task is None
+
+    def expire(self) -> None:
+        """Cancel what runs."""
+        if self._task is not None:
+            self.is_expired = True
+            self._task.cancel()
+
+    def lift(self) -> bool:
+        """End the limit; return whether the request was cancelled for it, and by nobody else."""
+        task, self._task = self._task, None
+        return self.is_expired and task is not None and task.uncancel() == 0
+
+
+_DEADLINE = web.RequestKey("deadline", _Deadline)
+
+
+def _errors_as_json() -> Middleware:
+    deadlines = Deadlines()
+
+    @web.middleware
+    async def errors_as_json(request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Answer every error in one format and in time; what is unexpected is logged and tells the client nothing."""
+        body, timer = request.content, None
+        if not body.is_eof():
+            timer = asyncio.get_running_loop().call_later(BODY_READ_S_MAX, body.set_exception, _BodyTimeoutError())
+        deadline = request[_DEADLINE] = _Deadline()
+        deadlines.limit(deadline, REQUEST_S_MAX)
+        try:
             return await handler(request)
-    except web.HTTPException as exc:
-        if exc.status < 400:
-            raise
-        return error_response(http_error(exc))
-    except Exception as exc:
-        return _answer(request, exc, timed_out=deadline.expired())
-    finally:
-        request.pop(_DEADLINE, None)
-        if timer is not None:
-            timer.cancel()
+        except asyncio.CancelledError:
+            if not deadline.lift():
+                raise
+            return _answer(request, TimeoutError(), timed_out=True)
+        except web.HTTPException as exc:
+            if exc.status < 400:
+                raise
+            return error_response(http_error(exc))
+        except Exception as exc:
+            return _answer(request, exc, timed_out=deadline.is_expired)
+        finally:
+            deadline.lift()
+            if timer is not None:
+                timer.cancel()
+
+    return errors_as_json
 
 
 def _answer(request: web.Request, exc: Exception, *, timed_out: bool) -> web.StreamResponse:
@@ -121,9 +162,9 @@ def _answer(request: web.Request, exc: Exception, *, timed_out: bool) -> web.Str
 async def add_security_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Set the headers that every answer has, errors and streams too; an answer that has begun may last."""
     response.headers.update(SECURITY_HEADERS)
-    deadline = request.get(_DEADLINE)
-    if deadline is not None and not deadline.expired():
-        deadline.reschedule(None)
+    deadline = peek(request, _DEADLINE)
+    if deadline is not None and not deadline.is_expired:
+        deadline.lift()
 
 
 async def _add_behind_tls_headers(_request: web.Request, response: web.StreamResponse) -> None:
@@ -132,7 +173,8 @@ async def _add_behind_tls_headers(_request: web.Request, response: web.StreamRes
 
 def install(app: web.Application, *, behind_tls_proxy: bool = False) -> None:
     """Make ``app`` answer so."""
-    app.middlewares.insert(0, errors_as_json)
+    app.middlewares.insert(0, _errors_as_json())
     app.on_response_prepare.append(add_security_headers)
+    app[STANDING_HEADERS] = StandingHeaders(SECURITY_HEADERS | (_BEHIND_TLS_HEADERS if behind_tls_proxy else {}))
     if behind_tls_proxy:
         app.on_response_prepare.append(_add_behind_tls_headers)

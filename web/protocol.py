@@ -31,6 +31,7 @@ from forkast_streams.limits import (
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.start_checks import require_safe_transport
 from web.errors import SECURITY_HEADERS, BrokenBodyError, error_response, http_error
+from web.fixed_routes import FixedRoutes
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +202,10 @@ class BoundaryRunner(web.AppRunner):
     async def _make_server(self) -> web.Server:
         plain = await super()._make_server()
         server = BoundaryServer(
-            plain.request_handler, request_factory=plain.request_factory, loop=plain._loop, **plain._kwargs
+            FixedRoutes(self._exchange.web.web_app).handle,
+            request_factory=plain.request_factory,
+            loop=plain._loop,
+            **plain._kwargs,
         )
         # The other half is for the servers and for files.
         server.connections_max = min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2)

@@ -17,6 +17,7 @@ from aiohttp import web
 from forkast_streams.config import RateSettings
 from forkast_streams.errors import ApiError
 from forkast_streams.rate_limits import Bucket, Limit, RateLimits
+from web.request_state import peek
 
 _IPV6_HOME_BITS = 64
 _MINUTE_S = 60.0
@@ -93,7 +94,7 @@ class RequestLimits:
 
     def _charge(self, request: web.Request, limit: Limit, key: str, tokens: int) -> None:
         allowed, bucket = self._limits.take(limit, key, tokens)
-        charges = request.get(_CHARGES)
+        charges = peek(request, _CHARGES)
         if charges is None:
             charges = request[_CHARGES] = _Charges(self, [])
         charges.taken.append((bucket, key))
@@ -135,22 +136,33 @@ def charge(request: web.Request, count: int) -> None:
     Raises:
         ApiError: 429, the user or the address would be over the limit; no order may be taken then.
     """
-    charges = request.get(_CHARGES)
+    charges = peek(request, _CHARGES)
     if charges is not None and count > 1:
         charges.limits.charge_more(charges.taken, count - 1)
 
 
 async def add_rate_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Tell what is left of the limit."""
-    charges = request.get(_CHARGES)
+    response.headers.update(_rate_headers(request))
+
+
+def rate_header_lines(request: web.Request) -> str:
+    """As ``add_rate_headers``, for headers that are written as text."""
+    return "".join([f"{name}: {value}\r\n" for name, value in _rate_headers(request).items()])
+
+
+def _rate_headers(request: web.Request) -> dict[str, str]:
+    charges = peek(request, _CHARGES)
     if charges is None or not charges.taken:
-        return
+        return {}
     bucket = charges.taken[-1][0]
-    if bucket.limit.rate:
-        headers = response.headers
-        headers["RateLimit-Limit"] = str(int(bucket.limit.size))
-        headers["RateLimit-Remaining"] = str(bucket.remaining)
-        headers["RateLimit-Reset"] = str(math.ceil(bucket.seconds_until(bucket.limit.size)))
+    if not bucket.limit.rate:
+        return {}
+    return {
+        "RateLimit-Limit": str(int(bucket.limit.size)),
+        "RateLimit-Remaining": str(bucket.remaining),
+        "RateLimit-Reset": str(math.ceil(bucket.seconds_until(bucket.limit.size))),
+    }
 
 
 def _too_many(bucket: Bucket, tokens: int) -> ApiError:
