@@ -79,9 +79,27 @@ class Authenticator:
             self._find, refresh_s=_REFRESH_S, fresh_s=REMEMBERED_S_MAX, stale_s=STALE_S_MAX, size_max=_REMEMBERED_MAX
         )
         self._matched: OrderedDict[bytes, None] = OrderedDict()
+        # Of headers that were read lately, by a digest of the whole: the e-mail in it, and whom it stood for.
+        self._recalled: OrderedDict[bytes, tuple[str, _Stored]] = OrderedDict()
         self._checks: dict[bytes, asyncio.Task[User | None]] = {}
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="bcrypt")
         self._cost = _COST_DEFAULT
+
+    def recall(self, header: str) -> User | None:
+        """The user of a header that ``remember`` was told of, while what is known of the user is the same."""
+        recalled = self._recalled.get(self._keyed(header))
+        if recalled is None:
+            return None
+        email, stored = recalled
+        return stored.user if self._users.peek(email) is stored else None
+
+    def remember(self, header: str, email: str) -> None:
+        """Remember that ``header`` is a credential for ``email`` that ``known`` has just found to be right."""
+        stored = self._users.peek(email)
+        if stored is not None:
+            self._recalled[self._keyed(header)] = email, stored
+            if len(self._recalled) > _REMEMBERED_MAX:
+                self._recalled.popitem(last=False)
 
     def known(self, email: str, password: str) -> User | None:
         """The user if the credential was checked lately; never waits."""
@@ -145,8 +163,11 @@ class Authenticator:
             check.exception()
 
     def _digest(self, email: str, password: str, stored: _Stored | None = None) -> bytes:
-        text = f"{email}\0{'' if stored is None else stored.hash}\0{password}"
-        return hashlib.blake2b(text.encode(), key=self._secret, digest_size=32).digest()
+        return self._keyed(f"{email}\0{'' if stored is None else stored.hash}\0{password}")
+
+    def _keyed(self, text: str) -> bytes:
+        # Headers may have bytes that are no text; passwords never do.
+        return hashlib.blake2b(text.encode(errors="surrogateescape"), key=self._secret, digest_size=32).digest()
 
 
 def _cost_of(stored: str) -> int:

@@ -88,7 +88,6 @@ class JsonAnswer(web.Response):
             and self.status not in _BODILESS
             and len(self._headers) == 1
             and not (self._cookies or self._compression or self._chunked)
-            and STANDING_HEADERS in request.app
         )
 
 

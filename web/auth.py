@@ -114,7 +114,11 @@ class Authentication:
         raise _unauthorized()
 
     async def _by_password(self, request: web.Request, address: str) -> User | _Failure:
-        credentials = _credentials(request.headers.get("Authorization", ""))
+        header = request.headers.get("Authorization", "")
+        recalled = self._authenticator.recall(header)
+        if recalled is not None:
+            return recalled
+        credentials = _credentials(header)
         if credentials is None:
             # Nothing that could be tried, so nothing that could be guessed: it counts only as a request.
             self._log_of_missing.write(
@@ -126,6 +130,8 @@ class Authentication:
         if user is None:
             self._limits.require_login_allowed(address, email)
             user = await self._authenticator.authenticate(email, password)
+        else:
+            self._authenticator.remember(header, email)
         return _Failure(email, "unknown user or wrong password") if user is None else user
 
     async def _by_key(self, request: web.Request, header: str, address: str) -> User | _Failure:

@@ -143,26 +143,37 @@ def charge(request: web.Request, count: int) -> None:
 
 async def add_rate_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Tell what is left of the limit."""
-    response.headers.update(_rate_headers(request))
+    bucket = _told_bucket(request)
+    if bucket is not None:
+        headers = response.headers
+        headers["RateLimit-Limit"] = str(int(bucket.limit.size))
+        headers["RateLimit-Remaining"] = str(bucket.remaining)
+        headers["RateLimit-Reset"] = str(_reset_s(bucket))
 
 
 def rate_header_lines(request: web.Request) -> str:
     """As ``add_rate_headers``, for headers that are written as text."""
-    return "".join([f"{name}: {value}\r\n" for name, value in _rate_headers(request).items()])
+    bucket = _told_bucket(request)
+    if bucket is None:
+        return ""
+    return (
+        f"RateLimit-Limit: {int(bucket.limit.size)}\r\n"
+        f"RateLimit-Remaining: {bucket.remaining}\r\n"
+        f"RateLimit-Reset: {_reset_s(bucket)}\r\n"
+    )
 
 
-def _rate_headers(request: web.Request) -> dict[str, str]:
+def _told_bucket(request: web.Request) -> Bucket | None:
+    """The bucket that an answer tells of; None when nothing is limited."""
     charges = peek(request, _CHARGES)
     if charges is None or not charges.taken:
-        return {}
+        return None
     bucket = charges.taken[-1][0]
-    if not bucket.limit.rate:
-        return {}
-    return {
-        "RateLimit-Limit": str(int(bucket.limit.size)),
-        "RateLimit-Remaining": str(bucket.remaining),
-        "RateLimit-Reset": str(math.ceil(bucket.seconds_until(bucket.limit.size))),
-    }
+    return bucket if bucket.limit.rate else None
+
+
+def _reset_s(bucket: Bucket) -> int:
+    return math.ceil(bucket.seconds_until(bucket.limit.size))
 
 
 def _too_many(bucket: Bucket, tokens: int) -> ApiError:

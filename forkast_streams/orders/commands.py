@@ -16,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 def place_command(order: NewOrder, fields: dict[str, Any] | None = None) -> bytes:
     """The value that places an order, or replaces one; ``fields`` are its ``order_fields`` if the caller has them."""
     chosen = order_fields(order) if fields is None else fields
-    command = {"id": order.order_id, "userId": order.user_id, "symbolId": order.symbol_id} | chosen
+    command = {"id": order.order_id, "userId": order.user_id, "symbolId": order.symbol_id, **chosen}
     if order.replaces is not None:
         command |= {"command": "REPLACE", "orderId": order.replaces}
     if order.command_id is not None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
+from operator import is_not
 from typing import Any, Literal, NoReturn, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
+from msgspec.structs import astuple
 
 from forkast_streams.codec import number_of
 from forkast_streams.engine.commands import EXPIRE_TAKER, GTC, Amend, NewOrder, Number
@@ -111,6 +113,10 @@ _decoders: dict[type, Any] = {
     body: msgspec.json.Decoder(body, float_hook=Decimal)
     for body in (PlaceOrder, PlaceBatch, CancelBatch, CancelAfterBody, AmendOrder)
 }
+# What a field is when the body does not have it; what no field can be where the body must have it.
+_NOT_GIVEN: dict[type, tuple[object, ...]] = {
+    kind: tuple(field.default for field in msgspec.structs.fields(kind)) for kind in _decoders
+}
 
 
 def decode_body(kind: type[BodyT], body: bytes) -> BodyT:
@@ -120,7 +126,10 @@ def decode_body(kind: type[BodyT], body: bytes) -> BodyT:
         ApiError: 400, with a code and the field at fault.
     """
     decoded = _decode_shape(kind, body)
-    _refuse_repeated_fields(body)
+    # A name has a colon behind it, and what is not the default was given: when these are as many, no name comes twice.
+    given = sum(map(is_not, astuple(decoded), _NOT_GIVEN[kind]))
+    if body.count(b":") != given:
+        _refuse_repeated_fields(body)
     return decoded
 
 

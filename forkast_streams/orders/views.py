@@ -60,7 +60,7 @@ def symbol_view(row: dict[str, Any]) -> dict[str, Any]:
 def pending_order(order: NewOrder, fields: dict[str, Any], created_ms: int) -> dict[str, Any]:
     """The record of an order that the log took at ``created_ms`` and that has no row yet; ``fields`` as on the wire."""
     identity = {"id": order.order_id, "userId": order.user_id, "symbolId": order.symbol_id}
-    return identity | fields | {"replaces": order.replaces, "createdAtMs": created_ms}
+    return {**identity, **fields, "replaces": order.replaces, "createdAtMs": created_ms}
 
 
 def rows_of_pending(pending: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -136,6 +136,29 @@ async def test_user_in_use_is_looked_up_beside_the_requests(monkeypatch: pytest.
     assert authenticator.known(EMAIL, PASSWORD) is None
 
 
+async def test_a_header_is_recalled_as_long_as_its_credential_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only after the credential was found to be right, only for the same bytes, and no longer than it is believed."""
+    users = Users(PASSWORD)
+    authenticator = Authenticator(users.find)
+    header = "Basic some-text\udcff"
+    assert authenticator.recall(header) is None
+    authenticator.remember(header, EMAIL)
+    assert authenticator.recall(header) is None, "nobody has checked it"
+    await authenticator.authenticate(EMAIL, PASSWORD)
+    authenticator.remember(header, EMAIL)
+    assert authenticator.recall(header) == User(1, EMAIL)
+    assert authenticator.recall(header + "x") is None
+    assert "some-text" not in repr(vars(authenticator))
+    later = time.monotonic() + auth.REMEMBERED_S_MAX
+    with monkeypatch.context() as patched:
+        patched.setattr(stale_cache.time, "monotonic", lambda: later)
+        assert authenticator.recall(header) is None
+    assert authenticator.recall(header) == User(1, EMAIL)
+    users.set_password("changed")
+    await authenticator._users.reload(EMAIL)
+    assert authenticator.recall(header) is None
+
+
 async def test_password_that_is_the_email_is_for_demo_users_only() -> None:
     """It is right, and it gets nobody in unless demo users are wanted."""
     assert await Authenticator(Users(EMAIL).find).authenticate(EMAIL, EMAIL) is None
