@@ -42,7 +42,7 @@ def faust_app(folder: str) -> faust.App:
     brokers = Settings.from_env().broker_list
     app = _App(
         "forkast-bare-view", broker=[f"kafka://{broker}" for broker in brokers], datadir=folder,
-        topic_allow_declare=False, table_standby_replicas=0, key_serializer="raw", value_serializer="raw",
+        table_standby_replicas=0, key_serializer="raw", value_serializer="raw",
         web_tables_enabled=False, web_router_enabled=False, web_metrics_enabled=False, web_stats_enabled=False,
         web_graph_enabled=False,
     )  # fmt: skip

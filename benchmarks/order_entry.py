@@ -136,7 +136,8 @@ def _only_producing(at: Servers, kind: str) -> Iterator[tuple[int, int]]:
     """The port and the process of a server that only produces."""
     [port] = free_ports(1)
     command = [sys.executable, "-m", "benchmarks.bare_view", kind, str(port), str(at.folder / f"bare-{kind}")]
-    process = subprocess.Popen(command, env=os.environ | at.env)
+    with (at.folder / f"bare-{kind}.log").open("wb") as log:
+        process = subprocess.Popen(command, env=os.environ | at.env, stdout=log, stderr=log)
     try:
         wait_until(lambda: not is_free(port), f"the {kind} view listening")
         wait_until(lambda: _is_producing(port), f"the {kind} view producing")

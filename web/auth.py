@@ -30,6 +30,7 @@ from web.bodies import read_body
 from web.errors import Handler
 from web.rate_limits import RequestLimits, add_rate_headers, rate_header_lines
 from web.replays import SharedReplays
+from web.request_state import note
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ class Authentication:
                 user = await self._user(request, address)
                 self._limits.charge_user(request, user.id)
                 self._require_scope(request, user, address)
-                request[_USER] = user
+                note(request, _USER, user)
             return await handler(request)
 
         return authenticate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from forkast_streams.errors import ApiError
-from web.request_state import peek
+from web.request_state import note, peek
 
 _JSON = "application/json"
 _BODY = web.RequestKey("body", bytes)
@@ -25,7 +25,7 @@ async def read_body(request: web.Request, bytes_max: int) -> bytes:
             body += await content.read(bytes_max + 1 - len(body))
     if len(body) > bytes_max:
         raise ApiError(413, "BODY_TOO_LARGE", f"the body must have at most {bytes_max} bytes")
-    request[_BODY] = body
+    note(request, _BODY, body)
     return body
 
 

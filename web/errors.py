@@ -16,7 +16,7 @@ from forkast_streams.deadlines import Deadlines
 from forkast_streams.errors import ApiError, Unavailable
 from forkast_streams.limits import BODY_READ_S_MAX, REQUEST_S_MAX
 from web.answers import CHARSET, JSON_TYPE, STANDING_HEADERS, JsonAnswer, StandingHeaders
-from web.request_state import peek
+from web.request_state import note, peek
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,8 @@ def _errors_as_json() -> Middleware:
         body, timer = request.content, None
         if not body.is_eof():
             timer = asyncio.get_running_loop().call_later(BODY_READ_S_MAX, body.set_exception, _BodyTimeoutError())
-        deadline = request[_DEADLINE] = _Deadline()
+        deadline = _Deadline()
+        note(request, _DEADLINE, deadline)
         deadlines.limit(deadline, REQUEST_S_MAX)
         try:
             return await handler(request)

@@ -17,7 +17,7 @@ from aiohttp import web
 from forkast_streams.config import RateSettings
 from forkast_streams.errors import ApiError
 from forkast_streams.rate_limits import Bucket, Limit, RateLimits
-from web.request_state import peek
+from web.request_state import note, peek
 
 _IPV6_HOME_BITS = 64
 _MINUTE_S = 60.0
@@ -55,15 +55,22 @@ class RequestLimits:
         Raises:
             ApiError: 429.
         """
-        self._charge(request, self._address, address, 1)
+        allowed, bucket = self._limits.take(self._address, address)
+        note(request, _CHARGES, _Charges(self, [(bucket, address)]))
+        if not allowed:
+            raise _too_many(bucket, 1)
 
     def charge_user(self, request: web.Request, user_id: int) -> None:
-        """Count a request of a user.
+        """Count a request of a user; that of its address was counted.
 
         Raises:
             ApiError: 429.
         """
-        self._charge(request, self._user, str(user_id), 1)
+        key = str(user_id)
+        allowed, bucket = self._limits.take(self._user, key)
+        request[_CHARGES].taken.append((bucket, key))
+        if not allowed:
+            raise _too_many(bucket, 1)
 
     def require_login_allowed(self, address: str, name: str) -> None:
         """Refuse to check a credential after too many wrong ones.
@@ -91,15 +98,6 @@ class RequestLimits:
         # Names come from anybody: as a digest they are short, and nobody's e-mail stands in Redis.
         digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
         return (self._failures, address), (self._failures_of_user, f"{address}:{digest}")
-
-    def _charge(self, request: web.Request, limit: Limit, key: str, tokens: int) -> None:
-        allowed, bucket = self._limits.take(limit, key, tokens)
-        charges = peek(request, _CHARGES)
-        if charges is None:
-            charges = request[_CHARGES] = _Charges(self, [])
-        charges.taken.append((bucket, key))
-        if not allowed:
-            raise _too_many(bucket, tokens)
 
     def charge_more(self, taken: list[tuple[Bucket, str]], tokens: int) -> None:
         """Take ``tokens`` more from each bucket, or from none.
@@ -166,7 +164,7 @@ def rate_header_lines(request: web.Request) -> str:
 def _told_bucket(request: web.Request) -> Bucket | None:
     """The bucket that an answer tells of; None when nothing is limited."""
     charges = peek(request, _CHARGES)
-    if charges is None or not charges.taken:
+    if charges is None:
         return None
     bucket = charges.taken[-1][0]
     return bucket if bucket.limit.rate else None
