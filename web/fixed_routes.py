@@ -6,6 +6,7 @@ once for a path without parameters it finds again, so that is remembered; all el
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from functools import partial
 
 from aiohttp import web
@@ -25,16 +26,19 @@ class FixedRoutes:
         # By the method and the path as they were sent, of which there are as many as routes.
         self._found: dict[tuple[str, str], tuple[UrlMappingMatchInfo, Handler]] = {}
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Answer ``request``."""
+    def handle(self, request: web.Request) -> Awaitable[web.StreamResponse]:
+        """Answer ``request``; without a coroutine of its own, which each step of a request would go through."""
         found = self._found.get((request.method, request.raw_path))
         if found is None or "Expect" in request.headers:
-            try:
-                return await self._app._handle(request)  # noqa: SLF001 - what the server would call
-            finally:
-                self._learn(request)
+            return self._find(request)
         request._match_info, handler = found  # noqa: SLF001 - as the application sets it
-        return await handler(request)
+        return handler(request)
+
+    async def _find(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._app._handle(request)  # noqa: SLF001 - what the server would call
+        finally:
+            self._learn(request)
 
     def _learn(self, request: web.Request) -> None:
         match = request._match_info  # noqa: SLF001 - None when no route was looked for
@@ -43,6 +47,9 @@ class FixedRoutes:
         resource = match.route.resource
         # Only the one way to write it: what else leads to the path, such as a query, is not what was sent.
         if not isinstance(resource, PlainResource) or resource.canonical != request.raw_path:
+            return
+        # A route for any method would be remembered once for each of the many there are.
+        if match.route.method != request.method:
             return
         if any(getattr(one, "__middleware_version__", None) != _NEW_STYLE for one in self._app.middlewares):
             return

@@ -15,6 +15,7 @@ from web.errors import error_response, json_response
 from web.fixed_routes import FixedRoutes
 
 _BODY = {"price": "101.25"}
+_ROUTES = web.AppKey("routes", FixedRoutes)
 
 
 async def _quick(_: web.Request) -> web.Response:
@@ -41,8 +42,12 @@ async def _more_headers(_request: web.Request, response: web.StreamResponse) -> 
 
 
 @pytest.fixture
-async def port() -> AsyncIterator[int]:
-    app = web.Application()
+async def app() -> web.Application:
+    return web.Application()
+
+
+@pytest.fixture
+async def port(app: web.Application) -> AsyncIterator[int]:
     errors.install(app, behind_tls_proxy=True)
     app.on_response_prepare.append(_more_headers)
     app[STANDING_HEADERS].vary(lambda _: "RateLimit-Remaining: 7\r\n")
@@ -50,10 +55,12 @@ async def port() -> AsyncIterator[int]:
     app.router.add_get("/same/{id}", _by_id)
     app.router.add_get("/other", _by_aiohttp)
     app.router.add_get("/slow", _slow)
+    app.router.add_route("*", "/any", _quick)
+    app[_ROUTES] = FixedRoutes(app)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     assert runner.server is not None
-    runner.server.request_handler = FixedRoutes(app).handle
+    runner.server.request_handler = app[_ROUTES].handle
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     yield runner.addresses[0][1]
@@ -103,6 +110,14 @@ async def test_only_what_a_route_is_called_is_remembered(port: int) -> None:
     answers = await _ask(port, *[get % path for path in paths], b"PUT /same HTTP/1.1\r\nHost: x\r\n\r\n")
     assert [int(first.split()[1]) for first, _, _ in answers] == [202, 200, 202, 202, 200, 404, 202, 405]
     assert [body for _, _, body in answers[1:5:3]] == [b'{"id":"7","app":true}', b'{"id":"8","app":true}']
+
+
+async def test_no_more_is_remembered_than_there_are_routes(app: web.Application, port: int) -> None:
+    """Neither paths that nobody serves, nor ids, nor the many methods there are."""
+    lines = [b"GET /same", b"GET /same/7", b"GET /none", b"GET /same?x", b"GET /other", b"POST /any", b"PROPFIND /any"]
+    answers = await _ask(port, *[line + b" HTTP/1.1\r\nHost: x\r\n\r\n" for line in lines * 2])
+    assert [int(first.split()[1]) for first, _, _ in answers] == [202, 200, 404, 202, 202, 202, 202] * 2
+    assert set(app[_ROUTES]._found) == {("GET", "/same"), ("GET", "/other")}
 
 
 async def test_a_request_that_takes_too_long_is_answered(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
