@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from aiokafka.errors import KafkaError
 
@@ -22,6 +23,8 @@ _SEND_S_MAX = 8.0
 _LOG_AWAY = (KafkaError, TimeoutError, OSError, RuntimeError)
 
 SymbolCommand = tuple[int, bytes]
+# Called with the log's time of a command, in milliseconds, and the future that it gives a result to in the end.
+Then = Callable[[int, "asyncio.Future[Any]"], None]
 
 
 class CommandLog:
@@ -32,18 +35,21 @@ class CommandLog:
         self._partitions: list[_PartitionWriter] = []
         self._deadlines = Deadlines()
 
-    async def append(self, symbol_id: int, command: bytes) -> int:
+    async def append(self, symbol_id: int, command: bytes, then: Then | None = None) -> Any:
         """Return the log's time of the command, in milliseconds, once the log has acknowledged it.
+
+        With ``then`` that is called at this point, and what it gives the future is returned: whoever waits for one
+        thing after the other is woken once.
 
         Raises:
             ApiError: 503, it has not, and whether it will is unknown.
         """
         try:
             if self._partitions:
-                return await self._append(symbol_id, command)
+                return await self._append(symbol_id, command, then)
             async with asyncio.timeout(_SEND_S_MAX):
                 await self._connect()
-                return await self._append(symbol_id, command)
+                return await self._append(symbol_id, command, then)
         except _LOG_AWAY as exc:
             raise _unknown() from exc
 
@@ -76,9 +82,9 @@ class CommandLog:
                     answers[place] = one.result()
         return answers
 
-    def _append(self, symbol_id: int, command: bytes) -> asyncio.Future[int]:
-        partitions = self._partitions
-        return partitions[partition_for(symbol_id, len(partitions))].append([_record(symbol_id, command)])
+    def _append(self, symbol_id: int, command: bytes, then: Then | None) -> asyncio.Future[Any]:
+        partition = self._partitions[partition_for(symbol_id, len(self._partitions))]
+        return partition.append([_record(symbol_id, command)], then)
 
     async def _connect(self) -> list[_PartitionWriter]:
         async with asyncio.timeout(_SEND_S_MAX):
@@ -92,14 +98,24 @@ class CommandLog:
 
 @dataclass(slots=True)
 class _Waiting:
-    """Records that come one after the other, and who waits for the log's time of them."""
+    """Records that come one after the other, who waits for the log's time of them, and what is to be done before."""
 
     records: list[OutputRecord]
-    appended_ms: asyncio.Future[int]
+    appended_ms: asyncio.Future[Any]
+    then: Then | None
 
     def is_over(self) -> bool:
         """Whether it is known what became of them, or nobody waits any more."""
         return self.appended_ms.done()
+
+    def taken(self, appended_ms: int) -> None:
+        """The log has them."""
+        if self.appended_ms.done():
+            return
+        if self.then is None:
+            self.appended_ms.set_result(appended_ms)
+        else:
+            self.then(appended_ms, self.appended_ms)
 
     def expire(self) -> None:
         """Tell who waits that it took too long."""
@@ -120,13 +136,13 @@ class _PartitionWriter:
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
 
-    def append(self, records: list[OutputRecord]) -> asyncio.Future[int]:
+    def append(self, records: list[OutputRecord], then: Then | None = None) -> asyncio.Future[Any]:
         """Append ``records`` in a row; the future is done in time.
 
         Who cancels it before they are on their way takes them back.
         """
-        appended_ms: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(records, appended_ms)
+        appended_ms = asyncio.get_running_loop().create_future()
+        waiting = _Waiting(records, appended_ms, then)
         self._waiting.append(waiting)
         self._deadlines.limit(waiting, _SEND_S_MAX)
         if self._task is None or self._task.done():
@@ -155,8 +171,7 @@ class _PartitionWriter:
             metadata = await batch.acknowledged
             written += batch.count
             while told < len(group) and ends[told] <= written:
-                if not group[told].appended_ms.done():
-                    group[told].appended_ms.set_result(int(metadata.timestamp))
+                group[told].taken(int(metadata.timestamp))
                 told += 1
 
 

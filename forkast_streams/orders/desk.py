@@ -198,9 +198,12 @@ class OrderDesk:
 
     async def _append(self, order: NewOrder) -> None:
         fields = order_fields(order)
-        created_ms = await self.log.append(order.symbol_id, place_command(order, fields))
-        self._remember(order.order_id)
-        await self._pending.add(pending_order(order, fields, created_ms))
+
+        def remember(created_ms: int, remembered: asyncio.Future[Any]) -> None:
+            self._remember(order.order_id)
+            self._pending.add_for(remembered, pending_order(order, fields, created_ms))
+
+        await self.log.append(order.symbol_id, place_command(order, fields), remember)
 
     async def _has_claimed(self, order: NewOrder) -> bool:
         """Whether the client order id of ``order`` stands for an order that a repeat is answered with."""

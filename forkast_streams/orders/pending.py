@@ -62,12 +62,13 @@ class PendingOrders:
 
     async def add_all(self, orders: Sequence[Order]) -> None:
         """Remember ``orders``, as ``add``."""
-        for order in orders:
-            self._own[order["id"]] = order
-            self._own_of_user[order["userId"]][order["id"]] = order
-            while len(self._own) > _OWN_MAX:
-                self._forget_oldest()
-        await self._writer.write(orders)
+        added = asyncio.get_running_loop().create_future()
+        self._add(orders, added)
+        await added
+
+    def add_for(self, waiter: asyncio.Future[Any], order: Order) -> None:
+        """As ``add``, for whoever waits for ``waiter``: it has a result when ``add`` would return."""
+        self._add([order], waiter)
 
     async def get(self, order_id: str, user_id: int) -> Order | None:
         """A pending order of a user."""
@@ -102,6 +103,14 @@ class PendingOrders:
         """Stop writing."""
         await self._writer.close()
 
+    def _add(self, orders: Sequence[Order], added: asyncio.Future[Any]) -> None:
+        for order in orders:
+            self._own[order["id"]] = order
+            self._own_of_user[order["userId"]][order["id"]] = order
+            while len(self._own) > _OWN_MAX:
+                self._forget_oldest()
+        self._writer.write(orders, added)
+
     def _forget_oldest(self) -> None:
         order_id, oldest = self._own.popitem(last=False)
         of_user = self._own_of_user[oldest["userId"]]
@@ -131,26 +140,24 @@ class _Writer:
         # What is not written yet when this overflows is only in this process; the oldest is persisted by then.
         self._waiting: deque[Order] = deque(maxlen=_OWN_MAX)
         # Who waits for the orders that are not in a write yet.
-        self._waiters: list[asyncio.Future[None]] = []
+        self._waiters: list[asyncio.Future[Any]] = []
         self._task: asyncio.Task[None] | None = None
         self._is_quick = True
 
-    async def write(self, orders: Sequence[Order]) -> None:
-        """Have ``orders`` written; wait for it while Redis is quick."""
+    def write(self, orders: Sequence[Order], written: asyncio.Future[Any]) -> None:
+        """Have ``orders`` written; ``written`` has a result then, or at once while Redis is not quick."""
         self._waiting.extend(orders)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._write_all())
         if not self._is_quick:
+            written.set_result(None)
             return
-        loop = asyncio.get_running_loop()
         if not self._waiters:
-            loop.call_later(_WRITE_WAIT_S, self._give_up, self._waiters)
+            asyncio.get_running_loop().call_later(_WRITE_WAIT_S, self._give_up, self._waiters)
         # Many wait for one write, each on a future of its own: none of them may end it for the others.
-        waiter = loop.create_future()
-        self._waiters.append(waiter)
-        await waiter
+        self._waiters.append(written)
 
-    def _give_up(self, waiters: list[asyncio.Future[None]]) -> None:
+    def _give_up(self, waiters: list[asyncio.Future[Any]]) -> None:
         if waiters:
             self._is_quick = False
             _release(waiters)
@@ -194,7 +201,7 @@ class _Writer:
         return len(batch) + len(self._waiting)
 
 
-def _release(waiters: list[asyncio.Future[None]]) -> None:
+def _release(waiters: list[asyncio.Future[Any]]) -> None:
     """Let those go on who wait; the list is empty then, which tells that they do not wait any more."""
     for waiter in waiters:
         if not waiter.done():

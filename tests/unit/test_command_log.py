@@ -139,3 +139,26 @@ async def test_a_command_that_nobody_waits_for_any_more_is_not_sent(monkeypatch:
     assert [values for _, values in producer.sent] == [[b"a"], [b"c"]]
     producer.acknowledge(2)
     assert await third == 2
+
+
+async def test_what_follows_an_acknowledgement_is_waited_for_as_well() -> None:
+    """It begins with the log's time of the command, not before, and not for a command that nobody waits for."""
+    producer = _Producer()
+    log = _log(producer)
+    begun: list[tuple[int, asyncio.Future[Any]]] = []
+
+    def then(appended_ms: int, followed: asyncio.Future[Any]) -> None:
+        begun.append((appended_ms, followed))
+
+    first, gone = (asyncio.create_task(log.append(1, value, then)) for value in (b"a", b"b"))
+    await _settle()
+    gone.cancel()
+    await _settle()
+    assert not begun
+    while producer.unacknowledged:
+        producer.acknowledge(7)
+        await _settle()
+    [(appended_ms, followed)] = begun
+    assert (appended_ms, first.done()) == (7, False)
+    followed.set_result("done")
+    assert await first == "done"

@@ -91,16 +91,22 @@ def _die_at_a_point_of_order_entry() -> None:
     def point() -> str | None:
         return Path(_FLAG).read_text() if _is_on() else None
 
-    async def die_with_two_in_hand() -> None:
+    def die_with_second(*_: object) -> None:
         arrived.append(object())
         if len(arrived) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
+
+    async def die_with_two_in_hand() -> None:
+        die_with_second()
         await asyncio.Event().wait()
 
     def dying(working: Any) -> Any:
         async def append(self: Any, *args: Any) -> Any:
             if point() == "claimed":
                 await die_with_two_in_hand()
+            if point() == "appended" and callable(args[-1]):
+                # What would follow at once, without returning.
+                args = *args[:-1], die_with_second
             answer = await working(self, *args)
             if point() == "appended":
                 await die_with_two_in_hand()
