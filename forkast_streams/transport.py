@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import aiokafka
@@ -134,6 +134,8 @@ class BatchConsumer(driver.Consumer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._in_flight: dict[TP, deque[ConsumerMessage]] = defaultdict(deque)
         self.positions: dict[TP, int] = {}
+        # Whether the last message was not taken before the flow stopped.
+        self._is_refused = False
         super().__init__(*args, **kwargs)
 
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
@@ -158,7 +160,9 @@ class BatchConsumer(driver.Consumer):
             handing_over.cancel()
             raise
         if not handing_over.done():
-            return await super().wait_first(handing_over, *coros[1:], timeout=timeout)
+            result = await super().wait_first(handing_over, *coros[1:], timeout=timeout)
+            self._is_refused = not handing_over.done() or handing_over.cancelled()
+            return result
         for other in coros[1:]:
             other.close()
         return WaitResults([coros[0]], [handing_over.result()], self.should_stop)
@@ -183,34 +187,64 @@ class BatchConsumer(driver.Consumer):
         return await self._getmany(active_partitions=active, timeout=timeout), active
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 - as above
-        """Yield a batch per partition for batch topics, single messages for others (changelogs)."""
+        """Yield a batch per partition for batch topics, single messages for others (changelogs).
+
+        What is fetched and not handed over, because the flow has stopped meanwhile, is fetched again. Faust drops it,
+        and reads on behind it: a standby's table would have a hole that nobody sees.
+        """
         records, active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
-        if not records or self.should_stop or not self.flow_active:
-            return
+        waiting = deque(self._in_turn(records))
+        self._is_refused = False
+        try:
+            while waiting and self.flow_active and not self.should_stop:
+                tp, fetched = waiting[0]
+                if self.app.consumer_generation_id != generation:
+                    return
+                if active is None or tp in active or tp in self._buffered_partitions:
+                    self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+                    if self._is_batch(tp):
+                        message = self._batch_message(tp, fetched, generation)
+                        self._in_flight[tp].append(message)
+                    else:
+                        message = self._to_message(tp, fetched[0])
+                    yield tp, message
+                    if self._was_refused():
+                        return
+                waiting.popleft()
+        finally:
+            self._give_back(waiting)
 
-        def is_stale() -> bool:
-            return not self.flow_active or self.app.consumer_generation_id != generation
-
+    def _in_turn(self, records: Mapping[Any, list[Any]]) -> Iterator[tuple[TP, list[Any]]]:
+        """What was fetched, as it is handed over: batches whole, the others one by one."""
         others = {}
         for key, fetched in records.items():
             tp = TP(key.topic, key.partition)
-            if not self._is_batch(tp):
+            if self._is_batch(tp):
+                yield tp, fetched
+            else:
                 others[key] = fetched
-                continue
-            if is_stale():
-                return
-            if active is None or tp in active:
-                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-                message = self._batch_message(tp, fetched, generation)
-                self._in_flight[tp].append(message)
-                yield tp, message
         for tp, record in self.scheduler.iterate(others):
-            if is_stale():
-                return
-            if active is None or tp in active or tp in self._buffered_partitions:
-                self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-                yield tp, self._to_message(tp, record)
+            yield tp, [record]
+
+    def _give_back(self, waiting: Iterable[tuple[TP, list[Any]]]) -> None:
+        """Have ``waiting`` fetched again."""
+        firsts: dict[TP, int] = {}
+        for tp, fetched in waiting:
+            firsts.setdefault(tp, fetched[0].offset)
+        for tp, offset in firsts.items():
+            self._rewind(tp, offset)
+
+    def _was_refused(self) -> bool:
+        return self._is_refused
+
+    def _rewind(self, tp: TP, offset: int) -> None:
+        """Read ``tp`` from ``offset`` on, unless somebody has sought further back."""
+        # Faust drops what is not behind the last message.
+        self._read_offset[tp] = None
+        fetcher = self._thread._consumer._fetcher
+        if isinstance(fetcher, PacedFetcher):
+            fetcher.rewind(tp, offset)
 
     def _batch_message(self, tp: TP, records: list[Any], generation: int) -> ConsumerMessage:
         last = records[-1]

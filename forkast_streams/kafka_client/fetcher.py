@@ -102,6 +102,17 @@ class PacedFetcher(fetcher.Fetcher):
             if self._closed:
                 return {}
 
+    def rewind(self, tp: TopicPartition, offset: int) -> None:
+        """Fetch ``tp`` from ``offset`` on again; not if it is not assigned any more, or read from further back."""
+        subscription = self._subscriptions.subscription
+        assignment = None if subscription is None else subscription.assignment
+        state = None if assignment is None else assignment.state_value(tp)
+        if state is not None and state.has_valid_position and state.position > offset:
+            state.seek(offset)
+            # What was fetched from further on is in nobody's turn now.
+            self._records.pop(tp, None)
+            self._wake()
+
     def _ask_for(self, partitions: frozenset[TopicPartition]) -> None:
         """From the first batch topic on, fetch nothing that nobody asks for.
 

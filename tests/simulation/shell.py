@@ -90,6 +90,7 @@ class SimConsumer(BatchConsumer):
         self._ends: dict[TP, int] = {}
         self._channels = worker.channel(), worker.channel()
         self.scheduler = SimpleNamespace(iterate=lambda _others: ())
+        self._is_refused = False
 
     @property
     def should_stop(self) -> bool:
@@ -152,6 +153,10 @@ class SimConsumer(BatchConsumer):
         if not found:
             await asyncio.sleep(min(timeout, 0.02 + world.rng.random() * 0.05))
         return found
+
+    def _rewind(self, tp: TP, offset: int) -> None:
+        if self._positions.get(tp, 0) > offset:
+            self._positions[tp] = offset
 
     async def seek(self, tp: TP, offset: int) -> None:
         """Read ``tp`` from ``offset`` on."""

@@ -216,6 +216,20 @@ async def test_what_was_sought_away_from_is_not_delivered(one: _Consumer) -> Non
     assert asked[_FIRST] == 3
 
 
+async def test_what_is_given_back_is_fetched_again(one: _Consumer) -> None:
+    """From there on, what was fetched behind it too; but nobody who has sought further back is moved."""
+    _, reply = await one.client.next()
+    taken = one.ask(_FIRST, _SECOND)
+    reply(p0=_records(5, b"a", b"b"))
+    await taken
+    one.fetcher.rewind(_FIRST, 6)
+    one.fetcher.rewind(_SECOND, 9)
+    _, reply = await one.client.next()
+    reply()
+    asked, _ = await one.client.next()
+    assert (asked[_FIRST], asked[_SECOND]) == (6, 5)
+
+
 async def test_a_broker_that_fails_is_asked_again(one: _Consumer) -> None:
     """From the same place."""
     asked, reply = await one.client.next()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import inspect
+from collections import defaultdict, deque
+from types import SimpleNamespace
+from typing import Any
 
 import faust
 import pytest
@@ -15,6 +18,8 @@ from faust.assignor.partition_assignor import PartitionAssignor
 from faust.stores.rocksdb import Store
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
+from faust.transport.utils import DefaultSchedulingStrategy
+from faust.types import TP
 from mode import Service
 from mode.threads import ServiceThread
 
@@ -100,10 +105,77 @@ def test_a_batch_of_the_producers_has_the_builder_that_records_are_put_into() ->
 
 
 class _Consumer(transport.BatchConsumer):
-    """Only what messages are handed over with."""
+    """Only what messages are fetched and handed over with; ``rewound`` is what was given back."""
 
-    def __init__(self) -> None:
+    flow_active = True
+
+    def __init__(self, fetched: dict[TP, list[Any]] | None = None) -> None:
         Service.__init__(self)
+        self.app = SimpleNamespace(
+            consumer_generation_id=1, monitor=SimpleNamespace(track_tp_end_offset=lambda *_: None)
+        )
+        self.transport = SimpleNamespace(batch_topics={"orders.new"})
+        self.scheduler = DefaultSchedulingStrategy()
+        self.rewound: dict[TP, int] = {}
+        self._fetched = fetched or {}
+        self._in_flight = defaultdict(deque)
+        self._buffered_partitions = set()
+
+    async def _wait_next_records(self, timeout: float) -> Any:  # noqa: ASYNC109 - as overridden
+        return self._fetched, set(self._fetched)
+
+    def _to_message(self, _tp: TP, record: Any) -> Any:
+        return record
+
+    def _batch_message(self, _tp: TP, records: list[Any], _generation: int) -> Any:
+        return records
+
+    def highwater(self, _tp: TP) -> int:
+        return 0
+
+    def _rewind(self, tp: TP, offset: int) -> None:
+        self.rewound[tp] = offset
+
+
+_BATCH, _CHANGELOG, _OTHER = TP("orders.new", 0), TP("changelog", 0), TP("changelog", 1)
+
+
+def _fetch_of_all() -> dict[TP, list[Any]]:
+    return {tp: [SimpleNamespace(offset=at) for at in range(5, 8)] for tp in (_BATCH, _CHANGELOG, _OTHER)}
+
+
+async def test_what_was_fetched_when_the_flow_has_stopped_is_fetched_again() -> None:
+    """Faust drops it, and a standby that reads on behind it has a hole."""
+    consumer = _Consumer(_fetch_of_all())
+    consumer.flow_active = False
+    assert [one async for one in consumer.getmany(1)] == []
+    assert consumer.rewound == {_BATCH: 5, _CHANGELOG: 5, _OTHER: 5}
+
+
+@pytest.mark.parametrize("stops", [1, 2, 3, 7])
+async def test_what_is_not_handed_over_when_the_flow_stops_is_fetched_again(stops: int) -> None:
+    """From the first message on that was not."""
+    consumer = _Consumer(_fetch_of_all())
+    handed: dict[TP, int] = {}
+    async for tp, message in consumer.getmany(1):
+        handed[tp] = (message[-1] if tp == _BATCH else message).offset
+        consumer.flow_active = len(handed) and sum(at - 4 for at in handed.values()) < stops
+    for tp in (_BATCH, _CHANGELOG, _OTHER):
+        left = consumer.rewound.get(tp, 8)
+        assert left == handed.get(tp, 4) + 1
+    assert sum(8 - at for at in consumer.rewound.values()) == 9 - sum(at - 4 for at in handed.values())
+
+
+async def test_a_message_that_was_refused_is_fetched_again() -> None:
+    """It was cancelled on its way to an agent whose queue was full."""
+    consumer = _Consumer(_fetch_of_all())
+    suspended = asyncio.Event()
+    suspended.set()
+    async for tp, _ in consumer.getmany(1):
+        if tp == _CHANGELOG:
+            await consumer.wait_first(asyncio.Event().wait(), suspended.wait())
+    assert consumer.rewound[_CHANGELOG] == 5
+    assert _BATCH not in consumer.rewound
 
 
 async def test_a_message_that_is_taken_at_once_is_handed_over_without_the_other_waits() -> None:
