@@ -12,7 +12,8 @@ from forkast_streams.codec import decode_command, encode_events
 from forkast_streams.engine.commands import BUY, SELL, Command
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.matching import MatchingEngine
-from forkast_streams.engine.order_book import PLAIN, Order, OrderBook, OrderTerms, shared_terms
+from forkast_streams.engine.order_book import Order, OrderBook
+from forkast_streams.engine.order_terms import PLAIN, OrderTerms, shared_terms
 from forkast_streams.engine.symbols import key_of
 from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import CorruptLog, InvalidRecord
@@ -262,10 +263,9 @@ def _row(order: Order) -> list[Any]:
 
 
 def _order_of(offset: int, row: list[Any], book: OrderBook) -> Order:
-    symbol_id, order_id, user_id, side, price_ticks, quantity, remaining, rank, hidden, waiting, terms = row
+    _, order_id, user_id, side, price_ticks, quantity, remaining, rank, hidden, waiting, terms = row
     order = Order(
         offset,
-        symbol_id,
         _dashed(order_id.hex()),
         book.account(user_id),
         BUY if side == BUY else SELL,

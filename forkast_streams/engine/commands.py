@@ -86,6 +86,23 @@ class NewOrder:
         self.self_trade_prevention = self_trade_prevention
         self.replaces = replaces
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it has a price and a quantity and demands nothing else, as nearly all do."""
+        return (
+            self.type == LIMIT
+            and self.time_in_force == GTC
+            and self.self_trade_prevention == EXPIRE_TAKER
+            and self.price is not None
+            and self.quantity is not None
+            and self.quote_quantity is None
+            and self.stop_price is None
+            and self.expires_at is None
+            and not self.post_only
+            and self.display_quantity is None
+            and self.replaces is None
+        )
+
 
 @mypyc_attr(acyclic=True, free_list_len=1)
 class Cancel:

@@ -33,7 +33,7 @@ BY_COLLAR: Final = "COLLAR"
 _EXPIRIES: Final = frozenset({BY_SELF_TRADE, BY_EXPIRY})
 
 
-@mypyc_attr(acyclic=True)
+@mypyc_attr(acyclic=True, free_list_len=1)
 class OrderAccepted:
     """A new order is accepted; its trades follow.
 
@@ -113,7 +113,7 @@ class StopTriggered:
         self.last_ticks = last_ticks
 
 
-@mypyc_attr(acyclic=True)
+@mypyc_attr(acyclic=True, free_list_len=1)
 class TradeExecuted:
     """One fill at the maker's price, with the state of both orders after it.
 
@@ -173,7 +173,7 @@ class QuantityShown:
         self.refill = refill
 
 
-@mypyc_attr(acyclic=True)
+@mypyc_attr(acyclic=True, free_list_len=1)
 class OrderCancelled:
     """An order ends with ``open_quantity`` unfilled; for one with a quote quantity ``quote_left`` of it is left.
 

@@ -44,7 +44,7 @@ class IdSet:
 
     def has(self, high: i64, low: i64) -> bool:
         """Whether the id with this key is there."""
-        return self._part(high, low).has(high ^ _HIGH_MASK, low ^ _LOW_MASK)
+        return self._count != 0 and self._part(high, low).has(high ^ _HIGH_MASK, low ^ _LOW_MASK)
 
     def add(self, high: i64, low: i64) -> bool:
         """Put in the id with this key; return whether it was not there."""

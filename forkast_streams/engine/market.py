@@ -22,9 +22,10 @@ from forkast_streams.engine.events import (
     StopTriggered,
 )
 from forkast_streams.engine.order_book import Order, OrderBook
+from forkast_streams.engine.order_terms import PLAIN
 from forkast_streams.engine.stops import Queue, collect_triggered
 from forkast_streams.engine.symbols import Symbol
-from forkast_streams.engine.taking import Changes, can_fill, cancel_open, hide, take
+from forkast_streams.engine.taking import Changes, can_fill, cancel_open, hide, take, worst_of
 
 
 class Market:
@@ -34,7 +35,7 @@ class Market:
 
     def __init__(self, symbol: Symbol, changes: Changes) -> None:
         self.symbol = symbol
-        self.book = OrderBook()
+        self.book = OrderBook(symbol.id)
         self.changes = changes
 
     def enter(self, order: Order, events: list[Event], command_id: str | None, *, counted: bool) -> None:
@@ -125,10 +126,14 @@ class Market:
 
     def _enter(self, order: Order, events: list[Event], command_id: str | None, *, counted: bool) -> None:
         book, terms = self.book, order.terms
+        if terms is PLAIN:
+            self._enter_plain(order, events, command_id, counted=counted)
+            return
         limit_ticks = self.market_limit(order.side) if terms.any_price else order.price_ticks
+        worst_ticks = worst_of(order.side, limit_ticks)
         if terms.time_in_force == FOK and not can_fill(book, order, limit_ticks):
             self.end(order, BY_FOK, events, command_id, counted=counted)
-        elif take(book, self.changes, order, limit_ticks, events, counted=counted):
+        elif take(book, self.changes, order, worst_ticks, events, counted=counted):
             self.end(order, BY_SELF_TRADE, events, command_id, counted=counted)
         elif not order.remaining:
             self._forget(order)
@@ -138,6 +143,14 @@ class Market:
             self.end(order, BY_IOC, events, command_id, counted=counted)
         else:
             self._rest(order, events, counted=counted)
+
+    def _enter_plain(self, order: Order, events: list[Event], command_id: str | None, *, counted: bool) -> None:
+        if take(self.book, self.changes, order, order.price_ticks, events, counted=counted):
+            self.end(order, BY_SELF_TRADE, events, command_id, counted=counted)
+        elif order.remaining:
+            self._rest(order, events, counted=counted)
+        else:
+            self._forget(order)
 
     def _rest(self, order: Order, events: list[Event], *, counted: bool) -> None:
         hide(order)

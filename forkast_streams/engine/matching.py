@@ -18,7 +18,7 @@ from forkast_streams.engine.events import (
 )
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.order_book import Order
-from forkast_streams.engine.placing import place, why_not_new
+from forkast_streams.engine.placing import place, place_plain, why_not_new
 from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.seen_ids import SeenIds
 from forkast_streams.engine.symbols import HALTED, Symbol
@@ -86,6 +86,8 @@ class MatchingEngine:
         # has been open for longer than its id is remembered still has it.
         if order_id in market.book.orders or not self.seen.add(order_id, timestamp):
             rejection: Rejection | None = Rejection.DUPLICATE_ORDER
+        elif place_plain(market, command, offset, events):
+            return
         else:
             rejection = why_not_new(market, command, timestamp)
         if rejection is None:

@@ -5,96 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from mypy_extensions import i64
+from mypy_extensions import i64, mypyc_attr
 
-from forkast_streams.engine.commands import (
-    BUY,
-    EXPIRE_TAKER,
-    GTC,
-    LIMIT,
-    MARKET,
-    SELF_TRADE_PREVENTIONS,
-    STOP,
-    TIMES_IN_FORCE,
-    TYPES,
-)
+from forkast_streams.engine.commands import BUY
+from forkast_streams.engine.order_terms import OrderTerms
 from forkast_streams.engine.timers import NEVER, Timers
 
-
-class OrderTerms:
-    """What an order demands besides side, price and quantity. Orders that demand nothing special share one of these.
-
-    Attributes:
-        any_price: whether the order takes any price once it comes in.
-        limit_ticks: the limit a stop order will have; None for any price, and for an order that has no stop price.
-        stop_ticks: of a stop order.
-        display_quantity: lots an iceberg order shows at a time.
-        expires_at: milliseconds.
-    """
-
-    __slots__ = (
-        "any_price",
-        "display_quantity",
-        "expires_at",
-        "limit_ticks",
-        "post_only",
-        "self_trade_prevention",
-        "stop_ticks",
-        "time_in_force",
-        "type",
-    )
-
-    def __init__(
-        self,
-        order_type: str,
-        time_in_force: str,
-        self_trade_prevention: str,
-        limit_ticks: int | None = None,
-        stop_ticks: int | None = None,
-        display_quantity: int | None = None,
-        expires_at: int | None = None,
-        *,
-        post_only: bool = False,
-    ) -> None:
-        self.type = order_type
-        self.any_price = order_type in (MARKET, STOP)
-        self.time_in_force = time_in_force
-        self.self_trade_prevention = self_trade_prevention
-        self.limit_ticks = limit_ticks
-        self.stop_ticks = stop_ticks
-        self.display_quantity = display_quantity
-        self.expires_at = expires_at
-        self.post_only = post_only
+# Accounts without orders that a book keeps at most, besides as many as there are with orders.
+_IDLE_ACCOUNTS_MAX: Final = 1_000
 
 
-# Terms without numbers of their own are shared by all orders that have them.
-_SHARED: Final = {
-    (order_type, time_in_force, mode): OrderTerms(order_type, time_in_force, mode)
-    for order_type in TYPES
-    for time_in_force in TIMES_IN_FORCE
-    for mode in SELF_TRADE_PREVENTIONS
-}
-PLAIN: Final = _SHARED[LIMIT, GTC, EXPIRE_TAKER]
-
-
-def shared_terms(order_type: str, time_in_force: str, self_trade_prevention: str) -> OrderTerms:
-    """The terms of all orders that demand this and have no stop price, expiry or display quantity."""
-    return _SHARED[order_type, time_in_force, self_trade_prevention]
-
-
+# Orders, levels and accounts lead to each other, and a book takes these ways down when it goes: so the garbage
+# collector need not look at a million of them again and again.
+@mypyc_attr(acyclic=True)
 class Account:
     """One user's orders in one book, in no order that means anything.
 
     Attributes:
+        symbol_id: the book's.
         count: number of orders.
+        listed: whether the book has it among its accounts.
     """
 
-    __slots__ = ("count", "head", "user_id")
+    __slots__ = ("count", "head", "listed", "symbol_id", "user_id")
 
-    def __init__(self, user_id: int) -> None:
+    def __init__(self, user_id: int, symbol_id: int) -> None:
         self.user_id = user_id
+        self.symbol_id = symbol_id
         self.head: Order | None = None
         self.count = 0
+        self.listed = False
 
     def __iter__(self) -> Iterator[Order]:
         order = self.head
@@ -105,6 +45,7 @@ class Account:
             order = following
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Order:
     """An order that rests in the book, waits for its stop price, or is on its way into the book.
 
@@ -137,7 +78,6 @@ class Order:
         "remaining",
         "saved",
         "side",
-        "symbol_id",
         "terms",
         "waiting",
     )
@@ -145,7 +85,6 @@ class Order:
     def __init__(
         self,
         offset: int,
-        symbol_id: int,
         order_id: str,
         account: Account,
         side: str,
@@ -154,8 +93,12 @@ class Order:
         remaining: int,
         terms: OrderTerms,
     ) -> None:
-        self.offset = offset
-        self.symbol_id = symbol_id
+        # What the neighbours of an order that goes are asked for comes first: it is in the memory line of their head.
+        self.previous: Order | None = None
+        self.next: Order | None = None
+        self.owner_previous: Order | None = None
+        self.owner_next: Order | None = None
+        self.level: Level | None = None
         self.id = order_id
         self.account = account
         self.side = side
@@ -164,15 +107,16 @@ class Order:
         self.remaining = remaining
         self.terms = terms
         self.hidden = 0
-        self.waiting = False
-        self.rank = 0
-        self.saved = False
         self.changed_at: i64 = -1
-        self.level: Level | None = None
-        self.previous: Order | None = None
-        self.next: Order | None = None
-        self.owner_previous: Order | None = None
-        self.owner_next: Order | None = None
+        self.offset = offset
+        self.rank = 0
+        self.waiting = False
+        self.saved = False
+
+    @property
+    def symbol_id(self) -> int:
+        """The symbol of its book."""
+        return self.account.symbol_id
 
     @property
     def shown(self) -> int:
@@ -187,6 +131,7 @@ class Order:
         return self.price_ticks
 
 
+@mypyc_attr(acyclic=True, free_list_len=1)
 class Level:
     """The orders at one price: a linked list, so that any of them leaves at the same small cost.
 
@@ -218,7 +163,7 @@ class BookSide:
 
     __slots__ = ("levels", "sign")
 
-    def __init__(self, sign: int) -> None:
+    def __init__(self, sign: i64) -> None:
         self.sign = sign
         self.levels: list[Level] = []
 
@@ -248,7 +193,7 @@ class BookSide:
         level.open_quantity -= order.remaining
         if previous is None:
             if following is None:
-                del self.levels[self._find(level.key)]
+                self._drop(level.key)
                 return
             level.head = following
             following.previous = None
@@ -258,6 +203,14 @@ class BookSide:
                 level.tail = previous
             else:
                 following.previous = previous
+
+    def _drop(self, key: i64) -> None:
+        levels = self.levels
+        at = self._find(key)
+        if at == len(levels) - 1:
+            levels.pop()
+        else:
+            del levels[at]
 
     def _find(self, key: i64) -> i64:
         """The place of the level with ``key``, or where it belongs; fast near the best price, where most happens."""
@@ -296,7 +249,8 @@ class OrderBook:
 
     Attributes:
         orders: resting and waiting orders by id.
-        accounts: users that have any of them.
+        symbol_id: the symbol's.
+        accounts: users that have any of them, and some that had: many come back for each order.
         last_ticks: price of the last trade.
         expiries: when orders expire, by offset.
         deadlines: when all orders of a user are cancelled, by user id.
@@ -304,6 +258,7 @@ class OrderBook:
     """
 
     __slots__ = (
+        "_idle",
         "accounts",
         "asks",
         "bids",
@@ -315,9 +270,11 @@ class OrderBook:
         "next_due",
         "orders",
         "sell_stops",
+        "symbol_id",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, symbol_id: int) -> None:
+        self.symbol_id = symbol_id
         self.bids = BookSide(1)
         self.asks = BookSide(-1)
         # A rising price meets the lowest buy stop first, a falling one the highest sell stop.
@@ -325,16 +282,24 @@ class OrderBook:
         self.sell_stops = BookSide(1)
         self.orders: dict[str, Order] = {}
         self.accounts: dict[int, Account] = {}
+        self._idle = 0
         self.last_ticks: int | None = None
         self.expiries = Timers()
         self.expiring: dict[int, Order] = {}
         self.deadlines = Timers()
         self.next_due = NEVER
 
+    def __del__(self) -> None:
+        """Take down the ways that lead around."""
+        for order in self.orders.values():
+            order.previous = order.next = order.owner_previous = order.owner_next = order.level = None
+        for account in self.accounts.values():
+            account.head = None
+
     def account(self, user_id: int) -> Account:
         """The user's account; a new one is kept only once an order is added to it."""
         account = self.accounts.get(user_id)
-        return Account(user_id) if account is None else account
+        return Account(user_id, self.symbol_id) if account is None else account
 
     def side_of(self, order: Order) -> BookSide:
         """Where ``order`` rests or waits."""
@@ -347,9 +312,12 @@ class OrderBook:
         self.side_of(order).append(order)
         self.orders[order.id] = order
         account = order.account
-        if account.count == 0:
+        if not account.listed:
             # There may be another one by now.
             order.account = account = self.accounts.setdefault(account.user_id, account)
+        if account.listed and account.count == 0:
+            self._idle -= 1
+        account.listed = True
         account.count += 1
         following = account.head
         if following is not None:
@@ -368,7 +336,9 @@ class OrderBook:
         account = order.account
         account.count -= 1
         if account.count == 0:
-            del self.accounts[account.user_id]
+            self._idle += 1
+            if 2 * self._idle > len(self.accounts) + _IDLE_ACCOUNTS_MAX:
+                self._drop_idle_accounts()
         previous, following = order.owner_previous, order.owner_next
         order.owner_previous = order.owner_next = None
         if previous is None:
@@ -380,6 +350,13 @@ class OrderBook:
         if order.terms.expires_at is not None:
             self.expiries.drop(order.offset)
             del self.expiring[order.offset]
+
+    def _drop_idle_accounts(self) -> None:
+        idle = [account for account in self.accounts.values() if account.count == 0]
+        for account in idle:
+            account.listed = False
+            del self.accounts[account.user_id]
+        self._idle = 0
 
     def set_deadline(self, user_id: int, deadline: int | None) -> None:
         """Let the user's orders be cancelled at ``deadline`` (milliseconds); None: not any more."""

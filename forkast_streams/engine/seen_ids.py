@@ -20,7 +20,7 @@ class SeenIds:
         started: time of its first id in milliseconds, 0 while it has none.
     """
 
-    __slots__ = ("_fresh", "current", "generation", "previous", "started")
+    __slots__ = ("_fresh", "_writer", "current", "generation", "previous", "started")
 
     def __init__(self) -> None:
         self.generation = 1
@@ -28,6 +28,8 @@ class SeenIds:
         self.current = IdSet()
         self.previous = IdSet()
         self._fresh: dict[int, BytesWriter] = {}
+        # That of the current generation; None until there is one.
+        self._writer: BytesWriter | None = None
 
     def add(self, order_id: str, timestamp: int) -> bool:
         """Remember ``order_id``, used at ``timestamp`` (milliseconds); return whether it was not known."""
@@ -41,20 +43,21 @@ class SeenIds:
             self.previous = current
             self.current = current = IdSet()
             self.generation += 1
+            self._writer = None
         if not current.add(high, low):
             return False
         if len(current) == 1:
             self.started = timestamp
-        fresh = self._fresh.get(self.generation)
+        fresh = self._writer
         if fresh is None:
-            fresh = self._fresh[self.generation] = BytesWriter()
+            fresh = self._writer = self._fresh[self.generation] = BytesWriter()
         write_i64_be(fresh, high)
         write_i64_be(fresh, low)
         return True
 
     def take_fresh(self) -> list[tuple[int, bytes]]:
         """The ids added since the last call, by generation, `ID_BYTES` each."""
-        fresh, self._fresh = self._fresh, {}
+        fresh, self._fresh, self._writer = self._fresh, {}, None
         return [(generation, ids.getvalue()) for generation, ids in fresh.items()]
 
     def reset(self, generation: int, started: int, current: int, previous: int) -> None:
@@ -62,7 +65,7 @@ class SeenIds:
         self.generation, self.started = generation, started
         self.current = IdSet(min(current, SEEN_IDS_MAX))
         self.previous = IdSet(min(previous, SEEN_IDS_MAX))
-        self._fresh = {}
+        self._fresh, self._writer = {}, None
 
     def restore(self, generation: int, ids: bytes) -> None:
         """Put back what ``take_fresh`` gave, ids of generations that are forgotten aside."""

@@ -37,7 +37,19 @@ class Grid:
         maximum: the largest value.
     """
 
-    __slots__ = ("_decimals", "_last", "_last_units", "_scale", "_step_units", "_texts", "_units", "maximum", "step")
+    __slots__ = (
+        "_decimals",
+        "_last",
+        "_last_units",
+        "_scale",
+        "_step_units",
+        "_texts",
+        "_units",
+        "_whole_max",
+        "_whole_steps",
+        "maximum",
+        "step",
+    )
 
     def __init__(self, step: Decimal, maximum: Decimal) -> None:
         self.step = step
@@ -47,6 +59,9 @@ class Grid:
         self._step_units = int(step.scaleb(self._decimals))
         self._units: dict[int | str | Decimal, int] = {}
         self._texts: dict[int, str] = {}
+        # How many steps make one, and the largest whole number; 0 where one is no multiple of the step.
+        self._whole_steps = 0 if self._scale % self._step_units else self._scale // self._step_units
+        self._whole_max = int(maximum)
         self._last: int | str | Decimal = 0
         self._last_units = OUT_OF_RANGE
 
@@ -59,6 +74,8 @@ class Grid:
         # The rules and then the order ask for the same number, and a Decimal is hashed anew each time.
         if value is self._last:
             return self._last_units
+        if type(value) is int and self._whole_steps:
+            return value * self._whole_steps if 0 < value <= self._whole_max else OUT_OF_RANGE
         units = self._units.get(value)
         if units is None:
             units = self._parse(value)
@@ -110,6 +127,7 @@ class Symbol:
         key: of its records.
         rules: as they were defined.
         status, max_open_orders: of the rules.
+        has_bounds: whether an order with numbers of the grids can break one of the rules below, or ``max_open_orders``.
         quote_step: value of one lot at one tick, the unit of ``price_ticks * lots``.
         min_lots, max_lots, min_notional: the rules of the same names in lots and in ``quote_step``.
         collar_parts: the price collar in parts of _COLLAR_PARTS; None when there is none.
@@ -119,6 +137,7 @@ class Symbol:
 
     __slots__ = (
         "collar_parts",
+        "has_bounds",
         "id",
         "is_bounded",
         "key",
@@ -167,6 +186,7 @@ class Symbol:
         self.min_notional = 0 if rules.min_notional is None else _steps_up(rules.min_notional, self.quote_step)
         self.collar_parts = None if rules.price_collar is None else int(rules.price_collar * _COLLAR_PARTS)
         self.is_bounded = bool(self.min_lots or self.max_lots is not None or self.min_notional)
+        self.has_bounds = self.is_bounded or self.collar_parts is not None or self.max_open_orders is not None
 
     def collar(self, last_ticks: int | None) -> tuple[int, int] | None:
         """The lowest and the highest price, in ticks, around the last trade's; None when any price will do."""

@@ -17,7 +17,9 @@ from forkast_streams.engine.events import (
 )
 from forkast_streams.engine.order_book import BookSide, Order, OrderBook
 
-_ANY_PRICE: Final[i64] = -(1 << 62)
+# The worst price of an order that takes any; there are none as high, or as low.
+_ANY_HIGH: Final[i64] = 1 << 62
+_ANY_LOW: Final[i64] = 0
 
 
 class Changes:
@@ -71,7 +73,7 @@ class Changes:
 
 
 def take(
-    book: OrderBook, changes: Changes, taker: Order, limit_ticks: int | None, events: list[Event], *, counted: bool
+    book: OrderBook, changes: Changes, taker: Order, worst_ticks: i64, events: list[Event], *, counted: bool
 ) -> bool:
     """Let ``taker`` trade while its limit allows and it is not filled.
 
@@ -79,7 +81,7 @@ def take(
         book: where it trades.
         changes: told of every maker that changes.
         taker: its ``remaining`` goes down.
-        limit_ticks: the worst price; None is any.
+        worst_ticks: the worst price, see `worst_of`.
         events: get what happens.
         counted: whether the taker's open quantity counts at its limit already, see TradeExecuted.
 
@@ -87,13 +89,15 @@ def take(
         Whether it was stopped by an order of its own user, so that nothing of it may rest.
     """
     makers = book.asks if taker.side == BUY else book.bids
-    limit_key: i64 = _ANY_PRICE if limit_ticks is None else limit_ticks * makers.sign
-    taker_price_ticks = limit_ticks if counted else None
+    worst_key = worst_ticks * makers.sign
     levels = makers.levels
+    if not levels or levels[-1].key < worst_key:
+        return False
+    taker_price_ticks = int(worst_ticks) if counted else None
     account = taker.account
     while taker.remaining and levels:
         level = levels[-1]
-        if level.key < limit_key:
+        if level.key < worst_key:
             break
         maker = level.head
         assert maker is not None, "a level without orders must have been dropped"
@@ -136,6 +140,13 @@ def take(
             book.forget(maker)
             changes.forget(maker)
     return False
+
+
+def worst_of(side: str, limit_ticks: int | None) -> i64:
+    """The worst price at which an order of a limit trades, in ticks; None is no limit."""
+    if limit_ticks is None:
+        return _ANY_HIGH if side == BUY else _ANY_LOW
+    return limit_ticks
 
 
 def spend(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from typing import Final
 
-NEVER: Final = 1 << 62
+# The largest number that compiled code has without an object.
+NEVER: Final = (1 << 62) - 1
 
 
 class Timers:

@@ -1,0 +1,60 @@
+"""What a book holds on to: orders lead to each other, and no garbage collector looks for them."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+import uuid
+from decimal import Decimal
+
+from forkast_streams.engine.commands import BUY, GTC, LIMIT, SELL, Cancel, NewOrder
+from forkast_streams.engine.matching import MatchingEngine
+from forkast_streams.engine.trading_rules import DefineSymbol
+
+
+def _engine() -> MatchingEngine:
+    engine = MatchingEngine()
+    engine.process(DefineSymbol(1, "S1", Decimal("0.01"), Decimal(1), "TRADING", None), 0, 0)
+    return engine
+
+
+def _order(number: int, user_id: int) -> NewOrder:
+    order_id = str(uuid.UUID(int=number << 64))
+    is_buy = bool(number % 2)
+    price = Decimal(100 - number % 50 if is_buy else 101 + number % 50)
+    return NewOrder(1, order_id, user_id, LIMIT, BUY if is_buy else SELL, 5, price, GTC, None, None)
+
+
+def test_a_book_that_goes_takes_its_orders_along() -> None:
+    """A worker that loses a partition to another one must not keep a million orders."""
+    _engine()
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        engine = _engine()
+        for number in range(1, 5_001):
+            engine.process(_order(number, 1 + number % 7), number, number)
+        assert len(engine.markets[1].book.orders) == 5_000
+        held, _ = tracemalloc.get_traced_memory()
+        del engine
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    assert held > 5_000 * 200
+    assert left < held / 100
+
+
+def test_users_who_come_and_go_are_forgotten() -> None:
+    """Users without orders are kept for when they come back, but no more than some."""
+    engine = _engine()
+    accounts = engine.markets[1].book.accounts
+    for number in range(1, 10_001):
+        order = _order(number, number)
+        engine.process(order, 2 * number, number)
+        if number > 100:
+            engine.process(Cancel(1, order.order_id, number, None), 2 * number + 1, number)
+    assert len(accounts) < 1_500
+    assert sum(account.count for account in accounts.values()) == 100
+    assert all(accounts[user_id].count == 1 for user_id in range(1, 101))
