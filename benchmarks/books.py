@@ -53,17 +53,21 @@ class Ours:
         rules = DefineSymbol(1, "S1", Decimal("0.01"), Decimal(1), "TRADING", None)
         self._engine.process(rules, 0, 0)
         self._offset = 0
+        self._prices: dict[int, Decimal] = {}
 
     def prepare(self, steps: Sequence[Step]) -> list[tuple[str, int, str, int, Decimal]]:
-        """Order id, user, side, quantity and price as they are decoded; buyers and sellers are different users."""
-        sides = {True: BUY, False: SELL}
+        """Order id, user, side, quantity and price as they are decoded: the same Decimal for the same price.
+
+        Buyers and sellers are different users.
+        """
+        sides, prices = {True: BUY, False: SELL}, self._prices
         return [
             (
                 str(uuid.UUID(int=step.number << 64)),
                 1 + step.number % 500 + 500 * step.is_buy,
                 sides[step.is_buy],
                 step.quantity,
-                Decimal(step.cents) / 100,
+                prices.setdefault(step.cents, Decimal(step.cents) / 100),
             )
             for step in steps
         ]
