@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from decimal import Context, Decimal
+from itertools import count
 from typing import Final
+
+from mypy_extensions import i64
 
 from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.limits import PRICE_MAX, QUANTITY_MAX
@@ -25,6 +28,12 @@ _CACHE_MAX = 65_536
 # Bytes of a number that is remembered: a valid one may have a million zeros behind its point.
 _CACHED_BYTES_MAX: Final = 128
 _COLLAR_PARTS: Final = 100_000_000
+# Numbers asked for recently, with the number of the grid that was asked and its answer; see Grid.units.
+_RECENT: Final[i64] = 4_096
+_RECENT_VALUES: Final[list[int | str | Decimal]] = [0] * 4_096
+_RECENT_GRIDS: Final[list[int]] = [0] * 4_096
+_RECENT_UNITS: Final[list[int]] = [OUT_OF_RANGE] * 4_096
+_GRID_NUMBERS: Final = count(1)
 # Wide enough for the largest amount of money in the smallest unit there can be.
 EXACT: Final = Context(prec=80)
 
@@ -39,8 +48,7 @@ class Grid:
 
     __slots__ = (
         "_decimals",
-        "_last",
-        "_last_units",
+        "_number",
         "_scale",
         "_step_units",
         "_texts",
@@ -57,13 +65,12 @@ class Grid:
         self._decimals = max(0, -int(step.normalize().as_tuple().exponent))
         self._scale = 10**self._decimals
         self._step_units = int(step.scaleb(self._decimals))
+        self._number = next(_GRID_NUMBERS)
         self._units: dict[int | str | Decimal, int] = {}
         self._texts: dict[int, str] = {}
         # How many steps make one, and the largest whole number; 0 where one is no multiple of the step.
         self._whole_steps = 0 if self._scale % self._step_units else self._scale // self._step_units
         self._whole_max = int(maximum)
-        self._last: int | str | Decimal = 0
-        self._last_units = OUT_OF_RANGE
 
     def units(self, value: int | str | Decimal) -> int:
         """Return ``value`` in steps, ``OUT_OF_RANGE`` or ``OFF_GRID``.
@@ -71,19 +78,22 @@ class Grid:
         Raises:
             ValueError: the text is no plain decimal number.
         """
-        # The rules and then the order ask for the same number, and a Decimal is hashed anew each time.
-        if value is self._last:
-            return self._last_units
         if type(value) is int and self._whole_steps:
             return value * self._whole_steps if 0 < value <= self._whole_max else OUT_OF_RANGE
+        # A Decimal is hashed anew each time, and the decoder gives the same one for the same text: so the number itself
+        # is looked for first, by where it is, which decides nothing but how long this takes.
+        at: i64 = ((id(value) >> 4) + self._number) & (_RECENT - 1)
+        if _RECENT_VALUES[at] is value and _RECENT_GRIDS[at] == self._number:
+            return _RECENT_UNITS[at]
         units = self._units.get(value)
         if units is None:
             units = self._parse(value)
-            if units > 0 and value.__sizeof__() <= _CACHED_BYTES_MAX:
-                if len(self._units) >= _CACHE_MAX:
-                    self._units.clear()
-                self._units[value] = units
-        self._last, self._last_units = value, units
+            if units <= 0 or value.__sizeof__() > _CACHED_BYTES_MAX:
+                return units
+            if len(self._units) >= _CACHE_MAX:
+                self._units.clear()
+            self._units[value] = units
+        _RECENT_VALUES[at], _RECENT_GRIDS[at], _RECENT_UNITS[at] = value, self._number, units
         return units
 
     def text(self, units: int) -> str:

@@ -11,6 +11,9 @@ from forkast_streams.engine.commands import BUY, GTC, LIMIT, SELL, Cancel, NewOr
 from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.engine.trading_rules import DefineSymbol
 
+# As the decoder gives them: the same Decimal for the same price.
+_PRICES = [Decimal(number) for number in range(151)]
+
 
 def _engine() -> MatchingEngine:
     engine = MatchingEngine()
@@ -21,20 +24,20 @@ def _engine() -> MatchingEngine:
 def _order(number: int, user_id: int) -> NewOrder:
     order_id = str(uuid.UUID(int=number << 64))
     is_buy = bool(number % 2)
-    price = Decimal(100 - number % 50 if is_buy else 101 + number % 50)
+    price = _PRICES[100 - number % 50 if is_buy else 101 + number % 50]
     return NewOrder(1, order_id, user_id, LIMIT, BUY if is_buy else SELL, 5, price, GTC, None, None)
 
 
 def test_a_book_that_goes_takes_its_orders_along() -> None:
     """A worker that loses a partition to another one must not keep a million orders."""
-    _engine()
+    orders = [_order(number, 1 + number % 7) for number in range(1, 5_001)]
     gc.collect()
     gc.disable()
     tracemalloc.start()
     try:
         engine = _engine()
-        for number in range(1, 5_001):
-            engine.process(_order(number, 1 + number % 7), number, number)
+        for number, order in enumerate(orders, start=1):
+            engine.process(order, number, number)
         assert len(engine.markets[1].book.orders) == 5_000
         held, _ = tracemalloc.get_traced_memory()
         del engine

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
+from forkast_streams.engine.symbols import OFF_GRID, OUT_OF_RANGE, Grid
 from tests.unit.exchanges import Engine, Naive
 from tests.unit.flows import START_MS, order_command, symbol_command
 
@@ -20,3 +23,17 @@ def test_order_that_expires_just_before_another_lot_size_is_told_in_the_old_one(
     expired, _ = answers[2]
     assert (expired[0], expired[1]["quantity"], expired[1]["price"]) == ("CANCEL", "3", "99.50")
     assert [envelope["sequence"] for envelope in engine.envelopes] == [1, 2, 3, 4, 5]
+
+
+def test_each_grid_has_its_own_answer_for_the_same_number() -> None:
+    """Grids remember numbers by what they are asked with: one object is asked of many grids, one after the other."""
+    steps = [Decimal("0.01"), Decimal("0.5"), Decimal(1), Decimal(5), Decimal("0.3")]
+    grids = [Grid(step, Decimal(1_000)) for step in steps for _ in range(3)]
+    numbers: list[int | str | Decimal] = [Decimal(number) / 2 for number in range(-10, 3_000)]
+    numbers += ["100.5", 7, 15, 1_000, 1_001, 0, -1, 10**12]
+    for number in numbers:
+        for grid in grids * 2:
+            exact = Decimal(number)
+            units = exact / grid.step
+            expected = OFF_GRID if units % 1 else int(units)
+            assert grid.units(number) == (expected if 0 < exact <= 1_000 else OUT_OF_RANGE), (number, grid.step)
