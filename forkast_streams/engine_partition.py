@@ -10,6 +10,7 @@ import msgspec
 from forkast_streams.checkpoint import Journal, Key
 from forkast_streams.codec import decode_command, encode_events
 from forkast_streams.engine.commands import BUY, SELL, Command
+from forkast_streams.engine.id_set import bytes_of
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.engine.order_book import Order, OrderBook
@@ -159,16 +160,7 @@ class EnginePartition:
         """The number of open orders, and all of them as rows by input offset."""
         markets = self.engine.markets.values()
         orders = [order for market in markets for order in market.book.orders.values()]
-        return len(orders), self._rows(orders)
-
-    def _rows(self, orders: list[Order]) -> Iterator[tuple[Key, Any]]:
-        markets = self.engine.markets
-        # The list gets shorter, because it keeps orders that are gone.
-        while orders:
-            order = orders.pop()
-            if markets[order.symbol_id].book.orders.get(order.id) is order:
-                order.saved = True
-                yield order.offset, _row(order)
+        return len(orders), _rows(orders)
 
     def take_journal(self) -> Journal:
         """Order ids used since the last call, 16 bytes each."""
@@ -245,11 +237,20 @@ def _verify(record: InputRecord, command: Command, keys: KeyRing) -> None:
     )
 
 
+def _rows(orders: list[Order]) -> Iterator[tuple[Key, Any]]:
+    # The list gets shorter, because it keeps orders that are gone: those that stand nowhere.
+    while orders:
+        order = orders.pop()
+        if order.level is not None:
+            order.saved = True
+            yield order.offset, _row(order)
+
+
 def _row(order: Order) -> list[Any]:
     terms = order.terms
     return [
         order.symbol_id,
-        bytes.fromhex(order.id.replace("-", "")),
+        bytes_of(order.id),
         order.account.user_id,
         order.side,
         order.price_ticks,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from librt.strings import read_i64_be
+from librt.strings import BytesWriter, read_i64_be, write_i64_be
 from librt.vecs import vec
 from mypy_extensions import i64
 
@@ -16,6 +16,12 @@ ID_BYTES: Final = 16
 _PARTS: Final = 64
 _LOW_32: Final[i64] = 0xFFFFFFFF
 _SIGN_32: Final[i64] = 0x80000000
+# Masks for eight characters at a time: the digits in them, which of them are letters, and what is put together of them.
+_DIGITS: Final[i64] = 0x0F0F0F0F0F0F0F0F
+_LETTERS: Final[i64] = 0x0101010101010101
+_PAIRS: Final[i64] = 0x00FF00FF00FF00FF
+_FOURS: Final[i64] = 0x0000FFFF0000FFFF
+_FIRST_4: Final[i64] = 0x7FFFFFFF00000000
 # Keys are kept under a mask, and placed by their product with two factors. These come from Python's hash, which nobody
 # outside of the process knows: so nobody can choose ids that all belong to one place, or the one id that would be kept
 # as zeros, which are a free place.
@@ -127,19 +133,30 @@ class _Part:
 
 def key_of(order_id: str) -> tuple[i64, i64]:
     """The key of an id, a UUID in lower case with its dashes."""
-    high = _signed(_hex(order_id, 0, 8)) << 32 | _hex(order_id, 9, 13) << 16 | _hex(order_id, 14, 18)
-    low = _signed(_hex(order_id, 19, 23) << 16 | _hex(order_id, 24, 28)) << 32 | _hex(order_id, 28, 36)
+    text = order_id.encode()
+    high = _signed(_hex(read_i64_be(text, 0))) << 32
+    high |= _hex((read_i64_be(text, 9) & _FIRST_4) | read_i64_be(text, 14) >> 32)
+    low = _signed(_hex((read_i64_be(text, 19) & _FIRST_4) | read_i64_be(text, 24) >> 32)) << 32
+    low |= _hex(read_i64_be(text, 28))
     return high, low
 
 
-def _hex(text: str, at: i64, end: i64) -> i64:
-    number: i64 = 0
-    while at < end:
-        character: i64 = ord(text[at])
-        # Of 0 to 9 the last four bits are the digit, of a to f they are nine less.
-        number = number << 4 | ((character & 15) + 9 * (character >> 6))
-        at += 1
-    return number
+def bytes_of(order_id: str) -> bytes:
+    """The id in ``ID_BYTES``."""
+    high, low = key_of(order_id)
+    writer = BytesWriter()
+    write_i64_be(writer, high)
+    write_i64_be(writer, low)
+    return writer.getvalue()
+
+
+def _hex(text: i64) -> i64:
+    """The number that eight digits are the text of, all of them at a time."""
+    # Of 0 to 9 the last four bits are the digit, of a to f they are nine less.
+    number = (text & _DIGITS) + 9 * (text >> 6 & _LETTERS)
+    number = (number | number >> 4) & _PAIRS
+    number = (number | number >> 8) & _FOURS
+    return (number | number >> 16) & _LOW_32
 
 
 def _signed(number: i64) -> i64:
