@@ -16,8 +16,9 @@ from forkast_streams.topics import MARKET_DATA_TABLE, ORDERS_EXCHANGE
 from forkast_streams.transport import BatchTransport
 from tables.segments import SegmentTable
 
-# Of many events at once, several of a symbol make one change: to publish it costs as much as to fold thirty of them.
-_FETCH_PACE = Pace(busy_seconds=0.04, busy_bytes=32 * 1024)
+# As the engine's; and of many events at once, several of a symbol make one change: to publish it costs as much as to
+# fold thirty of them.
+_FETCH_PACE = Pace(seconds=0.005, busy_seconds=0.04, busy_bytes=32 * 1024)
 
 
 class MarketDataKeeper:

@@ -9,12 +9,19 @@ from agents.checkpointed import CheckpointedAgent
 from agents.heartbeats import Heartbeats
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog
+from forkast_streams.kafka_client import Pace
 from forkast_streams.producer import EventProducer, SentBatch
 from forkast_streams.producer_keys import KeyFileWatch
 from forkast_streams.records import OutputRecord
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.topics import ORDER_BOOKS_TABLE, ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW
+from forkast_streams.transport import BatchTransport
 from tables.segments import SegmentTable
+
+# Orders that come closer together than this are matched together: a request to Kafka of its own costs an order at each
+# station more than its matching, and the queue for the processor is longer than the wait. One that comes alone does not
+# wait.
+_FETCH_PACE = Pace(seconds=0.005)
 
 
 class OrderMatcher:
@@ -68,6 +75,9 @@ def register(app: ExchangeApp) -> None:
     key_file = app.settings.producer_keys
     keys = None if key_file is None else KeyFileWatch(key_file, can_sign=app.settings.signer is not None)
     matcher = OrderMatcher(producer, keys)
+    transport = app.transport
+    assert isinstance(transport, BatchTransport)
+    transport.fetch_pace = _FETCH_PACE
 
     async def check(engines: Mapping[int, EnginePartition]) -> None:
         require_same_partitioning(engines, await producer.partition_count(ORDERS_NEW))

@@ -364,7 +364,7 @@ def test_a_fetch_does_not_wait_behind_one_without_records(waits: list[float]) ->
 
 
 def test_without_a_pace_nothing_waits(waits: list[float]) -> None:
-    """The engine has none."""
+    """As a consumer of somebody else's."""
     paced = _paced(Pace())
     for _ in range(3):
         _fetch(paced, highwater=5)
