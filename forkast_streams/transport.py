@@ -242,7 +242,7 @@ class BatchConsumer(driver.Consumer):
         """Read ``tp`` from ``offset`` on, unless somebody has sought further back."""
         # Faust drops what is not behind the last message.
         self._read_offset[tp] = None
-        fetcher = self._thread._consumer._fetcher
+        fetcher = getattr(self._thread._consumer, "_fetcher", None)
         if isinstance(fetcher, PacedFetcher):
             fetcher.rewind(tp, offset)
 
