@@ -22,6 +22,7 @@ from mode import Service
 from forkast_streams.checkpoint import Checkpointed, Checkpointer, Rows, recover
 from forkast_streams.errors import CorruptLog
 from forkast_streams.failfast import fail_fast
+from forkast_streams.kafka_client import Pace
 from forkast_streams.limits import CHECKPOINT_INTERVAL_S, CHECKPOINT_RECORDS_MAX, DRAIN_S_MAX
 from forkast_streams.producer import EventProducer, SentBatch
 from forkast_streams.roles import ExchangeApp
@@ -66,6 +67,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         process: handles a batch: lets the state process the records and hands over its outputs, and returns the
             batches that must be acknowledged before a checkpoint may cover them.
         on_loaded: called with all states after each rebalance, before the first batch.
+        fetch_pace: between two fetches while the worker keeps up.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         new_state: Callable[[int, int], StateT],
         process: Callable[[int, StateT, tuple[Any, ...]], Awaitable[list[SentBatch]]],
         on_loaded: Callable[[Mapping[int, StateT]], Awaitable[None]] | None = None,
+        fetch_pace: Pace,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -99,6 +102,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         assert isinstance(transport, BatchTransport)
         transport.restore_positions = self._restore_positions
         transport.drains.append(self.drain)
+        transport.fetch_pace = fetch_pace
         table.on_recover(self._load_or_die)
         app.agent(batch_topic(app, topic), name=f"{app.role.name}.{topic}")(self._consume)
         app.ready_checks.append(self._why_not_ready)

@@ -13,7 +13,6 @@ from forkast_streams.producer import EventProducer, SentBatch
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.storage.redis import connect
 from forkast_streams.topics import MARKET_DATA_TABLE, ORDERS_EXCHANGE
-from forkast_streams.transport import BatchTransport
 from tables.segments import SegmentTable
 
 # As the engine's; and of many events at once, several of a symbol make one change: to publish it costs as much as to
@@ -42,9 +41,6 @@ def register(app: ExchangeApp) -> None:
     producer = EventProducer(app.settings.broker_list, client_id="forkast-keeper")
     publisher = RedisPublisher(connect(app.settings.redis_url), app.feed)
     table = app.tables.add(SegmentTable(app, MARKET_DATA_TABLE))
-    transport = app.transport
-    assert isinstance(transport, BatchTransport)
-    transport.fetch_pace = _FETCH_PACE
     keeper = MarketDataKeeper(publisher)
     agent = CheckpointedAgent(
         app,
@@ -55,6 +51,7 @@ def register(app: ExchangeApp) -> None:
         new_state=MarketDataState,
         process=keeper.process,
         on_loaded=keeper.own,
+        fetch_pace=_FETCH_PACE,
     )
     app.ready_checks.append(publisher.why_not_ready)
     for service in (producer, publisher, agent):

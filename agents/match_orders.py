@@ -15,7 +15,6 @@ from forkast_streams.producer_keys import KeyFileWatch
 from forkast_streams.records import OutputRecord
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.topics import ORDER_BOOKS_TABLE, ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW
-from forkast_streams.transport import BatchTransport
 from tables.segments import SegmentTable
 
 # Orders that come closer together than this are matched together: a request to Kafka of its own costs an order at each
@@ -75,9 +74,6 @@ def register(app: ExchangeApp) -> None:
     key_file = app.settings.producer_keys
     keys = None if key_file is None else KeyFileWatch(key_file, can_sign=app.settings.signer is not None)
     matcher = OrderMatcher(producer, keys)
-    transport = app.transport
-    assert isinstance(transport, BatchTransport)
-    transport.fetch_pace = _FETCH_PACE
 
     async def check(engines: Mapping[int, EnginePartition]) -> None:
         require_same_partitioning(engines, await producer.partition_count(ORDERS_NEW))
@@ -93,6 +89,7 @@ def register(app: ExchangeApp) -> None:
         new_state=EnginePartition,
         process=matcher.process,
         on_loaded=check,
+        fetch_pace=_FETCH_PACE,
     )
     if keys is not None:
         app.ready_checks.append(keys.why_not_ready)
