@@ -17,6 +17,8 @@ import mode
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.manager import TableManager
 from mode import Service
+from mode.utils.objects import cached_property
+from mode.utils.queues import FlowControlEvent
 from yarl import URL
 
 from forkast_streams.config import Settings
@@ -84,6 +86,11 @@ class ExchangeApp(faust.App):
     services: list[Service]
     feed: LocalFeed
 
+    @cached_property
+    def flow_control(self) -> FlowControlEvent:
+        """Stops and resumes the flow of records at a rebalance."""
+        return FlowControl(loop=self.loop)
+
     def run_service(self, service: Service) -> None:
         """Start ``service`` before the consumer, and stop it after what was added later."""
         self.services.append(service)
@@ -106,6 +113,19 @@ class ExchangeApp(faust.App):
         self.web._runner._shutdown_timeout = WEB_STOP_S_MAX  # noqa: SLF001
         await self.web.stop_server()
         await super().on_stop()
+
+
+class FlowControl(FlowControlEvent):
+    """Faust's control of the queues into streams and tables, which are emptied only when the flow goes on.
+
+    At the end of a recovery Faust resumes the flow once more, while standbys already read on: what was queued of their
+    changelog would be gone, and their tables have a hole that nobody sees until they take over.
+    """
+
+    def resume(self) -> None:
+        """Let the flow go on; nothing happens where it has not stopped."""
+        if not self.is_active():
+            super().resume()
 
 
 class PromptTables(TableManager):

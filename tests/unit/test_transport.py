@@ -6,6 +6,7 @@ import asyncio
 import importlib.metadata
 import inspect
 from collections import defaultdict, deque
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,8 +25,9 @@ from mode import Service
 from mode.threads import ServiceThread
 
 from forkast_streams import transport
+from forkast_streams.config import Settings
 from forkast_streams.limits import BATCH_BYTES
-from forkast_streams.roles import ROLES
+from forkast_streams.roles import ROLES, create_app
 
 
 def test_faust_is_the_version_the_overrides_were_written_for() -> None:
@@ -230,6 +232,19 @@ async def test_an_error_of_the_one_who_takes_a_message_is_raised() -> None:
 
     with pytest.raises(ZeroDivisionError):
         await _Consumer().wait_first(take(), asyncio.Event().wait())
+
+
+def test_what_standbys_have_queued_survives_the_end_of_a_recovery(tmp_path: Path) -> None:
+    """Faust resumes a flow that flows, and emptied their changelog's queue with that."""
+    app = create_app("engine", Settings(data_dir=tmp_path))
+    flow, queue = app.flow_control, app.tables.changelog_queue
+    flow.resume()
+    queue.put_nowait("a row")
+    flow.resume()
+    assert queue.qsize() == 1
+    flow.suspend()
+    flow.resume()
+    assert queue.empty(), "what is read again from before the stop would come twice"
 
 
 def test_what_an_engine_sends_at_once_fits_into_a_readers_fetch() -> None:
