@@ -60,7 +60,7 @@ def workers(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> It
             worker.end()
 
 
-def load(env: dict[str, str], *, seed: int, commands: int = 4_000) -> None:
+def load(env: dict[str, str], *, seed: int, commands: int = 2_000) -> None:
     """Send a mixed flow for eight symbols, records that are no commands, and two on foreign partitions."""
     records = [
         (symbol_id, json.dumps(command).encode())
@@ -147,7 +147,7 @@ DAMAGES: dict[str, tuple[str, dict[str, Any], Callable[[Events, int], Events], s
 def dump(env: dict[str, str], workers: dict[str, Worker], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The dump of a running exchange, small enough to be judged a dozen times."""
     folder = tmp_path_factory.mktemp("dumped")
-    load(env, seed=1, commands=2_400)
+    load(env, seed=1)
     result, _ = audit(env, workers["keeper"], folder, "--dump", str(folder / "dump"))
     assert result.returncode == 0, result.stdout + result.stderr
     return folder / "dump"
