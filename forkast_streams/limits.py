@@ -31,7 +31,7 @@ CHECKPOINT_CHUNK_BYTES = 512 * 1024
 # Small journal rows that become one merged row, so that a recovery reads few of them.
 JOURNAL_ROWS_MAX = 64
 # Resting orders that each checkpoint writes again as they are now, so that a chain of segments stays short.
-BASE_SLICE_MIN = 1_000
+BASE_SLICE_MIN = 100
 BASE_SLICES_MAX = 30
 
 # Events that a reader keeps of a partition to compare with what an engine that starts again repeats, which is no more

@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 
 # Of a partition, with what a process may hold of them: a batch of inputs leads to some five.
 _BATCHES_WAITING_MAX = 8
+# Turns of the loop from one batch of a worker to the next, and how many of them are waited for.
+_TURNS = 3
+_GATHERED_MAX = 10
 # Those after which no batch can be delivered any more; others are logged.
 _FATAL = (ProducerFenced, OutOfOrderSequenceNumber, TransactionalIdAuthorizationFailed)
 
@@ -24,7 +27,14 @@ class Accumulator(message_accumulator.MessageAccumulator):
 
     The outputs of a batch of inputs are several requests long, and a worker would stand still for as many round trips.
     They leave one after the other, in their order, retries among them.
+
+    Attributes:
+        added: how many batches were taken so far.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.added = 0
 
     async def add_batch(
         self,
@@ -33,6 +43,7 @@ class Accumulator(message_accumulator.MessageAccumulator):
         timeout: float,  # noqa: ASYNC109 - the overridden method has it
     ) -> asyncio.Future[RecordMetadata]:
         """Let a finished batch be sent; wait only when there are too many."""
+        self.added += 1
         if len(waiting := self._batches.get(tp, ())) >= _BATCHES_WAITING_MAX:
             await waiting[0].wait_drain(timeout=timeout)
             waiting = self._batches.get(tp, ())
@@ -65,6 +76,7 @@ class Sender(sender.Sender):
         try:
             while True:
                 await self._maybe_wait_for_pid()
+                await _gather(accumulator)
                 nodes, unknown_leaders_exist = accumulator.drain_by_nodes(
                     ignore_nodes=self._in_flight, muted_partitions=self._muted_partitions
                 )
@@ -94,3 +106,16 @@ class Sender(sender.Sender):
         await sender.SendProduceReqHandler(self, batches).do(node_id)
         self._in_flight.remove(node_id)
         self._muted_partitions.difference_update(batches)
+
+
+async def _gather(accumulator: Accumulator) -> None:
+    """Let batches that come within a few turns of the loop leave in one request.
+
+    A worker makes one a partition of what it has fetched, one after the other.
+    """
+    for _ in range(_GATHERED_MAX):
+        added = accumulator.added
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+        if accumulator.added == added:
+            return

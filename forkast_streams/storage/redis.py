@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from redis.asyncio import Redis
+import hiredis
+from redis.asyncio import Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
@@ -20,10 +21,23 @@ RedisClient = Any
 _CONNECTIONS_MAX = 2_000
 
 
+class _PackingConnection(Connection):
+    """Lets C write commands, as the package's synchronous client does; in Python that was an eighth of a keeper."""
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        """The command as Redis reads it; names of two words are two arguments."""
+        name = args[0]
+        if isinstance(name, str) and " " in name:
+            args = (*name.split(), *args[1:])
+        return [hiredis.pack_command(args)]
+
+
 def connect(redis_url: str) -> RedisClient:
     """A client that fails soon instead of trying again by itself; connections are made when they are needed."""
     return Redis.from_url(
         redis_url,
+        # Of a URL without TLS.
+        connection_class=_PackingConnection,
         # Answers keep the shapes of this version, whatever a later client prefers.
         protocol=2,
         # Each followed symbol keeps one connection, waiting.

@@ -165,6 +165,40 @@ async def test_what_comes_while_a_request_is_under_way_leaves_together(sending: 
     await asyncio.gather(*others)
 
 
+async def test_what_is_made_of_one_fetch_leaves_together(sending: tuple[_Client, Any]) -> None:
+    """Batches of several partitions, a turn or two of the loop from one to the next; later ones have their own."""
+    client, accumulator = sending
+    acknowledged = []
+    for number in range(4):
+        tp = TopicPartition(_TP.topic, number)
+        acknowledged.append(await accumulator.add_batch(_batch(b"v"), tp, 10.0))
+        for _ in range(sender._TURNS - 1):
+            await asyncio.sleep(0)
+    batches, answer = await client.next()
+    assert sorted(batches) == [0, 1, 2, 3]
+    late = await _add(accumulator, b"late")
+    answer.set_result(_acknowledged(0, 1, 2, 3))
+    await asyncio.gather(*acknowledged)
+    _, answer = await client.next()
+    answer.set_result(_acknowledged(_TP.partition))
+    await late
+
+
+async def test_a_stream_of_batches_does_not_hold_the_first_one_up(sending: tuple[_Client, Any]) -> None:
+    """A worker under load makes them without end."""
+    client, accumulator = sending
+    acknowledged: list[asyncio.Future[Any]] = []
+    while client.requests.empty():
+        tp = TopicPartition(_TP.topic, len(acknowledged))
+        acknowledged.append(await accumulator.add_batch(_batch(b"v"), tp, 10.0))
+        await asyncio.sleep(0)
+    assert len(acknowledged) < (sender._GATHERED_MAX + 2) * sender._TURNS
+    while not all(future.done() for future in acknowledged):
+        batches, answer = await client.next()
+        answer.set_result(_acknowledged(*batches))
+        await asyncio.gather(*(acknowledged[number] for number in batches))
+
+
 async def test_a_request_that_fails_is_sent_again_before_what_came_behind(sending: tuple[_Client, Any]) -> None:
     """The log has a partition's batches in their order."""
     client, accumulator = sending
