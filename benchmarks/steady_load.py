@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
@@ -141,9 +142,13 @@ class _Watcher:
 
 
 @contextmanager
-def all_roles(run: Run) -> Iterator[tuple[Servers, dict[str, Worker]]]:
-    """Servers with a running worker of each role, and the symbols defined."""
+def all_roles(
+    run: Run, before: Callable[[Servers], Coroutine[Any, Any, None]] | None = None
+) -> Iterator[tuple[Servers, dict[str, Worker]]]:
+    """Servers with a running worker of each role, and the symbols defined; ``before`` is called with the servers."""
     with servers(run) as at, ExitStack() as stack:
+        if before is not None:
+            asyncio.run(before(at))
         roles = {role: stack.enter_context(worker(at, role)) for role in _ROLES}
         asyncio.run(send(at, ORDERS_NEW, definitions()))
         for one in roles.values():
