@@ -253,13 +253,21 @@ class CheckpointedAgent(Service, Generic[StateT]):
         if recovered.newest is None:
             state = self._new_state(partition, count)
         else:
-            state = self._state_type.restore(
-                partition,
-                recovered.newest.reached,
-                recovered.head,
-                recovered.entries.items(),
-                recovered.journal,
-            )
+            try:
+                state = self._state_type.restore(
+                    partition,
+                    recovered.newest.reached,
+                    recovered.head,
+                    recovered.entries.items(),
+                    recovered.journal,
+                )
+            except CorruptLog as exc:
+                # The changelog is the truth, and the store a copy of it on a disk that may have lost something.
+                self.table.forget(partition)
+                raise CorruptLog(
+                    f"{exc} The local copy of {self.table.name} is deleted; start the worker again, and it reads the "
+                    "changelog instead. If it says the same then, restore the changelog."
+                ) from exc
         return Assigned(state, Checkpointer.resume(partition, random.getrandbits(32), recovered))
 
     async def _check_input(self, loaded: Mapping[int, Assigned[StateT]]) -> None:

@@ -7,6 +7,7 @@ the changelog some time later, so that a crash in between leaves a local store t
 from __future__ import annotations
 
 import logging
+import shutil
 from typing import Any
 
 import faust
@@ -39,6 +40,12 @@ class SegmentTable(faust.Table):
         self._expected[partition] = 0 if persisted is None else persisted + 1
         self._disputed.discard(partition)
         return {key: value for key, value in database.items() if key != store.offset_key}
+
+    def forget(self, partition: int) -> None:
+        """Delete the local store of ``partition``: after a restart Faust reads the whole changelog into a new one."""
+        store = self.data
+        store._dbs.pop(partition).close()
+        shutil.rmtree(store.partition_path(partition))
 
     def is_as_left(self, partition: int) -> bool:
         """Whether the changelog ends where this table's own last write ended; call after recovery."""

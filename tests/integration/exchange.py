@@ -126,6 +126,11 @@ class Worker:
         self._process.terminate()
         return self._process.wait(timeout=30)
 
+    def exit_status(self) -> int | None:
+        """How the process has ended; None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
     def end(self) -> None:
         """Make sure that it does not run any more."""
         if self._process is not None and self._process.poll() is None:

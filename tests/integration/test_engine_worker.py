@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rocksdict
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from forkast_streams.audit.capture import ENGINE_GROUP
 from forkast_streams.engine_partition import EnginePartition
+from forkast_streams.failfast import EXIT_STATUS
 from forkast_streams.topics import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics, partition_for
 from tests.integration.exchange import (
     PARTITIONS,
@@ -152,6 +154,42 @@ async def _commit(env: dict[str, str], offsets: dict[int, int]) -> None:
         await consumer.commit(tps)
     finally:
         await consumer.stop()
+
+
+def test_local_store_that_has_lost_rows_is_read_again_from_the_changelog(
+    engine: Worker, topics: dict[str, str]
+) -> None:
+    """The worker stops with the remedy in its log, which is to start it again."""
+    symbols = range(FIRST_SYMBOL + 20, FIRST_SYMBOL + 24)
+    engine.start().wait_ready()
+    asyncio.run(produce(topics, ORDERS_NEW, flow(2_000, seed=600, symbols=symbols)))
+    wait_until(lambda: has_processed_all(topics), "the end of the input")
+    assert engine.terminate() == 0
+    assert lose_order_ids(engine.data_dir), "there are used order ids to lose"
+    engine.start()
+    wait_until(lambda: engine.exit_status() is not None, "the worker finding the damage")
+    assert engine.exit_status() == EXIT_STATUS
+    assert "start the worker again" in engine.log.read_text()
+    engine.start().wait_ready()
+    asyncio.run(produce(topics, ORDERS_NEW, flow(2_000, seed=700, symbols=symbols)))
+    wait_until(lambda: has_processed_all(topics), "the end of the input")
+    assert engine.terminate() == 0
+    assert_events_are_those_of_a_clean_replay(topics)
+
+
+def lose_order_ids(folder: Path) -> int:
+    """Take the used order ids of one partition out of the local store of a worker that does not run."""
+    for path in sorted(folder.glob("**/tables/*.db")):
+        store = rocksdict.Rdict(str(path), rocksdict.Options(raw_mode=True))
+        try:
+            lost = [key for key in store.keys() if b".j." in key]  # noqa: SIM118 - it is no dict
+            for key in lost:
+                del store[key]
+        finally:
+            store.close()
+        if lost:
+            return len(lost)
+    return 0
 
 
 def test_paused_worker_that_wakes_after_its_partitions_moved_does_no_harm(
