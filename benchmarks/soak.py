@@ -37,6 +37,8 @@ _LOOK_S = 10.0
 _FILLED = 1 / 3
 _MIB = float(1 << 20)
 _GROWTH_MAX = 2.0
+# Of all partitions: of each the older generation, and half of the newer one at the mean.
+_REMEMBERED = PARTITIONS_DEFAULT * SEEN_IDS_MAX * 3 // 2
 
 
 @benchmark(
@@ -74,7 +76,7 @@ def soak(run: Run) -> None:
         "first third."
     )
     run.note(
-        "The engine begins as one that has run for a day, with the ids of 15,000,000 used orders: a partition "
+        f"The engine begins as one that has run for a day, with the ids of {_REMEMBERED:,} used orders: a partition "
         f"remembers at most {2 * SEEN_IDS_MAX:,}, and forgets the older half when the newer one is full. The "
         "partitions are at different places of that, so that one forgets what the others take up; before it has run "
         "so long, an engine grows by 21 bytes an order."
