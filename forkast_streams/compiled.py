@@ -14,8 +14,10 @@ from forkast_streams.errors import SetupError
 _PACKAGE = Path(__file__).parent
 _HASH_FILE = "compiled.sha256"
 _SUFFIXES = ("*.so", "*.pyd")
-# The engine and the codec. mypyc cannot compile msgspec's structs, which are compiled already.
+# The engine and the codec, and beside them the books of a keeper. mypyc cannot compile msgspec's structs, which are
+# compiled already.
 _FOLDERS = ("engine", "codec")
+_SINGLE = ("engine_partition.py", "market_data/book.py", "market_data/state.py")
 _AS_THEY_ARE = frozenset({"__init__.py", "wire_command.py", "trading_rules.py"})
 
 
@@ -27,7 +29,7 @@ def sources() -> list[Path]:
         for path in sorted((_PACKAGE / folder).glob("*.py"))
         if not {path.name, f"{path.name}:{folder}"} & _AS_THEY_ARE
     ]
-    return [*in_folders, _PACKAGE / "engine_partition.py"]
+    return [*in_folders, *(_PACKAGE / name for name in _SINGLE)]
 
 
 def is_compiled() -> bool:
@@ -57,7 +59,7 @@ def remove() -> None:
     """Go back to the sources."""
     (_PACKAGE / _HASH_FILE).unlink(missing_ok=True)
     for suffix in _SUFFIXES:
-        for folder in (_PACKAGE, *(_PACKAGE / folder for folder in _FOLDERS)):
+        for folder in {_PACKAGE, *(path.parent for path in sources())}:
             for path in folder.glob(suffix):
                 path.unlink()
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from forkast_streams.api_description.fields import DecimalText, Milliseconds, Moment, Sequence
-from forkast_streams.market_data.book import Trade
+from forkast_streams.market_data.changes import Trade
 
 Scopes = Annotated[list[Literal["read", "trade"]], Meta(min_length=1)]
 

@@ -21,7 +21,8 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from forkast_streams.limits import PROBED_SYMBOLS_MAX
-from forkast_streams.market_data.book import BookChange, LevelState, SymbolBook
+from forkast_streams.market_data.book import SymbolBook
+from forkast_streams.market_data.changes import BookChange, LevelState
 from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.keys import SymbolKeys, levels_json
 from forkast_streams.market_data.redis_reader import StoredChange

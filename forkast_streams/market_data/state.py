@@ -11,7 +11,8 @@ import msgspec
 from forkast_streams.checkpoint import Journal, Key
 from forkast_streams.errors import CorruptLog
 from forkast_streams.limits import TAPE_TRADES
-from forkast_streams.market_data.book import BookChange, Level, SymbolBook, Trade
+from forkast_streams.market_data.book import Level, SymbolBook
+from forkast_streams.market_data.changes import BookChange, Trade
 from forkast_streams.repeats import RecentEvents
 from forkast_streams.topics import ORDERS_EXCHANGE
 from forkast_streams.wire_events import decode_event
@@ -122,7 +123,13 @@ class MarketDataState:
             keys += [f"{symbol_id}:{_BUY}:{price}" for price in book.buy.levels]
             keys += [f"{symbol_id}:{_SELL}:{price}" for price in book.sell.levels]
             keys += [f"{symbol_id}:{_TRADE}:{slot}" for slot in range(len(book.ring))]
-        return len(keys), ((key, row) for key in keys if (row := self._row_of(key)) is not None)
+        return len(keys), self._rows_of(keys)
+
+    def _rows_of(self, keys: list[Key]) -> Iterator[tuple[Key, Any]]:
+        for key in keys:
+            row = self._row_of(key)
+            if row is not None:
+                yield key, row
 
     def _row_of(self, key: Key) -> Any | None:
         """The level or trade as it is now; None when the level is gone."""
@@ -166,10 +173,8 @@ class MarketDataState:
             else:
                 levels[int(symbol_id), kind][place] = Level(int(row[0]), row[1])
         for of_book in head:
-            symbol_id = of_book[0]
-            self.books[symbol_id] = SymbolBook.restore(
-                of_book, levels[symbol_id, _BUY], levels[symbol_id, _SELL], trades[symbol_id]
-            )
+            known: int = of_book[0]
+            self.books[known] = SymbolBook.restore(of_book, levels[known, _BUY], levels[known, _SELL], trades[known])
         return self
 
 

@@ -16,12 +16,14 @@ import agents.persist_events
 import forkast_streams.breaker
 import forkast_streams.checkpoint
 import forkast_streams.market_data.book
+import forkast_streams.market_data.changes
 import forkast_streams.market_data.state
 import forkast_streams.orders.command_log
 import forkast_streams.orders.desk
 import forkast_streams.orders.pending
 import tables.segments
-from forkast_streams.market_data.book import BookChange, SymbolBook
+from forkast_streams.market_data.book import SymbolBook
+from forkast_streams.market_data.changes import BookChange
 from tests.simulation import disk
 from tests.simulation.database import SimPostgres, Tables
 from tests.simulation.disk import SimTable
@@ -69,6 +71,7 @@ def simulated(world: World) -> Iterator[None]:
         (forkast_streams.checkpoint, "BASE_SLICES_MAX", rng.choice([2, 5])),
         (forkast_streams.checkpoint, "JOURNAL_ROWS_MAX", rng.choice([2, 5])),
         (forkast_streams.market_data.book, "TAPE_TRADES", 7),
+        (forkast_streams.market_data.changes, "TAPE_TRADES", 7),
         (forkast_streams.market_data.state, "TAPE_TRADES", 7),
         (tables.segments, "rocksdict", SimpleNamespace(WriteBatch=disk.WriteBatch)),
         (tables.segments, "log", SimpleNamespace(warning=lambda *_: None)),

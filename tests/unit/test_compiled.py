@@ -1,4 +1,4 @@
-"""The compiled engine is the engine: the same bytes as its source gives, and never those of an older source."""
+"""What is compiled gives the same bytes as its source, and is never that of an older source."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ DIGEST = """
 import hashlib
 from forkast_streams.compiled import is_compiled
 from forkast_streams.engine_partition import EnginePartition
-from tests.unit.flows import PARTITIONS, home_of, mixed_flow, records_of
+from forkast_streams.market_data.state import MarketDataState
+from tests.unit.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
 
 state = EnginePartition(home_of(1), PARTITIONS)
 outputs = state.process(records_of(list(mixed_flow(5_000, seed=11))))
@@ -26,6 +27,10 @@ digest = hashlib.sha256()
 for record in [*outputs.events, *outputs.dead]:
     digest.update(record.value)
 digest.update(repr((state.head(), state.take_changes(), state.take_journal())).encode())
+keeper = MarketDataState(home_of(1))
+events = [Record(offset, 0, record.key, record.value) for offset, record in enumerate(outputs.events)]
+digest.update(repr([keeper.apply(events[at : at + 50]) for at in range(0, len(events), 50)]).encode())
+digest.update(repr((keeper.head(), keeper.take_changes(), list(keeper.sweep()[1]))).encode())
 print(is_compiled(), len(outputs.events), digest.hexdigest())
 """
 
