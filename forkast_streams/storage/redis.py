@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import hiredis
 from redis.asyncio import Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import RedisError
 
 from forkast_streams.limits import REDIS_BLOCK_S_MAX, REDIS_TIMEOUT_S
@@ -19,17 +19,15 @@ REDIS_AWAY = (RedisError, OSError, TimeoutError)
 RedisClient = Any
 
 _CONNECTIONS_MAX = 2_000
+_COMMANDS = HiredisRespSerializer()
 
 
 class _PackingConnection(Connection):
     """Lets C write commands, as the package's synchronous client does; in Python that was an eighth of a keeper."""
 
     def pack_command(self, *args: Any) -> list[bytes]:
-        """The command as Redis reads it; names of two words are two arguments."""
-        name = args[0]
-        if isinstance(name, str) and " " in name:
-            args = (*name.split(), *args[1:])
-        return [hiredis.pack_command(args)]
+        """The command as Redis reads it."""
+        return _COMMANDS.pack(*args)  # type: ignore[no-any-return]
 
 
 def connect(redis_url: str) -> RedisClient:

@@ -12,7 +12,8 @@ import rocksdict
 _SEGMENT = b".s."
 
 
-def _stores(folder: Path) -> Iterator[Any]:
+def stores(folder: Path) -> Iterator[Any]:
+    """The local stores below a worker's folder, one after the other, each open while it is looked at."""
     for path in sorted(folder.glob("**/tables/*.db")):
         store = rocksdict.Rdict(str(path), rocksdict.Options(raw_mode=True))
         try:
@@ -29,7 +30,7 @@ def _newest(store: Any) -> bytes | None:
 def _flip(folder: Path, _backups: Path) -> bool:
     """Flip a bit in the newest segment of each partition."""
     done = False
-    for store in _stores(folder):
+    for store in stores(folder):
         if (key := _newest(store)) is not None:
             value = bytearray(store[key])
             value[-1] ^= 0x10
@@ -41,7 +42,7 @@ def _flip(folder: Path, _backups: Path) -> bool:
 def _cut(folder: Path, _backups: Path) -> bool:
     """Cut the newest segment of each partition in half."""
     done = False
-    for store in _stores(folder):
+    for store in stores(folder):
         if (key := _newest(store)) is not None:
             store[key] = store[key][: len(store[key]) // 2]
             done = True
@@ -51,7 +52,7 @@ def _cut(folder: Path, _backups: Path) -> bool:
 def _lose_newest(folder: Path, _backups: Path) -> bool:
     """Lose the newest segment of each partition, although Faust has noted that it was read."""
     done = False
-    for store in _stores(folder):
+    for store in stores(folder):
         if (key := _newest(store)) is not None:
             del store[key]
             done = True
@@ -61,7 +62,7 @@ def _lose_newest(folder: Path, _backups: Path) -> bool:
 def _future(folder: Path, _backups: Path) -> bool:
     """Put the newest segment of each partition under the name of one that reaches 7 records further."""
     done = False
-    for store in _stores(folder):
+    for store in stores(folder):
         if (key := _newest(store)) is not None:
             partition, kind, reached, *rest = key.split(b".")
             store[b".".join([partition, kind, b"%020d" % (int(reached) + 7), *rest])] = store[key]

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import rocksdict
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from forkast_streams.audit.capture import ENGINE_GROUP
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.failfast import EXIT_STATUS
 from forkast_streams.topics import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics, partition_for
+from tests.chaos.state_damage import stores
 from tests.integration.exchange import (
     PARTITIONS,
     Worker,
@@ -179,14 +179,10 @@ def test_local_store_that_has_lost_rows_is_read_again_from_the_changelog(
 
 def lose_order_ids(folder: Path) -> int:
     """Take the used order ids of one partition out of the local store of a worker that does not run."""
-    for path in sorted(folder.glob("**/tables/*.db")):
-        store = rocksdict.Rdict(str(path), rocksdict.Options(raw_mode=True))
-        try:
-            lost = [key for key in store.keys() if b".j." in key]  # noqa: SIM118 - it is no dict
-            for key in lost:
-                del store[key]
-        finally:
-            store.close()
+    for store in stores(folder):
+        lost = [key for key in store.keys() if b".j." in key]  # noqa: SIM118 - it is no dict
+        for key in lost:
+            del store[key]
         if lost:
             return len(lost)
     return 0
