@@ -45,10 +45,15 @@ def extensions() -> list[object]:
     os.chdir(ROOT)
     sources = [str(path.relative_to(ROOT)) for path in compiled.sources()]
     try:
-        return mypycify(["--config-file", "pyproject.toml", *sources], opt_level="3", group_name=LIBRARY)
+        made = mypycify(["--config-file", "pyproject.toml", *sources], opt_level="3", group_name=LIBRARY)
     except SystemExit as exc:
         sys.stderr.write(f"The engine runs uncompiled, a third slower: mypyc refused it ({exc}).\n")
         return []
+    if os.name == "posix":
+        # Functions that nothing outside can see, or put others in the place of, may be made part of their callers.
+        for extension in made:
+            extension.extra_compile_args.append("-fvisibility=hidden")
+    return made
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": BuildOrGoWithout})

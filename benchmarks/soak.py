@@ -22,7 +22,7 @@ from benchmarks.results import Plot
 from benchmarks.servers import Servers
 from benchmarks.steady_load import STAGES, all_roles, load, ticks_of
 from forkast_streams.checkpoint import Checkpointer, Journal, Key
-from forkast_streams.engine.id_set import ID_BYTES
+from forkast_streams.engine.id_keys import ID_BYTES
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.limits import SEEN_IDS_MAX
 from forkast_streams.producer import EventProducer

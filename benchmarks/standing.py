@@ -58,7 +58,7 @@ class Books:
     def resting(self) -> int:
         """How many orders rest."""
         markets = [market for engine in self.engines for market in engine.engine.markets.values()]
-        return sum(len(market.book.orders) for market in markets)
+        return sum(market.book.count for market in markets)
 
 
 def batches(records: Iterable[SymbolRecord], offsets: list[int]) -> Iterator[tuple[int, list[Record]]]:

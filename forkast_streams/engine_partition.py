@@ -10,10 +10,10 @@ import msgspec
 from forkast_streams.checkpoint import Journal, Key
 from forkast_streams.codec import decode_command, encode_events
 from forkast_streams.engine.commands import BUY, SELL, Command
-from forkast_streams.engine.id_set import bytes_of
+from forkast_streams.engine.id_keys import bytes_of
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.matching import MatchingEngine
-from forkast_streams.engine.order_book import Order, OrderBook
+from forkast_streams.engine.order_book import Level, Order, OrderBook
 from forkast_streams.engine.order_terms import PLAIN, OrderTerms, shared_terms
 from forkast_streams.engine.symbols import key_of
 from forkast_streams.engine.trading_rules import DefineSymbol
@@ -147,7 +147,7 @@ class EnginePartition:
             [_market_head(market) for market in engine.markets.values()],
             [seen.generation, seen.started, len(seen.current), len(seen.previous)],
             list(self._forwarded.items()),
-            sum(len(market.book.orders) for market in engine.markets.values()),
+            engine.open_orders.count,
             digest_of(self.producer_keys, self.clock),
         ]
 
@@ -158,9 +158,8 @@ class EnginePartition:
 
     def sweep(self) -> tuple[int, Iterator[tuple[Key, Any]]]:
         """The number of open orders, and all of them as rows by input offset."""
-        markets = self.engine.markets.values()
-        orders = [order for market in markets for order in market.book.orders.values()]
-        return len(orders), _rows(orders)
+        books = [market.book for market in self.engine.markets.values()]
+        return self.engine.open_orders.count, _rows([level for book in books for level in book.levels()])
 
     def take_journal(self) -> Journal:
         """Order ids used since the last call, 16 bytes each."""
@@ -193,7 +192,7 @@ class EnginePartition:
         self._restore_orders(entries)
         engine.changes.next_rank = next_rank
         self._restore_seen(seen_numbers, journal)
-        found = sum(len(market.book.orders) for market in engine.markets.values())
+        found = engine.open_orders.count
         if found != resting:
             raise CorruptLog(f"partition {partition}: the checkpoint has {found} open orders, its head says {resting}.")
         return self
@@ -237,13 +236,15 @@ def _verify(record: InputRecord, command: Command, keys: KeyRing) -> None:
     )
 
 
-def _rows(orders: list[Order]) -> Iterator[tuple[Key, Any]]:
-    # The list gets shorter, because it keeps orders that are gone: those that stand nowhere.
-    while orders:
-        order = orders.pop()
-        if order.level is not None:
-            order.saved = True
-            yield order.offset, _row(order)
+def _rows(levels: list[Level]) -> Iterator[tuple[Key, Any]]:
+    # What comes to a level later, or leaves it, is among the changes. The list gets shorter, because it keeps levels
+    # that are gone.
+    while levels:
+        level = levels.pop()
+        for order in list(level):
+            if order.level is level:
+                order.saved = True
+                yield order.offset, _row(order)
 
 
 def _row(order: Order) -> list[Any]:

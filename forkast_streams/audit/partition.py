@@ -260,10 +260,7 @@ class PartitionAudit:
         command = current.command
         if not command:
             return
-        fold = self.folds.get(command["symbolId"])
-        resting = set() if fold is None else fold.live.keys()
-        if self._group:
-            resting = resting - {answer.data.get("id") for answer in self._group}
+        resting = _Resting(self.folds, {answer.data.get("id") for answer in self._group})
         current.is_known_id = self._reference.knows_id(command, resting, current.clock)
         try:
             current.expected = self._reference.process(command, resting, current.clock)
@@ -312,3 +309,14 @@ class PartitionAudit:
             looked["I-7"] += fold.trades
             looked["I-8"] += fold.trades
             looked["I-9"] += fold.commands
+
+
+class _Resting:
+    """The ids of all live orders of a partition, as they were before the events of a command were folded."""
+
+    def __init__(self, folds: dict[int, SymbolFold], folded: set[object]) -> None:
+        self._folds = folds
+        self._folded = folded
+
+    def __contains__(self, order_id: object) -> bool:
+        return order_id not in self._folded and any(order_id in fold.live for fold in self._folds.values())

@@ -37,7 +37,7 @@ class Reference:
 
         Args:
             command: as ``CommandReader`` reads it.
-            resting: ids of the live orders of its symbol.
+            resting: ids of the live orders of the partition.
             now: the time of the log, milliseconds.
         """
         self.window.now, self.window.resting = now, resting

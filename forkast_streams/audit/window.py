@@ -19,7 +19,7 @@ class OrderIdWindow:
 
     Attributes:
         now: time of the log in milliseconds; to be set before each command.
-        resting: the ids that are live in the command's symbol; to be set before each command.
+        resting: the ids that are live in the partition; to be set before each command.
     """
 
     def __init__(self, *, window_ms: int = DAY_MS, generation_ids: int = GENERATION_IDS) -> None:

@@ -21,6 +21,7 @@ from forkast_streams.engine.events import (
     QuantityShown,
     StopTriggered,
 )
+from forkast_streams.engine.open_orders import OpenOrders
 from forkast_streams.engine.order_book import Order, OrderBook
 from forkast_streams.engine.order_terms import PLAIN
 from forkast_streams.engine.stops import Queue, collect_triggered
@@ -29,13 +30,13 @@ from forkast_streams.engine.taking import Changes, can_fill, cancel_open, hide, 
 
 
 class Market:
-    """A symbol with its book. ``changes`` are those of the partition."""
+    """A symbol with its book. Open orders and ``changes`` are those of the partition."""
 
     __slots__ = ("book", "changes", "symbol")
 
-    def __init__(self, symbol: Symbol, changes: Changes) -> None:
+    def __init__(self, symbol: Symbol, open_orders: OpenOrders, changes: Changes) -> None:
         self.symbol = symbol
-        self.book = OrderBook(symbol.id)
+        self.book = OrderBook(symbol.id, open_orders)
         self.changes = changes
 
     def enter(self, order: Order, events: list[Event], command_id: str | None, *, counted: bool) -> None:

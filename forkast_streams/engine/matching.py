@@ -16,7 +16,9 @@ from forkast_streams.engine.events import (
     Event,
     SymbolDefined,
 )
+from forkast_streams.engine.id_keys import key_of, mix
 from forkast_streams.engine.market import Market
+from forkast_streams.engine.open_orders import OpenOrders
 from forkast_streams.engine.order_book import Order
 from forkast_streams.engine.placing import place, place_plain, why_not_new
 from forkast_streams.engine.rejections import Rejection
@@ -31,14 +33,16 @@ class MatchingEngine:
 
     Attributes:
         markets: by symbol id.
+        open_orders: all of them by id.
         seen: order ids that may not be used again.
         changes: what checkpoints need to know, and the queue positions given out.
     """
 
-    __slots__ = ("changes", "markets", "seen")
+    __slots__ = ("changes", "markets", "open_orders", "seen")
 
     def __init__(self) -> None:
         self.markets: dict[int, Market] = {}
+        self.open_orders = OpenOrders()
         self.seen = SeenIds()
         self.changes = Changes()
 
@@ -77,14 +81,16 @@ class MatchingEngine:
 
     def add_symbol(self, rules: DefineSymbol) -> Market:
         """Add a symbol with an empty book."""
-        market = self.markets[rules.symbol_id] = Market(Symbol(rules), self.changes)
+        market = self.markets[rules.symbol_id] = Market(Symbol(rules), self.open_orders, self.changes)
         return market
 
     def _new_order(self, market: Market, command: NewOrder, offset: int, timestamp: int, events: list[Event]) -> None:
         order_id = command.order_id
+        high, low = key_of(order_id)
         # An order that is refused has used its id up, too: it would be another order if it were sent again. One that
         # has been open for longer than its id is remembered still has it.
-        if order_id in market.book.orders or not self.seen.add(order_id, timestamp):
+        open_order = self.open_orders.find(order_id, mix(high, low))
+        if open_order is not None or not self.seen.add(high, low, timestamp):
             rejection: Rejection | None = Rejection.DUPLICATE_ORDER
         elif place_plain(market, command, offset, events):
             return
@@ -99,7 +105,7 @@ class MatchingEngine:
         if market is None:
             self.add_symbol(command)
         elif not market.symbol.has_grids_of(command):
-            if market.book.orders:
+            if market.book.count:
                 events.append(_rejected(market, command, Rejection.SYMBOL_IN_USE))
                 return
             # Its last price may be no price of the new grid. The old rules stay as they are: events of orders that
@@ -148,7 +154,7 @@ def _cancel_after(market: Market, command: CancelAfter, timestamp: int, events: 
 
 def _own_order(market: Market, command: Cancel | Amend) -> Order | None:
     """The open order a command names; None for another user's, so that nobody learns that it exists."""
-    order = market.book.orders.get(command.order_id)
+    order = market.book.order(command.order_id)
     return order if order is not None and order.account.user_id == command.user_id else None
 
 

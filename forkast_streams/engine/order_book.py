@@ -8,6 +8,7 @@ from typing import Final
 from mypy_extensions import i64, mypyc_attr
 
 from forkast_streams.engine.commands import BUY
+from forkast_streams.engine.open_orders import OpenOrders
 from forkast_streams.engine.order_terms import OrderTerms
 from forkast_streams.engine.timers import NEVER, Timers
 
@@ -58,6 +59,8 @@ class Order:
         waiting: whether it is a stop order that has not been triggered.
         saved: whether a checkpoint already has it.
         level: where it stands; None when it stands nowhere.
+        mixed_key: of its id, while it is among the open orders; see OpenOrders.
+        number: its place among the open orders.
         changed_at: its place among the orders that no checkpoint has as they are; -1 when it is not one of them.
     """
 
@@ -67,7 +70,9 @@ class Order:
         "hidden",
         "id",
         "level",
+        "mixed_key",
         "next",
+        "number",
         "offset",
         "owner_next",
         "owner_previous",
@@ -107,6 +112,8 @@ class Order:
         self.remaining = remaining
         self.terms = terms
         self.hidden = 0
+        self.mixed_key: i64 = 0
+        self.number: i64 = 0
         self.changed_at: i64 = -1
         self.offset = offset
         self.rank = 0
@@ -150,8 +157,10 @@ class Level:
     def __iter__(self) -> Iterator[Order]:
         order = self.head
         while order is not None:
+            # Whoever iterates may remove the order.
+            following = order.next
             yield order
-            order = order.next
+            order = following
 
 
 class BookSide:
@@ -248,7 +257,8 @@ class OrderBook:
     """One symbol's resting orders, waiting stop orders, and their users.
 
     Attributes:
-        orders: resting and waiting orders by id.
+        open_orders: resting and waiting orders of all books of the partition by id.
+        count: number of them in this book.
         symbol_id: the symbol's.
         accounts: users that have any of them, and some that had: many come back for each order.
         last_ticks: price of the last trade.
@@ -263,24 +273,26 @@ class OrderBook:
         "asks",
         "bids",
         "buy_stops",
+        "count",
         "deadlines",
         "expiries",
         "expiring",
         "last_ticks",
         "next_due",
-        "orders",
+        "open_orders",
         "sell_stops",
         "symbol_id",
     )
 
-    def __init__(self, symbol_id: int) -> None:
+    def __init__(self, symbol_id: int, open_orders: OpenOrders) -> None:
         self.symbol_id = symbol_id
+        self.open_orders = open_orders
+        self.count = 0
         self.bids = BookSide(1)
         self.asks = BookSide(-1)
         # A rising price meets the lowest buy stop first, a falling one the highest sell stop.
         self.buy_stops = BookSide(-1)
         self.sell_stops = BookSide(1)
-        self.orders: dict[str, Order] = {}
         self.accounts: dict[int, Account] = {}
         self._idle = 0
         self.last_ticks: int | None = None
@@ -291,10 +303,20 @@ class OrderBook:
 
     def __del__(self) -> None:
         """Take down the ways that lead around."""
-        for order in self.orders.values():
-            order.previous = order.next = order.owner_previous = order.owner_next = order.level = None
+        for level in self.levels():
+            for order in level:
+                order.previous = order.next = order.owner_previous = order.owner_next = order.level = None
         for account in self.accounts.values():
             account.head = None
+
+    def levels(self) -> list[Level]:
+        """The levels of all sides."""
+        return [*self.bids.levels, *self.asks.levels, *self.buy_stops.levels, *self.sell_stops.levels]
+
+    def order(self, order_id: str) -> Order | None:
+        """The order of this book with this id."""
+        order = self.open_orders.get(order_id)
+        return order if order is not None and order.account.symbol_id == self.symbol_id else None
 
     def account(self, user_id: int) -> Account:
         """The user's account; a new one is kept only once an order is added to it."""
@@ -310,7 +332,8 @@ class OrderBook:
     def add(self, order: Order) -> None:
         """Put a new order behind all others at its price, and let it be found."""
         self.side_of(order).append(order)
-        self.orders[order.id] = order
+        self.open_orders.add(order)
+        self.count += 1
         account = order.account
         if not account.listed:
             # There may be another one by now.
@@ -332,7 +355,8 @@ class OrderBook:
 
     def forget(self, order: Order) -> None:
         """Let an order that stands at no price any more not be found either."""
-        del self.orders[order.id]
+        self.open_orders.remove(order)
+        self.count -= 1
         account = order.account
         account.count -= 1
         if account.count == 0:

@@ -36,7 +36,7 @@ def why_not_new(market: Market, command: NewOrder, timestamp: int) -> Rejection 
     """The first reason, in the documented order, for which an order whose id is new cannot be accepted."""
     replaced = None
     if command.replaces is not None:
-        replaced = market.book.orders.get(command.replaces)
+        replaced = market.book.order(command.replaces)
         if replaced is None or replaced.account.user_id != command.user_id:
             return Rejection.UNKNOWN_ORDER
     status = market.symbol.status
@@ -89,8 +89,9 @@ def place(market: Market, command: NewOrder, offset: int, events: list[Event]) -
         events: get what happens.
     """
     symbol, book = market.symbol, market.book
-    if command.replaces is not None:
-        events.append(market.cancel(book.orders[command.replaces], BY_REPLACE, command.command_id))
+    replaced = None if command.replaces is None else book.order(command.replaces)
+    if replaced is not None:
+        events.append(market.cancel(replaced, BY_REPLACE, command.command_id))
     if command.quantity is None:
         _place_amount(market, command, offset, events)
         return

@@ -7,8 +7,9 @@ remembered for at least one window unless the partition takes more orders than a
 from __future__ import annotations
 
 from librt.strings import BytesWriter, write_i64_be
+from mypy_extensions import i64
 
-from forkast_streams.engine.id_set import IdSet, key_of
+from forkast_streams.engine.id_set import IdSet
 from forkast_streams.limits import SEEN_IDS_MAX, SEEN_WINDOW_MS
 
 
@@ -31,9 +32,8 @@ class SeenIds:
         # That of the current generation; None until there is one.
         self._writer: BytesWriter | None = None
 
-    def add(self, order_id: str, timestamp: int) -> bool:
-        """Remember ``order_id``, used at ``timestamp`` (milliseconds); return whether it was not known."""
-        high, low = key_of(order_id)
+    def add(self, high: i64, low: i64, timestamp: int) -> bool:
+        """Remember the id with this key, used at ``timestamp`` (milliseconds); return whether it was not known."""
         current = self.current
         if self.previous.has(high, low):
             return False

@@ -48,7 +48,8 @@ def depth_of_engine(engine: EnginePartition, symbol_id: int) -> Depth:
     depth: Depth = {"BUY": {}, "SELL": {}}
     quantities: Counter[tuple[str, int]] = Counter()
     counts: Counter[tuple[str, int]] = Counter()
-    for order in engine.engine.markets[symbol_id].book.orders.values():
+    levels = engine.engine.markets[symbol_id].book.levels()
+    for order in chain.from_iterable(levels):
         if not order.shown:
             continue
         quantities[order.side, order.price_ticks] += order.shown

@@ -1,0 +1,93 @@
+"""Order ids as numbers, and what the hash tables of them have in common.
+
+Ids are UUIDs, numbers of 128 bits, which are taken for two signed ones of 64: what mypyc has an array of. A table is
+such an array, with open addressing and linear probing.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from librt.strings import BytesWriter, read_i64_be, write_i64_be
+from mypy_extensions import i64
+
+ID_BYTES: Final = 16
+
+# Tables are divided into parts that grow one by one, so that no order waits until a million ids are put elsewhere.
+PARTS: Final = 64
+_LOW_32: Final[i64] = 0xFFFFFFFF
+_LOW_63: Final[i64] = 0x7FFFFFFFFFFFFFFF
+_SIGN_32: Final[i64] = 0x80000000
+# Masks for eight characters at a time: the digits in them, which of them are letters, and what is put together of them.
+_DIGITS: Final[i64] = 0x0F0F0F0F0F0F0F0F
+_LETTERS: Final[i64] = 0x0101010101010101
+_PAIRS: Final[i64] = 0x00FF00FF00FF00FF
+_FOURS: Final[i64] = 0x0000FFFF0000FFFF
+_FIRST_4: Final[i64] = 0x7FFFFFFF00000000
+# They come from Python's hash, which nobody outside of the process knows: so nobody can choose ids that all belong to
+# one place.
+_HIGH_FACTOR: Final[i64] = hash("high factor") | 1
+_LOW_FACTOR: Final[i64] = hash("low factor") | 1
+
+
+def key_of(order_id: str) -> tuple[i64, i64]:
+    """The key of an id, a UUID in lower case with its dashes."""
+    text = order_id.encode()
+    high = _signed(_hex(read_i64_be(text, 0))) << 32
+    high |= _hex((read_i64_be(text, 9) & _FIRST_4) | read_i64_be(text, 14) >> 32)
+    low = _signed(_hex((read_i64_be(text, 19) & _FIRST_4) | read_i64_be(text, 24) >> 32)) << 32
+    low |= _hex(read_i64_be(text, 28))
+    return high, low
+
+
+def bytes_of(order_id: str) -> bytes:
+    """The id in ``ID_BYTES``."""
+    high, low = key_of(order_id)
+    writer = BytesWriter()
+    write_i64_be(writer, high)
+    write_i64_be(writer, low)
+    return writer.getvalue()
+
+
+def mix(high: i64, low: i64) -> i64:
+    """The number that says where a key is in a table, of 63 bits: uncompiled, nothing overflows."""
+    return (high * _HIGH_FACTOR + low * _LOW_FACTOR) & _LOW_63
+
+
+def part_of(mixed: i64) -> i64:
+    """The part of a table in which a key is."""
+    return mixed >> 57 & (PARTS - 1)
+
+
+def is_crowded(count: i64, places: i64) -> bool:
+    """Whether so many of so many places are too many: looking for a key would go past too many others."""
+    return 4 * count > 3 * places
+
+
+def more_places(places: i64) -> i64:
+    """How many places a part has after it has grown."""
+    return places + (places >> 1) + 4
+
+
+def tag_of(mixed: i64) -> i64:
+    """What tells keys in a part of a table apart, nearly always: 32 bits."""
+    return mixed >> 25 & _LOW_32
+
+
+def home_of(tag: i64, places: i64) -> i64:
+    """The place at which a key of this tag is if it was free when the key came."""
+    return tag * places >> 32
+
+
+def _hex(text: i64) -> i64:
+    """The number that eight digits are the text of, all of them at a time."""
+    # Of 0 to 9 the last four bits are the digit, of a to f they are nine less.
+    number = (text & _DIGITS) + 9 * (text >> 6 & _LETTERS)
+    number = (number | number >> 4) & _PAIRS
+    number = (number | number >> 8) & _FOURS
+    return (number | number >> 16) & _LOW_32
+
+
+def _signed(number: i64) -> i64:
+    """A number of 32 bits with its first bit as the sign; not by shifts, because uncompiled no bit falls out."""
+    return (number ^ _SIGN_32) - _SIGN_32

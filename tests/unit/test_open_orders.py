@@ -1,0 +1,74 @@
+"""Open orders are found by their ids, whatever came and went."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from decimal import Decimal
+
+import pytest
+
+from forkast_streams.engine.commands import BUY, GTC, LIMIT, Cancel, NewOrder
+from forkast_streams.engine.events import CommandRejected, OrderAccepted, OrderCancelled
+from forkast_streams.engine.id_keys import key_of, mix
+from forkast_streams.engine.matching import MatchingEngine
+from forkast_streams.engine.open_orders import OpenOrders
+from forkast_streams.engine.order_book import Account, Order
+from forkast_streams.engine.order_terms import PLAIN
+from forkast_streams.engine.rejections import Rejection
+from forkast_streams.engine.trading_rules import DefineSymbol
+
+_ACCOUNT = Account(1, 1)
+
+
+def _id(number: int) -> str:
+    return str(uuid.UUID(int=number))
+
+
+def _order(order_id: str) -> Order:
+    return Order(1, order_id, _ACCOUNT, BUY, 100, 1, 1, PLAIN)
+
+
+@pytest.mark.parametrize("shift", [0, 32, 64, 100])
+def test_what_is_open_is_found_and_nothing_else(shift: int) -> None:
+    """Through thousands of orders that come and go at random, by ids alike; a dict says what is right."""
+    chance = random.Random(shift)
+    table, right = OpenOrders(), dict[str, Order]()
+    for most in (5, 300, 4_000, 50, 0):
+        for _ in range(6_000):
+            order_id = _id(chance.randrange(8_000) << shift)
+            if order_id in right and (len(right) > most or chance.random() < 0.3):
+                table.remove(right.pop(order_id))
+            elif order_id not in right and len(right) < most:
+                right[order_id] = order = _order(order_id)
+                table.add(order)
+            assert table.get(order_id) is right.get(order_id)
+        assert table.count == len(right)
+        assert all(table.get(_id(number << shift)) is right.get(_id(number << shift)) for number in range(8_000))
+
+
+def test_orders_whose_keys_mix_to_the_same_are_told_apart() -> None:
+    """The last word has the id itself."""
+    table, order = OpenOrders(), _order(_id(1))
+    table.add(order)
+    assert table.find(_id(1), mix(*key_of(_id(1)))) is order
+    assert table.find(_id(2), mix(*key_of(_id(1)))) is None
+
+
+def test_an_id_is_one_order_in_all_symbols_of_a_partition() -> None:
+    """Another symbol's order is neither cancelled nor placed again."""
+    engine = MatchingEngine()
+    for symbol_id in (1, 2):
+        engine.process(DefineSymbol(symbol_id, f"S{symbol_id}", Decimal(1), Decimal(1), "TRADING", None), symbol_id, 1)
+    here, there = (NewOrder(symbol_id, _id(7), 5, LIMIT, BUY, 1, 10, GTC, None, None) for symbol_id in (1, 2))
+    assert isinstance(engine.process(here, 3, 1)[0], OrderAccepted)
+    for command, code in (
+        (there, Rejection.DUPLICATE_ORDER),
+        (Cancel(2, _id(7), 5, None), Rejection.UNKNOWN_ORDER),
+    ):
+        (event,) = engine.process(command, 4, 1)
+        assert isinstance(event, CommandRejected)
+        assert event.code is code
+    assert (engine.markets[1].book.count, engine.markets[2].book.count, engine.open_orders.count) == (1, 0, 1)
+    assert isinstance(engine.process(Cancel(1, _id(7), 5, None), 5, 1)[0], OrderCancelled)
+    assert engine.open_orders.count == 0
