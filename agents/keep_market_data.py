@@ -17,7 +17,7 @@ from tables.segments import SegmentTable
 
 # As the engine's; and of many events at once, several of a symbol make one change: to publish it costs as much as to
 # fold thirty of them.
-_FETCH_PACE = Pace(seconds=0.005, busy_seconds=0.04, busy_bytes=32 * 1024)
+_FETCH_PACE = Pace(seconds=0.002, busy_seconds=0.04, busy_bytes=32 * 1024)
 
 
 class MarketDataKeeper:

@@ -20,7 +20,7 @@ from tables.segments import SegmentTable
 # Orders that come closer together than this are matched together: a request to Kafka of its own costs an order at each
 # station more than its matching, and the queue for the processor is longer than the wait. One that comes alone does not
 # wait. With thousands a second a batch of ten partitions is still small, so that the next may be larger.
-_FETCH_PACE = Pace(seconds=0.005, busy_seconds=0.02, busy_bytes=16 * 1024)
+_FETCH_PACE = Pace(seconds=0.003, busy_seconds=0.02, busy_bytes=16 * 1024)
 
 
 class OrderMatcher:

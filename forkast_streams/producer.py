@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.structs import RecordMetadata
+from aiokafka.structs import RecordMetadata, TopicPartition
 from mode import Service
 
 import forkast_streams.kafka_client  # noqa: F401 - takes the place of parts of aiokafka
@@ -97,6 +97,11 @@ class EventProducer(Service):
         return await self._connected().send_and_wait(
             topic, key=key, value=value, partition=partition, headers=list(headers)
         )
+
+    async def until_free(self, topic: str, partition: int) -> None:
+        """Wait while what is handed over for the partition would wait for a request that is under way."""
+        if self._producer is not None:
+            await self._producer._sender.until_free(TopicPartition(topic, partition))  # noqa: SLF001 - is ours
 
     async def send_batch(self, topic: str, partition: int, records: Iterable[OutputRecord]) -> list[SentBatch]:
         """Hand over ``records`` to be sent to one partition in this order; the acknowledgements come later."""

@@ -65,6 +65,16 @@ class Sender(sender.Sender):
     A request to a broker is under way once at a time, so what comes meanwhile leaves together.
     """
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # By broker with a request under way.
+        self._ended: dict[Any, asyncio.Event] = {}
+
+    async def until_free(self, tp: TopicPartition) -> None:
+        """Wait until no request to the leader of ``tp`` is under way: what is handed over then leaves at once."""
+        while (ended := self._ended.get(self.client.cluster.leader_for_partition(tp))) is not None:
+            await ended.wait()
+
     async def _sender_routine(self) -> None:
         assert self._txn_manager is None or self._txn_manager.transactional_id is None, "transactions are not used"
         accumulator: Accumulator = self._message_accumulator
@@ -82,6 +92,7 @@ class Sender(sender.Sender):
                 )
                 for node_id, batches in nodes.items():
                     self._in_flight.add(node_id)
+                    self._ended[node_id] = asyncio.Event()
                     self._muted_partitions.update(batches)
                     task = asyncio.create_task(self._send_produce_req(node_id, batches))
                     task.add_done_callback(ended)
@@ -103,9 +114,12 @@ class Sender(sender.Sender):
             raise KafkaError("Unexpected error during batch delivery") from exc
 
     async def _send_produce_req(self, node_id: Any, batches: dict[TopicPartition, Any]) -> None:
-        await sender.SendProduceReqHandler(self, batches).do(node_id)
-        self._in_flight.remove(node_id)
-        self._muted_partitions.difference_update(batches)
+        try:
+            await sender.SendProduceReqHandler(self, batches).do(node_id)
+            self._in_flight.remove(node_id)
+            self._muted_partitions.difference_update(batches)
+        finally:
+            self._ended.pop(node_id).set()
 
 
 async def _gather(accumulator: Accumulator) -> None:

@@ -151,6 +151,8 @@ class _PartitionWriter:
 
     async def _write_all(self) -> None:
         while self._waiting:
+            # A batch is closed when it is handed over; whatever comes before it can leave belongs into it.
+            await self._producer.until_free(ORDERS_NEW, self._partition)
             group, self._waiting = self._waiting, []
             group = [one for one in group if not one.appended_ms.done()]
             try:

@@ -230,21 +230,29 @@ def test_fraction_of_a_lot_size_below_one(oms: Worker) -> None:
     assert call(oms, "GET", f"/orders/{order_id}")[1]["quantity"] == 0.001
 
 
+def require_newest_first(listed: list[dict[str, Any]], placed: list[str]) -> None:
+    """``listed`` has each of the orders once, and those of one millisecond in any order, but the same each time."""
+    assert sorted(order["id"] for order in listed) == sorted(placed)
+    times = {order["id"]: order["createdAt"] for order in listed}
+    assert [times[order_id] for order_id in placed] == sorted(times.values()), "the log's time goes one way"
+    assert listed == sorted(listed, key=lambda order: (order["createdAt"], order["id"]), reverse=True)
+
+
 def test_pages_have_every_order_once_whether_persisted_or_not(oms: Worker, env: dict[str, str], tmp_path: Path) -> None:
     """Before the sink has seen any of them, while it works, and after: the same orders, newest first."""
     placed = [place(oms, user="jack", price=10 + number) for number in range(25)]
 
-    def listed() -> list[str]:
+    def require_all_listed() -> None:
         pages = [call(oms, "GET", f"/orders?page={page}&limit=10", user="jack")[1]["orders"] for page in (1, 2, 3, 4)]
-        return [order["id"] for page in pages for order in page]
+        require_newest_first([order for page in pages for order in page], placed)
 
-    assert listed() == placed[::-1]
+    require_all_listed()
     engine, sink = Worker("engine", env, tmp_path / "engine"), Worker("sink", env, tmp_path / "sink")
     try:
         engine.start()
         sink.start()
         wait_until(lambda: _has_row(env, placed[-1]), "the last order's row")
-        assert listed() == placed[::-1]
+        require_all_listed()
     finally:
         engine.end()
         sink.end()

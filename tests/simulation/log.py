@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from aiokafka.structs import TopicPartition
+
 from forkast_streams.producer import EventProducer
 from forkast_streams.records import Headers
 from forkast_streams.topics import ORDERS_NEW
@@ -151,6 +153,12 @@ class SimKafkaProducer:
         self._process = process
         self._log = log
         self._channels: dict[tuple[str, int], tuple[Channel, Channel]] = {}
+        self._sender = self
+
+    async def until_free(self, _tp: TopicPartition) -> None:
+        """Wait for a request that may be under way."""
+        if self._process.world.rng.random() < 0.2:
+            await asyncio.sleep(0)
 
     def create_batch(self) -> Builder:
         """An empty batch."""

@@ -24,12 +24,18 @@ class _Producer:
     def __init__(self, *, batch: int = 100, partitions: int = 1) -> None:
         self.sent: list[tuple[int, list[bytes | None]]] = []
         self.unacknowledged: list[tuple[asyncio.Future[RecordMetadata], int]] = []
+        self.free = asyncio.Event()
+        self.free.set()
         self._batch = batch
         self._partitions = partitions
 
     async def partition_count(self, topic: str) -> int:
         assert topic == ORDERS_NEW
         return self._partitions
+
+    async def until_free(self, topic: str, _partition: int) -> None:
+        assert topic == ORDERS_NEW
+        await self.free.wait()
 
     async def send_batch(self, topic: str, partition: int, records: Iterable[OutputRecord]) -> list[SentBatch]:
         assert topic == ORDERS_NEW
@@ -59,6 +65,23 @@ def _log(producer: _Producer) -> CommandLog:
 async def _settle() -> None:
     for _ in range(20):
         await asyncio.sleep(0)
+
+
+async def test_what_comes_while_the_broker_is_busy_goes_together() -> None:
+    """With a command of any partition: a batch is closed only when it can leave."""
+    producer = _Producer()
+    log = _log(producer)
+    producer.free.clear()
+    waiting = []
+    for value in (b"a", b"b", b"c"):
+        waiting.append(asyncio.create_task(log.append(1, value)))
+        await _settle()
+    assert not producer.sent
+    producer.free.set()
+    await _settle()
+    assert producer.sent == [(0, [b"a", b"b", b"c"])]
+    producer.acknowledge(7)
+    assert await asyncio.gather(*waiting) == [7, 7, 7]
 
 
 async def test_a_command_goes_at_once_and_those_that_come_meanwhile_go_together() -> None:

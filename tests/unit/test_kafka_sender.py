@@ -134,14 +134,20 @@ def _acknowledged(*partitions: int, error: int = 0) -> ProduceResponse_v7:
 
 
 @pytest.fixture
-async def sending() -> AsyncIterator[tuple[_Client, Any]]:
+async def sending(producing: sender.Sender) -> tuple[_Client, Any]:
     """A broker, and an accumulator whose batches are sent to it."""
+    return producing.client, producing._message_accumulator
+
+
+@pytest.fixture
+async def producing() -> AsyncIterator[sender.Sender]:
+    """A sender with a broker."""
     client, accumulator = _Client(), _accumulator()
     one = sender.Sender(
         client, acks=-1, txn_manager=None, message_accumulator=accumulator, retry_backoff_ms=1, request_timeout_ms=1_000
     )
     await one.start()
-    yield client, accumulator
+    yield one
     one.sender_task.cancel()
     await asyncio.gather(one.sender_task, return_exceptions=True)
 
@@ -163,6 +169,28 @@ async def test_what_comes_while_a_request_is_under_way_leaves_together(sending: 
     assert sorted(batches) == [4, 5]
     answer.set_result(_acknowledged(4, 5))
     await asyncio.gather(*others)
+
+
+async def test_whoever_waits_for_the_broker_goes_on_when_its_request_ends(
+    producing: sender.Sender, sending: tuple[_Client, Any]
+) -> None:
+    """Whatever became of it; nobody waits for a broker that has nothing to do."""
+    client, accumulator = sending
+    await asyncio.wait_for(producing.until_free(_TP), 5)
+    for failure in (None, KafkaConnectionError()):
+        acknowledged = await _add(accumulator, b"v")
+        _, answer = await client.next()
+        waiting = [asyncio.create_task(producing.until_free(TopicPartition(_TP.topic, n))) for n in (3, 4)]
+        await asyncio.sleep(0)
+        assert not any(one.done() for one in waiting)
+        if failure is None:
+            answer.set_result(_acknowledged(_TP.partition))
+        else:
+            answer.set_exception(failure)
+            _, answer = await client.next()
+            answer.set_result(_acknowledged(_TP.partition))
+        await asyncio.wait_for(asyncio.gather(*waiting), 5)
+        await acknowledged
 
 
 async def test_what_is_made_of_one_fetch_leaves_together(sending: tuple[_Client, Any]) -> None:
