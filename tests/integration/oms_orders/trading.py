@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import bcrypt
@@ -40,26 +40,29 @@ RULED = {
 }
 
 
+# Of the process: an exchange that is started again has its log, with what rests there, from the one before.
+_unused_symbols = iter(range(_FIRST_SYMBOL + len(RULED), _FIRST_SYMBOL + len(RULED) + _SYMBOLS))
+_unused_users = iter(range(_FIRST_USER + 3, _FIRST_USER + _USERS))
+
+
 @dataclass
 class Exchange:
-    """The running workers, and which markets and traders are still unused."""
+    """The running workers."""
 
     env: dict[str, str]
     stack: Stack
     oms: Worker
     sink: Worker
     ends_before: dict[str, dict[int, int]]
-    symbols: Iterator[int] = field(default_factory=lambda: iter(range(_FIRST_SYMBOL + len(RULED), _last_symbol())))
-    users: Iterator[int] = field(default_factory=lambda: iter(range(_FIRST_USER + 3, _FIRST_USER + _USERS)))
 
     def market(self, rules: str | None = None) -> Market:
         """A symbol that no other test uses, with plain rules, or the one with the named rules."""
-        symbol_id = next(self.symbols) if rules is None else _FIRST_SYMBOL + list(RULED).index(rules)
+        symbol_id = next(_unused_symbols) if rules is None else _FIRST_SYMBOL + list(RULED).index(rules)
         return Market(self, symbol_id)
 
     def user(self) -> str:
         """The name of a trader that no other test uses."""
-        return f"trader-{next(self.users)}"
+        return f"trader-{next(_unused_users)}"
 
     @property
     def spectator(self) -> str:
@@ -187,10 +190,6 @@ class Market:
         self.place(_SELLER, side="SELL", price=price, quantity=quantity)
         taker = self.place(_BUYER, side="BUY", price=price, quantity=quantity)
         assert self.exchange.ended(_BUYER, taker)["status"] == "FILLED"
-
-
-def _last_symbol() -> int:
-    return _FIRST_SYMBOL + len(RULED) + _SYMBOLS
 
 
 def make_markets_and_traders(database_url: str) -> None:
