@@ -190,10 +190,11 @@ def test_a_lock_file_of_postgres_with_a_living_pid_is_stale(folder: Path) -> Non
 
 def test_a_taken_port_is_named(folder: Path) -> None:
     """One sentence with the port, its holder and the remedy; nothing is started."""
+    kafka, postgres = free_ports(2)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         with pytest.raises(PortTaken, match=rf"port {port} for Redis is taken by .*--ports auto") as raised:
-            Stack(folder, {"kafka": 20_991, "postgres": 20_992, "redis": port}).start()
+            Stack(folder, {"kafka": kafka, "postgres": postgres, "redis": port}).start()
         assert raised.value.port == port
     assert not processes_of(folder)
 
