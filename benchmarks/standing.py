@@ -57,8 +57,7 @@ class Books:
 
     def resting(self) -> int:
         """How many orders rest."""
-        markets = [market for engine in self.engines for market in engine.engine.markets.values()]
-        return sum(market.book.count for market in markets)
+        return sum(engine.engine.open_orders.count for engine in self.engines)
 
 
 def batches(records: Iterable[SymbolRecord], offsets: list[int]) -> Iterator[tuple[int, list[Record]]]:

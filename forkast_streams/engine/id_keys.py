@@ -61,12 +61,12 @@ def part_of(mixed: i64) -> i64:
 
 def is_crowded(count: i64, places: i64) -> bool:
     """Whether so many of so many places are too many: looking for a key would go past too many others."""
-    return 4 * count > 3 * places
+    return 5 * count > 4 * places
 
 
 def more_places(places: i64) -> i64:
     """How many places a part has after it has grown."""
-    return places + (places >> 1) + 4
+    return places + (places >> 2) + 4
 
 
 def tag_of(mixed: i64) -> i64:

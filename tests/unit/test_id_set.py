@@ -71,4 +71,4 @@ def test_an_id_takes_little_memory() -> None:
     finally:
         tracemalloc.stop()
     assert len(known) == len(keys)
-    assert 16 < taken / len(keys) < 28
+    assert 16 < taken / len(keys) < 25
