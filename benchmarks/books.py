@@ -21,7 +21,7 @@ from benchmarks import book_flows
 from benchmarks.book_flows import Step
 from benchmarks.children import collect_as_a_worker_does
 from benchmarks.results import FOLDER
-from forkast_streams.engine.commands import BUY, GTC, LIMIT, SELL, Cancel, Command, NewOrder
+from forkast_streams.engine.commands import BUY, SELL, Command, cancel_order, limit_order
 from forkast_streams.engine.events import TradeExecuted
 from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.engine.trading_rules import DefineSymbol
@@ -74,18 +74,17 @@ class Ours:
 
     def apply(self, inputs: list[tuple[str, int, str, int, Decimal]]) -> int:
         """See Book."""
-        process, traded, offset = self._engine.process, 0, self._offset
-        for order_id, user_id, side, quantity, price in inputs:
-            offset += 1
+        process, traded = self._engine.process, 0
+        for offset, (order_id, user_id, side, quantity, price) in enumerate(inputs, self._offset + 1):
             command: Command
             if quantity:
-                command = NewOrder(1, order_id, user_id, LIMIT, side, quantity, price, GTC, None, None)
+                command = limit_order(1, order_id, user_id, side, quantity, price)
             else:
-                command = Cancel(1, order_id, user_id, None)
+                command = cancel_order(1, order_id, user_id)
             for event in process(command, offset, offset):
                 if type(event) is TradeExecuted:
                     traded += event.quantity
-        self._offset = offset
+        self._offset += len(inputs)
         self._engine.changes.take()
         self._engine.seen.take_fresh()
         return traded

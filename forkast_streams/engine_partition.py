@@ -10,7 +10,7 @@ import msgspec
 from forkast_streams.checkpoint import Journal, Key
 from forkast_streams.codec import decode_command, encode_events
 from forkast_streams.engine.commands import BUY, SELL, Command
-from forkast_streams.engine.id_keys import bytes_of
+from forkast_streams.engine.id_keys import bytes_of, mixed_key_of
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.engine.order_book import Level, Order, OrderBook
@@ -266,9 +266,11 @@ def _row(order: Order) -> list[Any]:
 
 def _order_of(offset: int, row: list[Any], book: OrderBook) -> Order:
     _, order_id, user_id, side, price_ticks, quantity, remaining, rank, hidden, waiting, terms = row
+    text = _dashed(order_id.hex())
     order = Order(
         offset,
-        _dashed(order_id.hex()),
+        text,
+        mixed_key_of(text),
         book.account(user_id),
         BUY if side == BUY else SELL,
         price_ticks,

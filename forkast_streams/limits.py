@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Final
 
 # The largest price and quantity an order may carry and the smallest tick and lot size: together they keep ticks and
 # lots within 64 bits, which is what a checkpoint can hold.
@@ -17,10 +18,12 @@ ICEBERG_SLICES_MAX = 100
 # Milliseconds a dead-man's switch can be set ahead.
 CANCEL_AFTER_MS_MAX = 24 * 60 * 60 * 1000
 
+# What compiled code reads for every order is Final: it is a constant there.
+
 # Order ids are remembered for at least this long, so that a resubmitted order never becomes a second one ...
-SEEN_WINDOW_MS = 24 * 60 * 60 * 1000
+SEEN_WINDOW_MS: Final = 24 * 60 * 60 * 1000
 # ... unless a partition takes more orders than this meanwhile: the memory of a worker must stay bounded.
-SEEN_IDS_MAX = 1_000_000
+SEEN_IDS_MAX: Final = 1_000_000
 
 # Seconds between two checkpoints of a partition that changes, and the number of records that forces one earlier.
 CHECKPOINT_INTERVAL_S = 1.0

@@ -16,14 +16,14 @@ ID_BYTES: Final = 16
 # Tables are divided into parts that grow one by one, so that no order waits until a million ids are put elsewhere.
 PARTS: Final = 64
 _LOW_32: Final[i64] = 0xFFFFFFFF
-_LOW_63: Final[i64] = 0x7FFFFFFFFFFFFFFF
+# The largest number that compiled code has as such: a larger one is an object, which each use of it would convert.
+_LOW_62: Final[i64] = 0x3FFFFFFFFFFFFFFF
 _SIGN_32: Final[i64] = 0x80000000
 # Masks for eight characters at a time: the digits in them, which of them are letters, and what is put together of them.
 _DIGITS: Final[i64] = 0x0F0F0F0F0F0F0F0F
 _LETTERS: Final[i64] = 0x0101010101010101
 _PAIRS: Final[i64] = 0x00FF00FF00FF00FF
 _FOURS: Final[i64] = 0x0000FFFF0000FFFF
-_FIRST_4: Final[i64] = 0x7FFFFFFF00000000
 # They come from Python's hash, which nobody outside of the process knows: so nobody can choose ids that all belong to
 # one place.
 _HIGH_FACTOR: Final[i64] = hash("high factor") | 1
@@ -34,8 +34,8 @@ def key_of(order_id: str) -> tuple[i64, i64]:
     """The key of an id, a UUID in lower case with its dashes."""
     text = order_id.encode()
     high = _signed(_hex(read_i64_be(text, 0))) << 32
-    high |= _hex((read_i64_be(text, 9) & _FIRST_4) | read_i64_be(text, 14) >> 32)
-    low = _signed(_hex((read_i64_be(text, 19) & _FIRST_4) | read_i64_be(text, 24) >> 32)) << 32
+    high |= _hex(read_i64_be(text, 9) >> 32 << 32 | read_i64_be(text, 14) >> 32)
+    low = _signed(_hex(read_i64_be(text, 19) >> 32 << 32 | read_i64_be(text, 24) >> 32)) << 32
     low |= _hex(read_i64_be(text, 28))
     return high, low
 
@@ -50,13 +50,19 @@ def bytes_of(order_id: str) -> bytes:
 
 
 def mix(high: i64, low: i64) -> i64:
-    """The number that says where a key is in a table, of 63 bits: uncompiled, nothing overflows."""
-    return (high * _HIGH_FACTOR + low * _LOW_FACTOR) & _LOW_63
+    """The number that says where a key is in a table, of 62 bits: uncompiled, nothing overflows."""
+    return (high * _HIGH_FACTOR + low * _LOW_FACTOR) & _LOW_62
+
+
+def mixed_key_of(order_id: str) -> i64:
+    """The mixed key of an id."""
+    high, low = key_of(order_id)
+    return mix(high, low)
 
 
 def part_of(mixed: i64) -> i64:
     """The part of a table in which a key is."""
-    return mixed >> 57 & (PARTS - 1)
+    return mixed >> 56
 
 
 def is_crowded(count: i64, places: i64) -> bool:
@@ -71,7 +77,7 @@ def more_places(places: i64) -> i64:
 
 def tag_of(mixed: i64) -> i64:
     """What tells keys in a part of a table apart, nearly always: 32 bits."""
-    return mixed >> 25 & _LOW_32
+    return mixed >> 24 & _LOW_32
 
 
 def home_of(tag: i64, places: i64) -> i64:

@@ -34,12 +34,14 @@ class IdSet:
         if self._count == 0:
             return False
         high, low = high ^ _HIGH_MASK, low ^ _LOW_MASK
-        return self._parts[part_of(mix(high, low))].has(high, low)
+        mixed = mix(high, low)
+        return self._parts[part_of(mixed)].has(high, low, mixed)
 
     def add(self, high: i64, low: i64) -> bool:
         """Put in the id with this key; return whether it was not there."""
         high, low = high ^ _HIGH_MASK, low ^ _LOW_MASK
-        if not self._parts[part_of(mix(high, low))].add(high, low):
+        mixed = mix(high, low)
+        if not self._parts[part_of(mixed)].add(high, low, mixed):
             return False
         self._count += 1
         return True
@@ -66,13 +68,13 @@ class _Part:
         self._count: i64 = 0
         self._slots = vec[i64]([0] * (2 * places))
 
-    def has(self, high: i64, low: i64) -> bool:
-        return self._count != 0 and self._is_taken(_find(self._slots, high, low))
+    def has(self, high: i64, low: i64, mixed: i64) -> bool:
+        return self._count != 0 and self._is_taken(_find(self._slots, high, low, mixed))
 
-    def add(self, high: i64, low: i64) -> bool:
+    def add(self, high: i64, low: i64, mixed: i64) -> bool:
         if is_crowded(self._count + 1, len(self._slots) >> 1):
             self._grow()
-        at = _find(self._slots, high, low)
+        at = _find(self._slots, high, low, mixed)
         if self._is_taken(at):
             return False
         self._slots[at] = high
@@ -94,19 +96,19 @@ class _Part:
         while at < len(old):
             high, low = old[at], old[at + 1]
             if high != 0 or low != 0:
-                to = _find(slots, high, low)
+                to = _find(slots, high, low, mix(high, low))
                 slots[to] = high
                 slots[to + 1] = low
             at += 2
 
 
-def _find(slots: vec[i64], high: i64, low: i64) -> i64:
+def _find(slots: vec[i64], high: i64, low: i64, mixed: i64) -> i64:
     """Where a masked key is, or else belongs; there must be a free place."""
     end: i64 = len(slots)
-    at = 2 * home_of(tag_of(mix(high, low)), end >> 1)
+    at = 2 * home_of(tag_of(mixed), end >> 1)
     while True:
-        there = slots[at]
-        if (there == high and slots[at + 1] == low) or (there == 0 and slots[at + 1] == 0):
+        there, beside = slots[at], slots[at + 1]
+        if (there == high and beside == low) or (there == 0 and beside == 0):
             return at
         at += 2
         if at == end:

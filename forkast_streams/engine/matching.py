@@ -87,17 +87,18 @@ class MatchingEngine:
     def _new_order(self, market: Market, command: NewOrder, offset: int, timestamp: int, events: list[Event]) -> None:
         order_id = command.order_id
         high, low = key_of(order_id)
+        mixed_key = mix(high, low)
         # An order that is refused has used its id up, too: it would be another order if it were sent again. One that
         # has been open for longer than its id is remembered still has it.
-        open_order = self.open_orders.find(order_id, mix(high, low))
+        open_order = self.open_orders.find(order_id, mixed_key)
         if open_order is not None or not self.seen.add(high, low, timestamp):
             rejection: Rejection | None = Rejection.DUPLICATE_ORDER
-        elif place_plain(market, command, offset, events):
+        elif place_plain(market, command, mixed_key, offset, events):
             return
         else:
             rejection = why_not_new(market, command, timestamp)
         if rejection is None:
-            place(market, command, offset, events)
+            place(market, command, mixed_key, offset, events)
         else:
             events.append(_rejected(market, command, rejection))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from librt.vecs import vec
 from mypy_extensions import i64
 
-from forkast_streams.engine.id_keys import PARTS, home_of, is_crowded, key_of, mix, more_places, part_of, tag_of
+from forkast_streams.engine.id_keys import PARTS, home_of, is_crowded, mixed_key_of, more_places, part_of, tag_of
 
 if TYPE_CHECKING:
     from forkast_streams.engine.order_book import Order
@@ -38,8 +38,7 @@ class OpenOrders:
 
     def get(self, order_id: str) -> Order | None:
         """The order with this id, if it is there."""
-        high, low = key_of(order_id)
-        return self.find(order_id, mix(high, low))
+        return self.find(order_id, mixed_key_of(order_id))
 
     def find(self, order_id: str, mixed: i64) -> Order | None:
         """The order with this id, whose mixed key is ``mixed``, if it is there."""
@@ -59,15 +58,13 @@ class OpenOrders:
 
     def add(self, order: Order) -> None:
         """Put in ``order``, whose id must not be there."""
-        high, low = key_of(order.id)
-        order.mixed_key = mixed = mix(high, low)
         if self._free:
             order.number = self._free.pop()
             self._orders[order.number] = order
         else:
             order.number = len(self._orders)
             self._orders.append(order)
-        self._parts[part_of(mixed)].add(tag_of(mixed) << _NUMBER_BITS | order.number)
+        self._parts[part_of(order.mixed_key)].add(tag_of(order.mixed_key) << _NUMBER_BITS | order.number)
         self.count += 1
 
     def remove(self, order: Order) -> None:

@@ -59,7 +59,7 @@ class Order:
         waiting: whether it is a stop order that has not been triggered.
         saved: whether a checkpoint already has it.
         level: where it stands; None when it stands nowhere.
-        mixed_key: of its id, while it is among the open orders; see OpenOrders.
+        mixed_key: of its id, by which it is found among the open orders; see OpenOrders.
         number: its place among the open orders.
         changed_at: its place among the orders that no checkpoint has as they are; -1 when it is not one of them.
     """
@@ -91,6 +91,7 @@ class Order:
         self,
         offset: int,
         order_id: str,
+        mixed_key: i64,
         account: Account,
         side: str,
         price_ticks: int,
@@ -112,7 +113,7 @@ class Order:
         self.remaining = remaining
         self.terms = terms
         self.hidden = 0
-        self.mixed_key: i64 = 0
+        self.mixed_key = mixed_key
         self.number: i64 = 0
         self.changed_at: i64 = -1
         self.offset = offset
@@ -229,7 +230,9 @@ class BookSide:
         while step <= above and levels[above - step].key >= key:
             above -= step
             step *= 2
-        below = above - step if step <= above else -1
+        below: i64 = -1
+        if step <= above:
+            below = above - step
         # The level above is not less than the key, or there is none; the one below is less, or there is none.
         while above - below > 1:
             middle = (above + below) >> 1

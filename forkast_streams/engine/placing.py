@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from mypy_extensions import i64
+
 from forkast_streams.engine.commands import (
     EXPIRE_TAKER,
     FOK,
@@ -50,7 +52,7 @@ def why_not_new(market: Market, command: NewOrder, timestamp: int) -> Rejection 
     return _why_not_now(market, command, replaced)
 
 
-def place_plain(market: Market, command: NewOrder, offset: int, events: list[Event]) -> bool:
+def place_plain(market: Market, command: NewOrder, mixed_key: i64, offset: int, events: list[Event]) -> bool:
     """Let an order come in if it `is_plain` and nothing is against it; return whether it did.
 
     This is what `why_not_new` and `place` come to for nearly every order, each field read and each number converted
@@ -74,17 +76,19 @@ def place_plain(market: Market, command: NewOrder, offset: int, events: list[Eve
             order_id, user_id, LIMIT, side, price_ticks, quantity, GTC, command.client_order_id, command.command_id
         )
     )
-    order = Order(offset, order_id, book.account(user_id), side, price_ticks, quantity, quantity, PLAIN)
+    account = book.account(user_id)
+    order = Order(offset, order_id, mixed_key, account, side, price_ticks, quantity, quantity, PLAIN)
     market.enter(order, events, command.command_id, counted=True)
     return True
 
 
-def place(market: Market, command: NewOrder, offset: int, events: list[Event]) -> None:
+def place(market: Market, command: NewOrder, mixed_key: i64, offset: int, events: list[Event]) -> None:
     """Let an order that can be accepted come in.
 
     Args:
         market: the order's.
         command: the order.
+        mixed_key: of its id.
         offset: place of the command in the input.
         events: get what happens.
     """
@@ -93,7 +97,7 @@ def place(market: Market, command: NewOrder, offset: int, events: list[Event]) -
     if replaced is not None:
         events.append(market.cancel(replaced, BY_REPLACE, command.command_id))
     if command.quantity is None:
-        _place_amount(market, command, offset, events)
+        _place_amount(market, command, mixed_key, offset, events)
         return
     terms = _terms(market, command)
     quantity = symbol.lots.units(command.quantity)
@@ -102,6 +106,7 @@ def place(market: Market, command: NewOrder, offset: int, events: list[Event]) -
     order = Order(
         offset,
         command.order_id,
+        mixed_key,
         book.account(command.user_id),
         command.side,
         price_ticks or 0,
@@ -167,7 +172,7 @@ def _terms(market: Market, command: NewOrder) -> OrderTerms:
     )
 
 
-def _place_amount(market: Market, command: NewOrder, offset: int, events: list[Event]) -> None:
+def _place_amount(market: Market, command: NewOrder, mixed_key: i64, offset: int, events: list[Event]) -> None:
     """Let a market order with an amount of money instead of a quantity come in."""
     assert command.quote_quantity is not None, "the form was checked"
     symbol, book = market.symbol, market.book
@@ -175,7 +180,7 @@ def _place_amount(market: Market, command: NewOrder, offset: int, events: list[E
     terms = _terms(market, command)
     events.append(_accepted(command, None, None, terms))
     account = book.account(command.user_id)
-    order = Order(offset, command.order_id, account, command.side, 0, 0, 0, terms)
+    order = Order(offset, command.order_id, mixed_key, account, command.side, 0, 0, 0, terms)
     first = len(events)
     worst_ticks = market.market_limit(command.side)
     units = int(EXACT.divide_int(amount, symbol.quote_step))

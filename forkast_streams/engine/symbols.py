@@ -7,6 +7,7 @@ from decimal import Context, Decimal
 from itertools import count
 from typing import Final
 
+from librt.vecs import vec
 from mypy_extensions import i64
 
 from forkast_streams.engine.trading_rules import DefineSymbol
@@ -31,8 +32,8 @@ _COLLAR_PARTS: Final = 100_000_000
 # Numbers asked for recently, with the number of the grid that was asked and its answer; see Grid.units.
 _RECENT: Final[i64] = 4_096
 _RECENT_VALUES: Final[list[int | str | Decimal]] = [0] * 4_096
-_RECENT_GRIDS: Final[list[int]] = [0] * 4_096
-_RECENT_UNITS: Final[list[int]] = [OUT_OF_RANGE] * 4_096
+_RECENT_GRIDS: Final = vec[i64]([0] * 4_096)
+_RECENT_UNITS: Final = vec[i64]([OUT_OF_RANGE] * 4_096)
 _GRID_NUMBERS: Final = count(1)
 # Wide enough for the largest amount of money in the smallest unit there can be.
 EXACT: Final = Context(prec=80)
@@ -63,13 +64,13 @@ class Grid:
         self.step = step
         self.maximum = maximum
         self._decimals = max(0, -int(step.normalize().as_tuple().exponent))
-        self._scale = 10**self._decimals
+        self._scale: int = 10**self._decimals
         self._step_units = int(step.scaleb(self._decimals))
-        self._number = next(_GRID_NUMBERS)
+        self._number: i64 = next(_GRID_NUMBERS)
         self._units: dict[int | str | Decimal, int] = {}
         self._texts: dict[int, str] = {}
         # How many steps make one, and the largest whole number; 0 where one is no multiple of the step.
-        self._whole_steps = 0 if self._scale % self._step_units else self._scale // self._step_units
+        self._whole_steps: int = 0 if self._scale % self._step_units else self._scale // self._step_units
         self._whole_max = int(maximum)
 
     def units(self, value: int | str | Decimal) -> int:
@@ -78,11 +79,11 @@ class Grid:
         Raises:
             ValueError: the text is no plain decimal number.
         """
-        if type(value) is int and self._whole_steps:
+        if type(value) is int and self._whole_steps != 0:
             return value * self._whole_steps if 0 < value <= self._whole_max else OUT_OF_RANGE
         # A Decimal is hashed anew each time, and the decoder gives the same one for the same text: so the number itself
         # is looked for first, by where it is, which decides nothing but how long this takes.
-        at: i64 = ((id(value) >> 4) + self._number) & (_RECENT - 1)
+        at = ((i64(id(value)) >> 4) + self._number) & (_RECENT - 1)
         if _RECENT_VALUES[at] is value and _RECENT_GRIDS[at] == self._number:
             return _RECENT_UNITS[at]
         units = self._units.get(value)

@@ -18,7 +18,7 @@ from forkast_streams.engine.events import (
 from forkast_streams.engine.order_book import BookSide, Order, OrderBook
 
 # The worst price of an order that takes any; there are none as high, or as low.
-_ANY_HIGH: Final[i64] = 1 << 62
+_ANY_HIGH: Final[i64] = 1 << 61
 _ANY_LOW: Final[i64] = 0
 
 

@@ -22,7 +22,7 @@ from benchmarks.results import Plot, Result, load_results
 from benchmarks.svg import draw
 from forkast_streams.cli import bench as bench_command
 from forkast_streams.codec import decode_command
-from forkast_streams.engine.commands import GTC, LIMIT, Amend, Cancel, Command, NewOrder
+from forkast_streams.engine.commands import Amend, Cancel, Command, NewOrder, cancel_order, limit_order
 from forkast_streams.engine.events import CommandRejected
 from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.engine.trading_rules import DefineSymbol
@@ -171,9 +171,9 @@ def test_a_flow_cancels_only_orders_that_are_open(name: str) -> None:
     engine.process(DefineSymbol(1, "S1", Decimal("0.01"), Decimal(1), "TRADING", None), 0, 0)
     rejected = 0
     for offset, (order_id, user_id, side, quantity, price) in enumerate(Ours().prepare(loaded + steps), start=1):
-        command: Command = Cancel(1, order_id, user_id, None)
+        command: Command = cancel_order(1, order_id, user_id)
         if quantity:
-            command = NewOrder(1, order_id, user_id, LIMIT, side, quantity, price, GTC, None, None)
+            command = limit_order(1, order_id, user_id, side, quantity, price)
         rejected += sum(isinstance(event, CommandRejected) for event in engine.process(command, offset, offset))
     assert rejected == 0
     assert (name == "sweeping") == all(step.quantity for step in steps)

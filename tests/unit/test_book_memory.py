@@ -7,7 +7,7 @@ import tracemalloc
 import uuid
 from decimal import Decimal
 
-from forkast_streams.engine.commands import BUY, GTC, LIMIT, SELL, Cancel, NewOrder
+from forkast_streams.engine.commands import BUY, SELL, NewOrder, cancel_order, limit_order
 from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.engine.trading_rules import DefineSymbol
 
@@ -25,7 +25,7 @@ def _order(number: int, user_id: int) -> NewOrder:
     order_id = str(uuid.UUID(int=number << 64))
     is_buy = bool(number % 2)
     price = _PRICES[100 - number % 50 if is_buy else 101 + number % 50]
-    return NewOrder(1, order_id, user_id, LIMIT, BUY if is_buy else SELL, 5, price, GTC, None, None)
+    return limit_order(1, order_id, user_id, BUY if is_buy else SELL, 5, price)
 
 
 def test_a_book_that_goes_takes_its_orders_along() -> None:
@@ -57,7 +57,7 @@ def test_users_who_come_and_go_are_forgotten() -> None:
         order = _order(number, number)
         engine.process(order, 2 * number, number)
         if number > 100:
-            engine.process(Cancel(1, order.order_id, number, None), 2 * number + 1, number)
+            engine.process(cancel_order(1, order.order_id, number), 2 * number + 1, number)
     assert len(accounts) < 1_500
     assert sum(account.count for account in accounts.values()) == 100
     assert all(accounts[user_id].count == 1 for user_id in range(1, 101))

@@ -8,9 +8,9 @@ from decimal import Decimal
 
 import pytest
 
-from forkast_streams.engine.commands import BUY, GTC, LIMIT, Cancel, NewOrder
+from forkast_streams.engine.commands import BUY, cancel_order, limit_order
 from forkast_streams.engine.events import CommandRejected, OrderAccepted, OrderCancelled
-from forkast_streams.engine.id_keys import key_of, mix
+from forkast_streams.engine.id_keys import mixed_key_of
 from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.engine.open_orders import OpenOrders
 from forkast_streams.engine.order_book import Account, Order
@@ -26,7 +26,7 @@ def _id(number: int) -> str:
 
 
 def _order(order_id: str) -> Order:
-    return Order(1, order_id, _ACCOUNT, BUY, 100, 1, 1, PLAIN)
+    return Order(1, order_id, mixed_key_of(order_id), _ACCOUNT, BUY, 100, 1, 1, PLAIN)
 
 
 @pytest.mark.parametrize("shift", [0, 32, 64, 100])
@@ -51,8 +51,8 @@ def test_orders_whose_keys_mix_to_the_same_are_told_apart() -> None:
     """The last word has the id itself."""
     table, order = OpenOrders(), _order(_id(1))
     table.add(order)
-    assert table.find(_id(1), mix(*key_of(_id(1)))) is order
-    assert table.find(_id(2), mix(*key_of(_id(1)))) is None
+    assert table.find(_id(1), mixed_key_of(_id(1))) is order
+    assert table.find(_id(2), mixed_key_of(_id(1))) is None
 
 
 def test_an_id_is_one_order_in_all_symbols_of_a_partition() -> None:
@@ -60,15 +60,15 @@ def test_an_id_is_one_order_in_all_symbols_of_a_partition() -> None:
     engine = MatchingEngine()
     for symbol_id in (1, 2):
         engine.process(DefineSymbol(symbol_id, f"S{symbol_id}", Decimal(1), Decimal(1), "TRADING", None), symbol_id, 1)
-    here, there = (NewOrder(symbol_id, _id(7), 5, LIMIT, BUY, 1, 10, GTC, None, None) for symbol_id in (1, 2))
+    here, there = (limit_order(symbol_id, _id(7), 5, BUY, 1, 10) for symbol_id in (1, 2))
     assert isinstance(engine.process(here, 3, 1)[0], OrderAccepted)
     for command, code in (
         (there, Rejection.DUPLICATE_ORDER),
-        (Cancel(2, _id(7), 5, None), Rejection.UNKNOWN_ORDER),
+        (cancel_order(2, _id(7), 5), Rejection.UNKNOWN_ORDER),
     ):
         (event,) = engine.process(command, 4, 1)
         assert isinstance(event, CommandRejected)
         assert event.code is code
     assert (engine.markets[1].book.count, engine.markets[2].book.count, engine.open_orders.count) == (1, 0, 1)
-    assert isinstance(engine.process(Cancel(1, _id(7), 5, None), 5, 1)[0], OrderCancelled)
+    assert isinstance(engine.process(cancel_order(1, _id(7), 5), 5, 1)[0], OrderCancelled)
     assert engine.open_orders.count == 0
