@@ -37,7 +37,7 @@ $(STAMP): requirements.lock pyproject.toml forkast_streams/devstack/kafka_jars.l
 # Where there is no C compiler this says so, and the engine runs as it is.
 $(COMPILED): $(STAMP) setup.py $(wildcard forkast_streams/engine/*.py forkast_streams/codec/*.py) forkast_streams/engine_partition.py \
 		forkast_streams/market_data/book.py forkast_streams/market_data/state.py
-	@echo "Compiling the engine and the keeper's books with mypyc"
+	@echo "Compiling the engine and the keeper's books with mypyc, which takes a minute"
 	@$(BIN)/python setup.py --quiet build_ext --inplace
 	@touch $@
 	@echo "Ready: 'make run' starts the exchange, 'make test' runs the tests"

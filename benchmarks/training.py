@@ -1,0 +1,52 @@
+"""What the compiled modules are trained with: a short life of an engine worker, and of a keeper that reads its events.
+
+``setup.py`` has gcc count what runs here how often and compile once more by that: what runs often is made part of what
+calls it, and what hardly runs is put out of the way.
+"""
+
+from __future__ import annotations
+
+from itertools import chain, islice
+
+from benchmarks import book_flows
+from benchmarks.books import Ours
+from benchmarks.flows import definitions, event_records, lasting_commands, mixed_commands, resting_orders
+from benchmarks.standing import Books, commands_over
+from forkast_streams.engine_partition import EnginePartition
+from forkast_streams.market_data.state import MarketDataState
+from forkast_streams.topics import PARTITIONS_DEFAULT, partition_for
+from tests.unit.flows import START_MS, Record, home_of, mixed_flow, records_of
+
+_COMMANDS = 30_000
+_RESTING = 10_000
+# About what one fetch carries.
+_BATCH = 150
+
+
+def train_engine() -> None:
+    """Commands as they come most of the time, with checkpoints; some of every other kind; and a caller from Python."""
+    books, standing = Books(), list(resting_orders(_RESTING))
+    books.load(chain(definitions(), standing, mixed_commands(_COMMANDS), commands_over(standing, _COMMANDS)))
+    books.load(islice(lasting_commands(), _COMMANDS))
+    EnginePartition(home_of(1), PARTITIONS_DEFAULT).process(records_of(list(mixed_flow(_COMMANDS // 10))))
+    book = Ours()
+    book.apply(book.prepare(list(book_flows.shallow(_COMMANDS))))
+
+
+def train_keeper() -> None:
+    """The events of such commands, a batch at a time, with checkpoints."""
+    records: list[list[Record]] = [[] for _ in range(PARTITIONS_DEFAULT)]
+    for symbol_id, value in event_records(_COMMANDS):
+        of_partition = records[partition_for(symbol_id, PARTITIONS_DEFAULT)]
+        of_partition.append(Record(len(of_partition), START_MS, None, value))
+    for partition, of_partition in enumerate(records):
+        state = MarketDataState(partition)
+        for at in range(0, len(of_partition), _BATCH):
+            state.apply(of_partition[at : at + _BATCH])
+        state.take_changes()
+        list(state.sweep()[1])
+
+
+if __name__ == "__main__":
+    train_engine()
+    train_keeper()
