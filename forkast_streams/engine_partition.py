@@ -10,10 +10,11 @@ import msgspec
 from forkast_streams.checkpoint import Journal, Key
 from forkast_streams.codec import decode_command, encode_events
 from forkast_streams.engine.commands import BUY, SELL, Command
-from forkast_streams.engine.id_keys import bytes_of, mixed_key_of
+from forkast_streams.engine.id_keys import bytes_of, key_in
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.matching import MatchingEngine
-from forkast_streams.engine.order_book import Level, Order, OrderBook
+from forkast_streams.engine.open_orders import OpenOrders
+from forkast_streams.engine.order_book import Order, OrderBook
 from forkast_streams.engine.order_terms import PLAIN, OrderTerms, shared_terms
 from forkast_streams.engine.symbols import key_of
 from forkast_streams.engine.trading_rules import DefineSymbol
@@ -158,8 +159,7 @@ class EnginePartition:
 
     def sweep(self) -> tuple[int, Iterator[tuple[Key, Any]]]:
         """The number of open orders, and all of them as rows by input offset."""
-        books = [market.book for market in self.engine.markets.values()]
-        return self.engine.open_orders.count, _rows([level for book in books for level in book.levels()])
+        return self.engine.open_orders.count, _rows(self.engine.open_orders)
 
     def take_journal(self) -> Journal:
         """Order ids used since the last call, 16 bytes each."""
@@ -236,22 +236,18 @@ def _verify(record: InputRecord, command: Command, keys: KeyRing) -> None:
     )
 
 
-def _rows(levels: list[Level]) -> Iterator[tuple[Key, Any]]:
-    # What comes to a level later, or leaves it, is among the changes. The list gets shorter, because it keeps levels
-    # that are gone.
-    while levels:
-        level = levels.pop()
-        for order in list(level):
-            if order.level is level:
-                order.saved = True
-                yield order.offset, _row(order)
+def _rows(orders: OpenOrders) -> Iterator[tuple[Key, Any]]:
+    # What is placed later, or goes, is among the changes.
+    for order in orders:
+        order.saved = True
+        yield order.offset, _row(order)
 
 
 def _row(order: Order) -> list[Any]:
     terms = order.terms
     return [
         order.symbol_id,
-        bytes_of(order.id),
+        bytes_of(order.key),
         order.account.user_id,
         order.side,
         order.price_ticks,
@@ -266,11 +262,10 @@ def _row(order: Order) -> list[Any]:
 
 def _order_of(offset: int, row: list[Any], book: OrderBook) -> Order:
     _, order_id, user_id, side, price_ticks, quantity, remaining, rank, hidden, waiting, terms = row
-    text = _dashed(order_id.hex())
     order = Order(
         offset,
-        text,
-        mixed_key_of(text),
+        None,
+        key_in(order_id, 0),
         book.account(user_id),
         BUY if side == BUY else SELL,
         price_ticks,
@@ -305,7 +300,3 @@ def _terms_of(row: list[Any]) -> OrderTerms:
 
 def _rank(order: Order) -> int:
     return order.rank
-
-
-def _dashed(text: str) -> str:
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

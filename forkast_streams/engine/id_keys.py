@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from librt.strings import BytesWriter, read_i64_be, write_i64_be
-from mypy_extensions import i64
+from librt.strings import BytesWriter, read_i64_be, write_i32_be, write_i64_be
+from mypy_extensions import i32, i64
 
 ID_BYTES: Final = 16
+OrderKey = tuple[i64, i64]
 
 # Tables are divided into parts that grow one by one, so that no order waits until a million ids are put elsewhere.
-PARTS: Final = 64
+PARTS: Final = 16
+_LOW_16: Final[i64] = 0xFFFF
 _LOW_32: Final[i64] = 0xFFFFFFFF
 # The largest number that compiled code has as such: a larger one is an object, which each use of it would convert.
 _LOW_62: Final[i64] = 0x3FFFFFFFFFFFFFFF
@@ -24,13 +26,16 @@ _DIGITS: Final[i64] = 0x0F0F0F0F0F0F0F0F
 _LETTERS: Final[i64] = 0x0101010101010101
 _PAIRS: Final[i64] = 0x00FF00FF00FF00FF
 _FOURS: Final[i64] = 0x0000FFFF0000FFFF
+_ZEROS: Final[i64] = 0x3030303030303030
+_SIXES: Final[i64] = 0x0606060606060606
+_DASH: Final[i64] = 0x2D
 # They come from Python's hash, which nobody outside of the process knows: so nobody can choose ids that all belong to
 # one place.
 _HIGH_FACTOR: Final[i64] = hash("high factor") | 1
 _LOW_FACTOR: Final[i64] = hash("low factor") | 1
 
 
-def key_of(order_id: str) -> tuple[i64, i64]:
+def key_of(order_id: str) -> OrderKey:
     """The key of an id, a UUID in lower case with its dashes."""
     text = order_id.encode()
     high = _signed(_hex(read_i64_be(text, 0))) << 32
@@ -40,13 +45,32 @@ def key_of(order_id: str) -> tuple[i64, i64]:
     return high, low
 
 
-def bytes_of(order_id: str) -> bytes:
-    """The id in ``ID_BYTES``."""
-    high, low = key_of(order_id)
+def id_of(key: OrderKey) -> str:
+    """The id that has this key."""
+    high, low = key
+    first, second = _digits(high >> 32 & _LOW_32), _digits(high & _LOW_32)
+    third, fourth = _digits(low >> 32 & _LOW_32), _digits(low & _LOW_32)
+    writer = BytesWriter()
+    write_i64_be(writer, first)
+    write_i64_be(writer, _DASH << 56 | second >> 32 << 24 | _DASH << 16 | (second >> 16 & _LOW_16))
+    write_i64_be(writer, (second & _LOW_16) << 48 | _DASH << 40 | third >> 32 << 8 | _DASH)
+    write_i64_be(writer, (third & _LOW_32) << 32 | fourth >> 32)
+    write_i32_be(writer, i32(fourth & _LOW_32))
+    return writer.getvalue().decode()
+
+
+def bytes_of(key: OrderKey) -> bytes:
+    """The key in ``ID_BYTES``."""
+    high, low = key
     writer = BytesWriter()
     write_i64_be(writer, high)
     write_i64_be(writer, low)
     return writer.getvalue()
+
+
+def key_in(ids: bytes, at: i64) -> OrderKey:
+    """The key that stands in ``ID_BYTES`` at a place."""
+    return read_i64_be(ids, at), read_i64_be(ids, at + 8)
 
 
 def mix(high: i64, low: i64) -> i64:
@@ -54,15 +78,9 @@ def mix(high: i64, low: i64) -> i64:
     return (high * _HIGH_FACTOR + low * _LOW_FACTOR) & _LOW_62
 
 
-def mixed_key_of(order_id: str) -> i64:
-    """The mixed key of an id."""
-    high, low = key_of(order_id)
-    return mix(high, low)
-
-
 def part_of(mixed: i64) -> i64:
     """The part of a table in which a key is."""
-    return mixed >> 56
+    return mixed >> 58
 
 
 def is_crowded(count: i64, places: i64) -> bool:
@@ -92,6 +110,15 @@ def _hex(text: i64) -> i64:
     number = (number | number >> 4) & _PAIRS
     number = (number | number >> 8) & _FOURS
     return (number | number >> 16) & _LOW_32
+
+
+def _digits(number: i64) -> i64:
+    """The text of a number of 32 bits, all of its eight digits at a time."""
+    number = (number | number << 16) & _FOURS
+    number = (number | number << 8) & _PAIRS
+    number = (number | number << 4) & _DIGITS
+    # From ten on, six more reach the next sixteen; the letters are 39 characters behind the digits.
+    return number + _ZEROS + 39 * (number + _SIXES >> 4 & _LETTERS)
 
 
 def _signed(number: i64) -> i64:

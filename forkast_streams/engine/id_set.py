@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from librt.strings import read_i64_be
 from librt.vecs import vec
 from mypy_extensions import i64
 
-from forkast_streams.engine.id_keys import ID_BYTES, PARTS, home_of, is_crowded, mix, more_places, part_of, tag_of
+from forkast_streams.engine.id_keys import (
+    ID_BYTES,
+    PARTS,
+    OrderKey,
+    home_of,
+    is_crowded,
+    key_in,
+    mix,
+    more_places,
+    part_of,
+    tag_of,
+)
 
 # Keys are kept under a mask, which nobody outside of the process knows: so nobody can choose the one id that would be
 # kept as zeros, which are a free place.
@@ -29,16 +39,18 @@ class IdSet:
     def __len__(self) -> int:
         return self._count
 
-    def has(self, high: i64, low: i64) -> bool:
+    def has(self, key: OrderKey) -> bool:
         """Whether the id with this key is there."""
         if self._count == 0:
             return False
+        high, low = key
         high, low = high ^ _HIGH_MASK, low ^ _LOW_MASK
         mixed = mix(high, low)
         return self._parts[part_of(mixed)].has(high, low, mixed)
 
-    def add(self, high: i64, low: i64) -> bool:
+    def add(self, key: OrderKey) -> bool:
         """Put in the id with this key; return whether it was not there."""
+        high, low = key
         high, low = high ^ _HIGH_MASK, low ^ _LOW_MASK
         mixed = mix(high, low)
         if not self._parts[part_of(mixed)].add(high, low, mixed):
@@ -50,10 +62,10 @@ class IdSet:
         """Put in the ids that stand in ``ids`` one behind the other, ``ID_BYTES`` each, and are not there."""
         at: i64 = 0
         while at < len(ids):
-            self.add(read_i64_be(ids, at), read_i64_be(ids, at + 8))
+            self.add(key_in(ids, at))
             at += ID_BYTES
 
-    def keys(self) -> set[tuple[int, int]]:
+    def keys(self) -> set[OrderKey]:
         """The keys of all ids."""
         pairs = [pair for part in self._parts for pair in part.pairs()]
         return {(high ^ _HIGH_MASK, low ^ _LOW_MASK) for high, low in pairs}
@@ -82,7 +94,7 @@ class _Part:
         self._count += 1
         return True
 
-    def pairs(self) -> list[tuple[int, int]]:
+    def pairs(self) -> list[OrderKey]:
         slots = self._slots
         return [(slots[at], slots[at + 1]) for at in range(0, len(slots), 2) if self._is_taken(at)]
 

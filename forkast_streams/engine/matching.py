@@ -16,7 +16,7 @@ from forkast_streams.engine.events import (
     Event,
     SymbolDefined,
 )
-from forkast_streams.engine.id_keys import key_of, mix
+from forkast_streams.engine.id_keys import key_of
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.open_orders import OpenOrders
 from forkast_streams.engine.order_book import Order
@@ -85,20 +85,17 @@ class MatchingEngine:
         return market
 
     def _new_order(self, market: Market, command: NewOrder, offset: int, timestamp: int, events: list[Event]) -> None:
-        order_id = command.order_id
-        high, low = key_of(order_id)
-        mixed_key = mix(high, low)
+        key = key_of(command.order_id)
         # An order that is refused has used its id up, too: it would be another order if it were sent again. One that
         # has been open for longer than its id is remembered still has it.
-        open_order = self.open_orders.find(order_id, mixed_key)
-        if open_order is not None or not self.seen.add(high, low, timestamp):
+        if self.open_orders.find(key) is not None or not self.seen.add(key, timestamp):
             rejection: Rejection | None = Rejection.DUPLICATE_ORDER
-        elif place_plain(market, command, mixed_key, offset, events):
+        elif place_plain(market, command, key, offset, events):
             return
         else:
             rejection = why_not_new(market, command, timestamp)
         if rejection is None:
-            place(market, command, mixed_key, offset, events)
+            place(market, command, key, offset, events)
         else:
             events.append(_rejected(market, command, rejection))
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from librt.vecs import vec
-from mypy_extensions import i64
+from librt.vecs import append, pop, vec
+from mypy_extensions import i32, i64
 
-from forkast_streams.engine.id_keys import PARTS, home_of, is_crowded, mixed_key_of, more_places, part_of, tag_of
+from forkast_streams.engine.id_keys import (
+    PARTS,
+    OrderKey,
+    home_of,
+    is_crowded,
+    key_of,
+    mix,
+    more_places,
+    part_of,
+    tag_of,
+)
 
 if TYPE_CHECKING:
     from forkast_streams.engine.order_book import Order
@@ -34,14 +45,16 @@ class OpenOrders:
         self._parts = [_Part() for _ in range(PARTS)]
         # By number, from 1 on. Numbers are given again, the last one first: most orders come and go while others stay.
         self._orders: list[Order | None] = [None]
-        self._free: list[int] = []
+        self._free = vec[i64]()
 
     def get(self, order_id: str) -> Order | None:
         """The order with this id, if it is there."""
-        return self.find(order_id, mixed_key_of(order_id))
+        return self.find(key_of(order_id))
 
-    def find(self, order_id: str, mixed: i64) -> Order | None:
-        """The order with this id, whose mixed key is ``mixed``, if it is there."""
+    def find(self, key: OrderKey) -> Order | None:
+        """The order whose id has this key, if it is there."""
+        high, low = key
+        mixed = mix(high, low)
         slots = self._parts[part_of(mixed)].slots
         end: i64 = len(slots)
         tag = tag_of(mixed)
@@ -49,7 +62,7 @@ class OpenOrders:
         while (there := slots[at]) != 0:
             if there >> _NUMBER_BITS == tag:
                 order = self._orders[there & _NUMBER]
-                if order is not None and order.id == order_id:
+                if order is not None and order.key[0] == high and order.key[1] == low:
                     return order
             at += 1
             if at == end:
@@ -58,22 +71,37 @@ class OpenOrders:
 
     def add(self, order: Order) -> None:
         """Put in ``order``, whose id must not be there."""
-        if self._free:
-            order.number = self._free.pop()
-            self._orders[order.number] = order
+        number: i64 = len(self._orders)
+        if len(self._free) > 0:
+            self._free, number = pop(self._free)
+            self._orders[number] = order
         else:
-            order.number = len(self._orders)
             self._orders.append(order)
-        self._parts[part_of(order.mixed_key)].add(tag_of(order.mixed_key) << _NUMBER_BITS | order.number)
+        order.number = i32(number)
+        mixed = mix(order.key[0], order.key[1])
+        self._parts[part_of(mixed)].add(tag_of(mixed) << _NUMBER_BITS | number)
         self.count += 1
 
     def remove(self, order: Order) -> None:
         """Take out ``order``, which must be there."""
-        number = order.number
-        self._parts[part_of(order.mixed_key)].remove(tag_of(order.mixed_key) << _NUMBER_BITS | number)
+        number = i64(order.number)
+        mixed = mix(order.key[0], order.key[1])
+        self._parts[part_of(mixed)].remove(tag_of(mixed) << _NUMBER_BITS | number)
         self._orders[number] = None
-        self._free.append(number)
+        self._free = append(self._free, number)
         self.count -= 1
+
+    def __iter__(self) -> Iterator[Order]:
+        """The orders by number, which is about the order in which they lie in memory.
+
+        Whoever iterates may add and remove some: those that are there all the time come once.
+        """
+        number: i64 = 1
+        while number < len(self._orders):
+            order = self._orders[number]
+            if order is not None:
+                yield order
+            number += 1
 
 
 class _Part:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from mypy_extensions import i64, mypyc_attr
+from mypy_extensions import i32, i64, mypyc_attr
 
 from forkast_streams.engine.commands import BUY
+from forkast_streams.engine.id_keys import OrderKey, id_of
 from forkast_streams.engine.open_orders import OpenOrders
 from forkast_streams.engine.order_terms import OrderTerms
 from forkast_streams.engine.timers import NEVER, Timers
@@ -59,7 +60,8 @@ class Order:
         waiting: whether it is a stop order that has not been triggered.
         saved: whether a checkpoint already has it.
         level: where it stands; None when it stands nowhere.
-        mixed_key: of its id, by which it is found among the open orders; see OpenOrders.
+        text: its id, as long as it is in no checkpoint: afterwards it would be one more place of the memory to go to.
+        key: its id as numbers.
         number: its place among the open orders.
         changed_at: its place among the orders that no checkpoint has as they are; -1 when it is not one of them.
     """
@@ -68,9 +70,8 @@ class Order:
         "account",
         "changed_at",
         "hidden",
-        "id",
+        "key",
         "level",
-        "mixed_key",
         "next",
         "number",
         "offset",
@@ -84,14 +85,15 @@ class Order:
         "saved",
         "side",
         "terms",
+        "text",
         "waiting",
     )
 
     def __init__(
         self,
         offset: int,
-        order_id: str,
-        mixed_key: i64,
+        text: str | None,
+        key: OrderKey,
         account: Account,
         side: str,
         price_ticks: int,
@@ -105,7 +107,7 @@ class Order:
         self.owner_previous: Order | None = None
         self.owner_next: Order | None = None
         self.level: Level | None = None
-        self.id = order_id
+        self.text = text
         self.account = account
         self.side = side
         self.price_ticks = price_ticks
@@ -113,13 +115,18 @@ class Order:
         self.remaining = remaining
         self.terms = terms
         self.hidden = 0
-        self.mixed_key = mixed_key
-        self.number: i64 = 0
-        self.changed_at: i64 = -1
+        self.key = key
+        self.number: i32 = 0
+        self.changed_at: i32 = -1
         self.offset = offset
         self.rank = 0
         self.waiting = False
         self.saved = False
+
+    @property
+    def id(self) -> str:
+        """What its user calls it."""
+        return id_of(self.key) if self.text is None else self.text
 
     @property
     def symbol_id(self) -> int:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 
-from mypy_extensions import i64
-
 from forkast_streams.engine.commands import (
     EXPIRE_TAKER,
     FOK,
@@ -24,6 +22,7 @@ from forkast_streams.engine.events import (
     OrderCancelled,
     OrderDetails,
 )
+from forkast_streams.engine.id_keys import OrderKey
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.order_book import Order
 from forkast_streams.engine.order_terms import PLAIN, OrderTerms, shared_terms
@@ -52,7 +51,7 @@ def why_not_new(market: Market, command: NewOrder, timestamp: int) -> Rejection 
     return _why_not_now(market, command, replaced)
 
 
-def place_plain(market: Market, command: NewOrder, mixed_key: i64, offset: int, events: list[Event]) -> bool:
+def place_plain(market: Market, command: NewOrder, key: OrderKey, offset: int, events: list[Event]) -> bool:
     """Let an order come in if it `is_plain` and nothing is against it; return whether it did.
 
     This is what `why_not_new` and `place` come to for nearly every order, each field read and each number converted
@@ -77,18 +76,18 @@ def place_plain(market: Market, command: NewOrder, mixed_key: i64, offset: int, 
         )
     )
     account = book.account(user_id)
-    order = Order(offset, order_id, mixed_key, account, side, price_ticks, quantity, quantity, PLAIN)
+    order = Order(offset, order_id, key, account, side, price_ticks, quantity, quantity, PLAIN)
     market.enter(order, events, command.command_id, counted=True)
     return True
 
 
-def place(market: Market, command: NewOrder, mixed_key: i64, offset: int, events: list[Event]) -> None:
+def place(market: Market, command: NewOrder, key: OrderKey, offset: int, events: list[Event]) -> None:
     """Let an order that can be accepted come in.
 
     Args:
         market: the order's.
         command: the order.
-        mixed_key: of its id.
+        key: its id as numbers.
         offset: place of the command in the input.
         events: get what happens.
     """
@@ -97,7 +96,7 @@ def place(market: Market, command: NewOrder, mixed_key: i64, offset: int, events
     if replaced is not None:
         events.append(market.cancel(replaced, BY_REPLACE, command.command_id))
     if command.quantity is None:
-        _place_amount(market, command, mixed_key, offset, events)
+        _place_amount(market, command, key, offset, events)
         return
     terms = _terms(market, command)
     quantity = symbol.lots.units(command.quantity)
@@ -106,7 +105,7 @@ def place(market: Market, command: NewOrder, mixed_key: i64, offset: int, events
     order = Order(
         offset,
         command.order_id,
-        mixed_key,
+        key,
         book.account(command.user_id),
         command.side,
         price_ticks or 0,
@@ -172,7 +171,7 @@ def _terms(market: Market, command: NewOrder) -> OrderTerms:
     )
 
 
-def _place_amount(market: Market, command: NewOrder, mixed_key: i64, offset: int, events: list[Event]) -> None:
+def _place_amount(market: Market, command: NewOrder, key: OrderKey, offset: int, events: list[Event]) -> None:
     """Let a market order with an amount of money instead of a quantity come in."""
     assert command.quote_quantity is not None, "the form was checked"
     symbol, book = market.symbol, market.book
@@ -180,7 +179,7 @@ def _place_amount(market: Market, command: NewOrder, mixed_key: i64, offset: int
     terms = _terms(market, command)
     events.append(_accepted(command, None, None, terms))
     account = book.account(command.user_id)
-    order = Order(offset, command.order_id, mixed_key, account, command.side, 0, 0, 0, terms)
+    order = Order(offset, command.order_id, key, account, command.side, 0, 0, 0, terms)
     first = len(events)
     worst_ticks = market.market_limit(command.side)
     units = int(EXACT.divide_int(amount, symbol.quote_step))

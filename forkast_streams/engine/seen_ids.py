@@ -7,8 +7,8 @@ remembered for at least one window unless the partition takes more orders than a
 from __future__ import annotations
 
 from librt.strings import BytesWriter, write_i64_be
-from mypy_extensions import i64
 
+from forkast_streams.engine.id_keys import OrderKey
 from forkast_streams.engine.id_set import IdSet
 from forkast_streams.limits import SEEN_IDS_MAX, SEEN_WINDOW_MS
 
@@ -32,25 +32,26 @@ class SeenIds:
         # That of the current generation; None until there is one.
         self._writer: BytesWriter | None = None
 
-    def add(self, high: i64, low: i64, timestamp: int) -> bool:
+    def add(self, key: OrderKey, timestamp: int) -> bool:
         """Remember the id with this key, used at ``timestamp`` (milliseconds); return whether it was not known."""
         current = self.current
-        if self.previous.has(high, low):
+        if self.previous.has(key):
             return False
         if len(current) and (len(current) >= SEEN_IDS_MAX or timestamp - self.started >= SEEN_WINDOW_MS):
-            if current.has(high, low):
+            if current.has(key):
                 return False
             self.previous = current
             self.current = current = IdSet()
             self.generation += 1
             self._writer = None
-        if not current.add(high, low):
+        if not current.add(key):
             return False
         if len(current) == 1:
             self.started = timestamp
         fresh = self._writer
         if fresh is None:
             fresh = self._writer = self._fresh[self.generation] = BytesWriter()
+        high, low = key
         write_i64_be(fresh, high)
         write_i64_be(fresh, low)
         return True

@@ -69,6 +69,7 @@ class Changes:
         for order in changed:
             order.saved = True
             order.changed_at = -1
+            order.text = None
         return changed, gone
 
 

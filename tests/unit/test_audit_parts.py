@@ -142,7 +142,7 @@ def test_the_window_is_the_engines() -> None:
         order_id = str(uuid.UUID(int=chance.randrange(200)))
         known.now = now
         before = engine.generation
-        assert engine.add(*key_of(order_id), now) == (order_id not in known)
+        assert engine.add(key_of(order_id), now) == (order_id not in known)
         rotations += engine.generation - before
         known.add(order_id)
         assert len(known) == len(engine.current) + len(engine.previous)

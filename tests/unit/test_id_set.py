@@ -7,7 +7,7 @@ import struct
 import tracemalloc
 import uuid
 
-from forkast_streams.engine.id_keys import key_of
+from forkast_streams.engine.id_keys import id_of, key_of
 from forkast_streams.engine.id_set import IdSet
 
 
@@ -16,11 +16,13 @@ def _some(chance: random.Random, count: int) -> list[tuple[int, int]]:
 
 
 def test_a_key_is_the_id_as_two_signed_numbers() -> None:
-    """Of any id, with the bits at both ends of each half set and not set."""
+    """Of any id, with the bits at both ends of each half set and not set; and back."""
     chance = random.Random(4)
     numbers = [0, 1, 1 << 63, 1 << 64, 1 << 127, (1 << 128) - 1, *(chance.getrandbits(128) for _ in range(1_000))]
     for number in numbers:
-        high, low = key_of(str(uuid.UUID(int=number)))
+        order_id = str(uuid.UUID(int=number))
+        high, low = key_of(order_id)
+        assert id_of((high, low)) == order_id
         assert (high << 64) + (low & (1 << 64) - 1) == number - (1 << 128 if number >> 127 else 0)
 
 
@@ -29,10 +31,10 @@ def test_what_was_put_in_is_there_and_nothing_else() -> None:
     keys = [(0, 0), (1, 0), (0, 1), *_some(random.Random(1), 19_997)]
     known = IdSet()
     for high, low in keys[::2]:
-        assert not known.has(high, low)
-        assert known.add(high, low)
-        assert not known.add(high, low)
-    assert [known.has(*key) for key in keys] == [True, False] * 10_000
+        assert not known.has((high, low))
+        assert known.add((high, low))
+        assert not known.add((high, low))
+    assert [known.has(key) for key in keys] == [True, False] * 10_000
     assert known.keys() == set(keys[::2])
     assert len(known) == 10_000
 
@@ -43,8 +45,8 @@ def test_ids_alike_are_told_apart() -> None:
         keys = [key_of(str(uuid.UUID(int=number << shift))) for number in range(2_000)]
         known = IdSet()
         for key in keys[::2]:
-            known.add(*key)
-        assert [known.has(*key) for key in keys] == [True, False] * 1_000
+            known.add(key)
+        assert [known.has(key) for key in keys] == [True, False] * 1_000
 
 
 def test_room_that_was_made_beforehand_changes_nothing() -> None:
@@ -56,7 +58,7 @@ def test_room_that_was_made_beforehand_changes_nothing() -> None:
         known.add_all(blob)
         assert len(known) == 2_000
         assert known.keys() == set(keys[:2_000])
-        assert [known.has(*key) for key in keys] == [True] * 2_000 + [False] * 1_000
+        assert [known.has(key) for key in keys] == [True] * 2_000 + [False] * 1_000
 
 
 def test_an_id_takes_little_memory() -> None:
@@ -66,7 +68,7 @@ def test_an_id_takes_little_memory() -> None:
     try:
         known = IdSet()
         for key in keys:
-            known.add(*key)
+            known.add(key)
         taken, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -8,9 +8,10 @@ from decimal import Decimal
 
 import pytest
 
+from forkast_streams.engine import id_keys
 from forkast_streams.engine.commands import BUY, cancel_order, limit_order
 from forkast_streams.engine.events import CommandRejected, OrderAccepted, OrderCancelled
-from forkast_streams.engine.id_keys import mixed_key_of
+from forkast_streams.engine.id_keys import key_of
 from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.engine.open_orders import OpenOrders
 from forkast_streams.engine.order_book import Account, Order
@@ -26,7 +27,7 @@ def _id(number: int) -> str:
 
 
 def _order(order_id: str) -> Order:
-    return Order(1, order_id, mixed_key_of(order_id), _ACCOUNT, BUY, 100, 1, 1, PLAIN)
+    return Order(1, order_id, key_of(order_id), _ACCOUNT, BUY, 100, 1, 1, PLAIN)
 
 
 @pytest.mark.parametrize("shift", [0, 32, 64, 100])
@@ -48,11 +49,14 @@ def test_what_is_open_is_found_and_nothing_else(shift: int) -> None:
 
 
 def test_orders_whose_keys_mix_to_the_same_are_told_apart() -> None:
-    """The last word has the id itself."""
+    """The last word has the whole key."""
     table, order = OpenOrders(), _order(_id(1))
     table.add(order)
-    assert table.find(_id(1), mixed_key_of(_id(1))) is order
-    assert table.find(_id(2), mixed_key_of(_id(1))) is None
+    assert table.find(order.key) is order
+    # Where one half is larger by the other's factor, and the other less by its own, the sum is the same.
+    high, low = (order.key[0] + id_keys._LOW_FACTOR, order.key[1] - id_keys._HIGH_FACTOR)
+    assert id_keys.mix(high, low) == id_keys.mix(*order.key)
+    assert table.find((high, low)) is None
 
 
 def test_an_id_is_one_order_in_all_symbols_of_a_partition() -> None:
