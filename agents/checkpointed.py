@@ -135,7 +135,8 @@ class CheckpointedAgent(Service, Generic[StateT]):
         Waiting for the end of a batch would not do: when the waiter runs, the agent may be inside the next one.
         """
         while not self.should_stop:
-            await self.sleep(_TICK_S)
+            # mode's own sleep, which looks for a stop as well, was most of what an idle worker did.
+            await asyncio.sleep(_TICK_S)
             if self._idle.is_idle:
                 self._checkpoint_due()
 

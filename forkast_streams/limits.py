@@ -41,13 +41,16 @@ BASE_SLICES_MAX = 30
 # than it has sent since its last checkpoint; some 10 MB.
 REPEATS_EVENTS_MAX = 20_000
 
-# Bytes one fetch takes from a partition: one batch is handled without a pause, so this bounds the pause.
+# Bytes one fetch takes from a partition, or more if it takes from few: as many as this from all of them together. One
+# batch is handled without a pause, so this bounds the pause, to some 20 ms.
 FETCH_BYTES_MAX = 64 * 1024
+FETCH_BYTES_TOGETHER = 640 * 1024
 # The same of ``orders.exchange``, for readers to whom an event costs less. Of all partitions but one a broker sends
 # nothing rather than a part of a batch, so this must hold the largest one that an engine sends, see `BATCH_BYTES`.
-EVENTS_FETCH_BYTES_MAX = 512 * 1024
-# Bytes of one batch of records, unless a single record has more: large enough for what a batch costs by itself.
-BATCH_BYTES = 256 * 1024
+EVENTS_FETCH_BYTES_MAX = 1024 * 1024
+# Bytes of one batch of records, unless a single record has more: large enough for what a batch costs by itself, and for
+# what an engine with few partitions has for one of them at once.
+BATCH_BYTES = 512 * 1024
 # Batches that wait in an agent's queue before the fetcher stops.
 BATCHES_QUEUED_MAX = 16
 

@@ -27,6 +27,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, RawTopics
+from forkast_streams.limits import FETCH_BYTES_TOGETHER
 
 log = logging.getLogger(__name__)
 
@@ -247,9 +248,12 @@ class PacedFetcher(fetcher.Fetcher):
         """
         self._turn = (self._turn + 1) % len(partitions)
         partitions = partitions[self._turn :] + partitions[: self._turn]
+        # Of many workers each has few partitions, and would pay as much for smaller fetches.
+        share = FETCH_BYTES_TOGETHER // max(1, len(self._asked_for))
+        size = max(self._max_partition_fetch_bytes, share)
         by_topic: defaultdict[str, list[tuple[int, int, int]]] = defaultdict(list)
         for tp, position in partitions:
-            by_topic[tp.topic].append((tp.partition, position, self._max_partition_fetch_bytes))
+            by_topic[tp.topic].append((tp.partition, position, size))
         return FetchRequest(
             self._fetch_max_wait_ms,
             self._fetch_min_bytes,

@@ -171,6 +171,15 @@ async def test_each_partition_comes_first_in_its_turn(one: _Consumer) -> None:
     waiting.cancel()
 
 
+async def test_of_few_partitions_more_is_fetched_at_once(one: _Consumer) -> None:
+    """As much of all together, and never less of one than it was told."""
+    one.fetcher._max_partition_fetch_bytes = 64 * 1024
+    for partitions, kib in ((1, 640), (2, 320), (10, 64), (100, 64)):
+        one.fetcher._asked_for = frozenset(TopicPartition(_TOPIC, number) for number in range(partitions))
+        ((_, ((_, _, size),)),) = one.fetcher._request([(_FIRST, 5)]).topics
+        assert size == kib * 1024
+
+
 async def test_only_one_fetch_is_under_way_and_none_while_records_wait(one: _Consumer) -> None:
     """Records that nobody takes do not come twice."""
     _, reply = await one.client.next()
