@@ -120,9 +120,10 @@ class CheckpointedAgent(Service, Generic[StateT]):
                 fail_fast(f"processing {self.topic}-{event.message.partition}", exc)
 
     async def _process_batch(self, assigned: Assigned[StateT], event: EventT[Any]) -> None:
-        records = event.value
         first = assigned.state.next_offset
-        assigned.outputs += await self._process(event.message.partition, assigned.state, records)
+        assigned.outputs += await self._process(event.message.partition, assigned.state, event.value)
+        # It is acknowledged by its place. A second's worth of records would be in the way of the garbage collector.
+        event.value = event.message.value = None
         assigned.events.append(event)
         # Records that come again are no progress, and a second checkpoint at one offset would overwrite the first.
         assigned.records += assigned.state.next_offset - first
