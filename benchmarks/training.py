@@ -11,16 +11,14 @@ from itertools import chain, islice
 from benchmarks import book_flows
 from benchmarks.books import Ours
 from benchmarks.flows import definitions, event_records, lasting_commands, mixed_commands, resting_orders
-from benchmarks.standing import Books, commands_over
+from benchmarks.standing import Books, batches, commands_over
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.market_data.state import MarketDataState
-from forkast_streams.topics import PARTITIONS_DEFAULT, partition_for
-from tests.unit.flows import START_MS, Record, home_of, mixed_flow, records_of
+from forkast_streams.topics import PARTITIONS_DEFAULT
+from tests.unit.flows import home_of, mixed_flow, records_of
 
 _COMMANDS = 30_000
 _RESTING = 10_000
-# About what one fetch carries.
-_BATCH = 150
 
 
 def train_engine() -> None:
@@ -35,14 +33,10 @@ def train_engine() -> None:
 
 def train_keeper() -> None:
     """The events of such commands, a batch at a time, with checkpoints."""
-    records: list[list[Record]] = [[] for _ in range(PARTITIONS_DEFAULT)]
-    for symbol_id, value in event_records(_COMMANDS):
-        of_partition = records[partition_for(symbol_id, PARTITIONS_DEFAULT)]
-        of_partition.append(Record(len(of_partition), START_MS, None, value))
-    for partition, of_partition in enumerate(records):
-        state = MarketDataState(partition)
-        for at in range(0, len(of_partition), _BATCH):
-            state.apply(of_partition[at : at + _BATCH])
+    states = [MarketDataState(partition) for partition in range(PARTITIONS_DEFAULT)]
+    for partition, batch in batches(event_records(_COMMANDS), [0] * PARTITIONS_DEFAULT):
+        states[partition].apply(batch)
+    for state in states:
         state.take_changes()
         list(state.sweep()[1])
 

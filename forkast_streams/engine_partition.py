@@ -14,7 +14,8 @@ from forkast_streams.engine.id_keys import bytes_of, key_in
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.engine.open_orders import OpenOrders
-from forkast_streams.engine.order_book import Order, OrderBook
+from forkast_streams.engine.order import Order
+from forkast_streams.engine.order_book import OrderBook
 from forkast_streams.engine.order_terms import PLAIN, OrderTerms, shared_terms
 from forkast_streams.engine.symbols import key_of
 from forkast_streams.engine.trading_rules import DefineSymbol

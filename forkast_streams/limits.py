@@ -41,9 +41,10 @@ BASE_SLICES_MAX = 30
 # than it has sent since its last checkpoint; some 10 MB.
 REPEATS_EVENTS_MAX = 20_000
 
-# Bytes one fetch takes from a partition, or more if it takes from few: as many as this from all of them together. One
-# batch is handled without a pause, so this bounds the pause, to some 20 ms.
+# Bytes one fetch takes from a partition at the least ...
 FETCH_BYTES_MAX = 64 * 1024
+# ... and from all of a worker's together, if it has so few that this is more of each. One batch is handled without a
+# pause, so this bounds the pause, to some 20 ms.
 FETCH_BYTES_TOGETHER = 640 * 1024
 # The same of ``orders.exchange``, for readers to whom an event costs less. Of all partitions but one a broker sends
 # nothing rather than a part of a batch, so this must hold the largest one that an engine sends, see `BATCH_BYTES`.

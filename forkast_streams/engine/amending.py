@@ -7,7 +7,7 @@ from collections import deque
 from forkast_streams.engine.commands import LIMIT, Amend
 from forkast_streams.engine.events import BY_AMEND, Event, OrderAmended, status_of
 from forkast_streams.engine.market import Market
-from forkast_streams.engine.order_book import Order
+from forkast_streams.engine.order import Order
 from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.rules import broken_amend_rule, broken_size_rule
 from forkast_streams.engine.stops import is_reached

@@ -15,7 +15,8 @@ ID_BYTES: Final = 16
 OrderKey = tuple[i64, i64]
 
 # Tables are divided into parts that grow one by one, so that no order waits until a million ids are put elsewhere.
-PARTS: Final = 16
+_PART_BITS: Final = 4
+PARTS: Final = 1 << _PART_BITS
 _LOW_16: Final[i64] = 0xFFFF
 _LOW_32: Final[i64] = 0xFFFFFFFF
 # The largest number that compiled code has as such: a larger one is an object, which each use of it would convert.
@@ -61,11 +62,16 @@ def id_of(key: OrderKey) -> str:
 
 def bytes_of(key: OrderKey) -> bytes:
     """The key in ``ID_BYTES``."""
-    high, low = key
     writer = BytesWriter()
+    write_key(writer, key)
+    return writer.getvalue()
+
+
+def write_key(writer: BytesWriter, key: OrderKey) -> None:
+    """Write the key in ``ID_BYTES``."""
+    high, low = key
     write_i64_be(writer, high)
     write_i64_be(writer, low)
-    return writer.getvalue()
 
 
 def key_in(ids: bytes, at: i64) -> OrderKey:
@@ -73,14 +79,15 @@ def key_in(ids: bytes, at: i64) -> OrderKey:
     return read_i64_be(ids, at), read_i64_be(ids, at + 8)
 
 
-def mix(high: i64, low: i64) -> i64:
+def mix(key: OrderKey) -> i64:
     """The number that says where a key is in a table, of 62 bits: uncompiled, nothing overflows."""
+    high, low = key
     return (high * _HIGH_FACTOR + low * _LOW_FACTOR) & _LOW_62
 
 
 def part_of(mixed: i64) -> i64:
     """The part of a table in which a key is."""
-    return mixed >> 58
+    return mixed >> (62 - _PART_BITS)
 
 
 def is_crowded(count: i64, places: i64) -> bool:

@@ -43,17 +43,15 @@ class IdSet:
         """Whether the id with this key is there."""
         if self._count == 0:
             return False
-        high, low = key
-        high, low = high ^ _HIGH_MASK, low ^ _LOW_MASK
-        mixed = mix(high, low)
-        return self._parts[part_of(mixed)].has(high, low, mixed)
+        masked = _masked(key)
+        mixed = mix(masked)
+        return self._parts[part_of(mixed)].has(masked, mixed)
 
     def add(self, key: OrderKey) -> bool:
         """Put in the id with this key; return whether it was not there."""
-        high, low = key
-        high, low = high ^ _HIGH_MASK, low ^ _LOW_MASK
-        mixed = mix(high, low)
-        if not self._parts[part_of(mixed)].add(high, low, mixed):
+        masked = _masked(key)
+        mixed = mix(masked)
+        if not self._parts[part_of(mixed)].add(masked, mixed):
             return False
         self._count += 1
         return True
@@ -67,8 +65,7 @@ class IdSet:
 
     def keys(self) -> set[OrderKey]:
         """The keys of all ids."""
-        pairs = [pair for part in self._parts for pair in part.pairs()]
-        return {(high ^ _HIGH_MASK, low ^ _LOW_MASK) for high, low in pairs}
+        return {_masked(masked) for part in self._parts for masked in part.pairs()}
 
 
 class _Part:
@@ -80,17 +77,16 @@ class _Part:
         self._count: i64 = 0
         self._slots = vec[i64]([0] * (2 * places))
 
-    def has(self, high: i64, low: i64, mixed: i64) -> bool:
-        return self._count != 0 and self._is_taken(_find(self._slots, high, low, mixed))
+    def has(self, masked: OrderKey, mixed: i64) -> bool:
+        return self._count != 0 and self._is_taken(_find(self._slots, masked, mixed))
 
-    def add(self, high: i64, low: i64, mixed: i64) -> bool:
+    def add(self, masked: OrderKey, mixed: i64) -> bool:
         if is_crowded(self._count + 1, len(self._slots) >> 1):
             self._grow()
-        at = _find(self._slots, high, low, mixed)
+        at = _find(self._slots, masked, mixed)
         if self._is_taken(at):
             return False
-        self._slots[at] = high
-        self._slots[at + 1] = low
+        self._slots[at], self._slots[at + 1] = masked
         self._count += 1
         return True
 
@@ -108,14 +104,22 @@ class _Part:
         while at < len(old):
             high, low = old[at], old[at + 1]
             if high != 0 or low != 0:
-                to = _find(slots, high, low, mix(high, low))
+                masked = high, low
+                to = _find(slots, masked, mix(masked))
                 slots[to] = high
                 slots[to + 1] = low
             at += 2
 
 
-def _find(slots: vec[i64], high: i64, low: i64, mixed: i64) -> i64:
+def _masked(key: OrderKey) -> OrderKey:
+    """The key under the mask; of a masked one, the key."""
+    high, low = key
+    return high ^ _HIGH_MASK, low ^ _LOW_MASK
+
+
+def _find(slots: vec[i64], masked: OrderKey, mixed: i64) -> i64:
     """Where a masked key is, or else belongs; there must be a free place."""
+    high, low = masked
     end: i64 = len(slots)
     at = 2 * home_of(tag_of(mixed), end >> 1)
     while True:

@@ -22,7 +22,8 @@ from forkast_streams.engine.events import (
     StopTriggered,
 )
 from forkast_streams.engine.open_orders import OpenOrders
-from forkast_streams.engine.order_book import Order, OrderBook
+from forkast_streams.engine.order import Order
+from forkast_streams.engine.order_book import OrderBook
 from forkast_streams.engine.order_terms import PLAIN
 from forkast_streams.engine.stops import Queue, collect_triggered
 from forkast_streams.engine.symbols import Symbol

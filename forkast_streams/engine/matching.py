@@ -19,7 +19,7 @@ from forkast_streams.engine.events import (
 from forkast_streams.engine.id_keys import key_of
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.open_orders import OpenOrders
-from forkast_streams.engine.order_book import Order
+from forkast_streams.engine.order import Order
 from forkast_streams.engine.placing import place, place_plain, why_not_new
 from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.seen_ids import SeenIds

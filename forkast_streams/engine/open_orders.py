@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from librt.vecs import append, pop, vec
 from mypy_extensions import i32, i64
@@ -19,9 +19,7 @@ from forkast_streams.engine.id_keys import (
     part_of,
     tag_of,
 )
-
-if TYPE_CHECKING:
-    from forkast_streams.engine.order_book import Order
+from forkast_streams.engine.order import Order
 
 # A place of the table holds a tag, and below it a number of so many bits.
 _NUMBER_BITS: Final[i64] = 31
@@ -54,7 +52,7 @@ class OpenOrders:
     def find(self, key: OrderKey) -> Order | None:
         """The order whose id has this key, if it is there."""
         high, low = key
-        mixed = mix(high, low)
+        mixed = mix(key)
         slots = self._parts[part_of(mixed)].slots
         end: i64 = len(slots)
         tag = tag_of(mixed)
@@ -78,14 +76,14 @@ class OpenOrders:
         else:
             self._orders.append(order)
         order.number = i32(number)
-        mixed = mix(order.key[0], order.key[1])
+        mixed = mix(order.key)
         self._parts[part_of(mixed)].add(tag_of(mixed) << _NUMBER_BITS | number)
         self.count += 1
 
     def remove(self, order: Order) -> None:
         """Take out ``order``, which must be there."""
         number = i64(order.number)
-        mixed = mix(order.key[0], order.key[1])
+        mixed = mix(order.key)
         self._parts[part_of(mixed)].remove(tag_of(mixed) << _NUMBER_BITS | number)
         self._orders[number] = None
         self._free = append(self._free, number)

@@ -6,9 +6,9 @@ remembered for at least one window unless the partition takes more orders than a
 
 from __future__ import annotations
 
-from librt.strings import BytesWriter, write_i64_be
+from librt.strings import BytesWriter
 
-from forkast_streams.engine.id_keys import OrderKey
+from forkast_streams.engine.id_keys import OrderKey, write_key
 from forkast_streams.engine.id_set import IdSet
 from forkast_streams.limits import SEEN_IDS_MAX, SEEN_WINDOW_MS
 
@@ -51,9 +51,7 @@ class SeenIds:
         fresh = self._writer
         if fresh is None:
             fresh = self._writer = self._fresh[self.generation] = BytesWriter()
-        high, low = key
-        write_i64_be(fresh, high)
-        write_i64_be(fresh, low)
+        write_key(fresh, key)
         return True
 
     def take_fresh(self) -> list[tuple[int, bytes]]:

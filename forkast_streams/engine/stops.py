@@ -6,7 +6,8 @@ from collections import deque
 
 from forkast_streams.engine.commands import BUY
 from forkast_streams.engine.events import Event, TradeExecuted
-from forkast_streams.engine.order_book import BookSide, Order, OrderBook
+from forkast_streams.engine.order import Order
+from forkast_streams.engine.order_book import BookSide, OrderBook
 
 Queue = deque[Order]
 

@@ -15,7 +15,8 @@ from forkast_streams.engine.events import (
     TradeExecuted,
     status_of,
 )
-from forkast_streams.engine.order_book import BookSide, Order, OrderBook
+from forkast_streams.engine.order import Order
+from forkast_streams.engine.order_book import BookSide, OrderBook
 
 # The worst price of an order that takes any; there are none as high, or as low.
 _ANY_HIGH: Final[i64] = 1 << 61

@@ -14,7 +14,7 @@ from forkast_streams.engine.events import CommandRejected, OrderAccepted, OrderC
 from forkast_streams.engine.id_keys import key_of
 from forkast_streams.engine.matching import MatchingEngine
 from forkast_streams.engine.open_orders import OpenOrders
-from forkast_streams.engine.order_book import Account, Order
+from forkast_streams.engine.order import Account, Order
 from forkast_streams.engine.order_terms import PLAIN
 from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.trading_rules import DefineSymbol
@@ -54,9 +54,9 @@ def test_orders_whose_keys_mix_to_the_same_are_told_apart() -> None:
     table.add(order)
     assert table.find(order.key) is order
     # Where one half is larger by the other's factor, and the other less by its own, the sum is the same.
-    high, low = (order.key[0] + id_keys._LOW_FACTOR, order.key[1] - id_keys._HIGH_FACTOR)
-    assert id_keys.mix(high, low) == id_keys.mix(*order.key)
-    assert table.find((high, low)) is None
+    other = order.key[0] + id_keys._LOW_FACTOR, order.key[1] - id_keys._HIGH_FACTOR
+    assert id_keys.mix(other) == id_keys.mix(order.key)
+    assert table.find(other) is None
 
 
 def test_an_id_is_one_order_in_all_symbols_of_a_partition() -> None:
