@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from typing import Protocol
 
@@ -29,22 +30,19 @@ class Deadlines:
 
     def limit(self, wait: Limited, seconds: float) -> None:
         """Expire ``wait`` unless it is over in time; ``seconds`` are the same for all waits."""
-        loop = asyncio.get_running_loop()
         waits = self._waits
         while waits and waits[0][1].is_over():
             waits.popleft()
-        due = loop.time() + seconds
-        waits.append((due, wait))
+        waits.append((time.monotonic() + seconds, wait))
         if self._timer is None:
-            self._timer = loop.call_at(due, self._expire)
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
 
     def _expire(self) -> None:
-        loop, waits = asyncio.get_running_loop(), self._waits
-        self._timer = None
-        now = loop.time()
+        waits, self._timer = self._waits, None
+        now = time.monotonic()
         while waits and (waits[0][0] <= now or waits[0][1].is_over()):
             _, wait = waits.popleft()
             if not wait.is_over():
                 wait.expire()
         if waits:
-            self._timer = loop.call_at(waits[0][0], self._expire)
+            self._timer = asyncio.get_running_loop().call_later(waits[0][0] - now, self._expire)

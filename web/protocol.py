@@ -9,7 +9,7 @@ import asyncio
 import logging
 import resource
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
@@ -92,13 +92,13 @@ class BoundaryProtocol(RequestHandler):
         response.force_close()
         return response
 
-    async def finish_response(
+    def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
-    ) -> tuple[web.StreamResponse, bool]:
+    ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
         """Send an answer, one of aiohttp's own errors as ours."""
         if isinstance(resp, web.HTTPException) and resp.status >= 400:
             resp = error_response(http_error(resp))
-        return await super().finish_response(request, resp, start_time)
+        return super().finish_response(request, resp, start_time)
 
     def pause_writing(self) -> None:
         """Wait for a client that does not read, but not for long; streams look after themselves."""

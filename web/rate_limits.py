@@ -1,6 +1,6 @@
 """Rate limits of requests: by address before anything else is known, by user once the user is, and of logins.
 
-An answer tells what is left of the user's limit, or of the address's while there is no user: ``RateLimit-Limit`` is
+An answer tells what is left of the user's limit, or of the address's when there is no user or no limit for users: ``RateLimit-Limit`` is
 what can be sent at once after a pause, ``RateLimit-Remaining`` what is left of it, ``RateLimit-Reset`` the seconds
 until all of it is back.
 """
@@ -55,10 +55,9 @@ class RequestLimits:
         Raises:
             ApiError: 429.
         """
-        allowed, bucket = self._limits.take(self._address, address)
-        note(request, _CHARGES, _Charges(self, [(bucket, address)]))
-        if not allowed:
-            raise _too_many(bucket, 1)
+        charges = _Charges(self)
+        note(request, _CHARGES, charges)
+        self._charge(charges, self._address, address)
 
     def charge_user(self, request: web.Request, user_id: int) -> None:
         """Count a request of a user; that of its address was counted.
@@ -66,9 +65,13 @@ class RequestLimits:
         Raises:
             ApiError: 429.
         """
-        key = str(user_id)
-        allowed, bucket = self._limits.take(self._user, key)
-        request[_CHARGES].taken.append((bucket, key))
+        self._charge(request[_CHARGES], self._user, str(user_id))
+
+    def _charge(self, charges: _Charges, limit: Limit, key: str) -> None:
+        if not limit.rate:
+            return
+        allowed, bucket = self._limits.take(limit, key)
+        charges.taken.append((bucket, key))
         if not allowed:
             raise _too_many(bucket, 1)
 
@@ -107,20 +110,20 @@ class RequestLimits:
         """
         for bucket, key in taken:
             now = self._limits.bucket(bucket.limit, key)
-            if now.limit.rate and now.tokens < min(tokens, now.limit.size - 1):
+            if now.tokens < min(tokens, now.limit.size - 1):
                 raise _too_many(now, tokens)
         for bucket, key in taken:
             self._limits.spend(self._limits.bucket(bucket.limit, key), key, tokens)
 
 
 class _Charges:
-    """What a request was counted in: the address's bucket, then the user's."""
+    """What a request was counted in: the address's bucket, then the user's, without those that limit nothing."""
 
     __slots__ = ("limits", "taken")
 
-    def __init__(self, limits: RequestLimits, taken: list[tuple[Bucket, str]]) -> None:
+    def __init__(self, limits: RequestLimits) -> None:
         self.limits = limits
-        self.taken = taken
+        self.taken: list[tuple[Bucket, str]] = []
 
 
 _CHARGES = web.RequestKey("charges", _Charges)
@@ -162,12 +165,9 @@ def rate_header_lines(request: web.Request) -> str:
 
 
 def _told_bucket(request: web.Request) -> Bucket | None:
-    """The bucket that an answer tells of; None when nothing is limited."""
+    """The bucket that an answer tells of; None when nothing was limited."""
     charges = peek(request, _CHARGES)
-    if charges is None:
-        return None
-    bucket = charges.taken[-1][0]
-    return bucket if bucket.limit.rate else None
+    return charges.taken[-1][0] if charges is not None and charges.taken else None
 
 
 def _reset_s(bucket: Bucket) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,7 +60,7 @@ class OrderDesk:
         self._postgres = postgres
         self._pending = pending
         self._client_ids = client_ids
-        # Requests with a client order id on their way, and orders that the log has acknowledged to this process.
+        # Requests with a client order id on their way, and such orders that the log has acknowledged to this process.
         self._under_way: dict[tuple[int, str], asyncio.Lock] = {}
         self._placed: OrderedDict[str, None] = OrderedDict()
 
@@ -134,7 +134,7 @@ class OrderDesk:
             if isinstance(taken, ApiError):
                 failed[order.order_id] = taken
             else:
-                self._remember(order.order_id)
+                self._remember(order)
                 pending.append(pending_order(order, of, taken))
         if pending:
             await self._pending.add_all(pending)
@@ -196,14 +196,14 @@ class OrderDesk:
         )
         return [order_view(row) for row in rows]
 
-    async def _append(self, order: NewOrder) -> None:
+    def _append(self, order: NewOrder) -> Awaitable[object]:
         fields = order_fields(order)
 
         def remember(created_ms: int, remembered: asyncio.Future[Any]) -> None:
-            self._remember(order.order_id)
+            self._remember(order)
             self._pending.add_for(remembered, pending_order(order, fields, created_ms))
 
-        await self.log.append(order.symbol_id, place_command(order, fields), remember)
+        return self.log.append(order.symbol_id, place_command(order, fields), remember)
 
     async def _has_claimed(self, order: NewOrder) -> bool:
         """Whether the client order id of ``order`` stands for an order that a repeat is answered with."""
@@ -259,8 +259,10 @@ class OrderDesk:
             raise _not_found()
         return await self.find(order_id, user_id)
 
-    def _remember(self, order_id: str) -> None:
-        self._placed[order_id] = None
+    def _remember(self, order: NewOrder) -> None:
+        if order.client_order_id is None:
+            return
+        self._placed[order.order_id] = None
         if len(self._placed) > _PLACED_MAX:
             self._placed.popitem(last=False)
 

@@ -14,7 +14,7 @@ import logging
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Awaitable, Sequence
 from importlib.resources import files
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import msgspec
@@ -39,8 +39,12 @@ _PAUSE_S = 1.0
 _RETRY_S = 0.5
 
 Order = dict[str, Any]
+# An order's id, its user's id, its time in milliseconds and the whole of it as JSON. As text it is one object, and not
+# a dozen that are found all over the memory when it is forgotten thousands of orders later.
+_Own = tuple[str, int, int, str]
 
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
 
 
 class PendingOrders:
@@ -51,8 +55,8 @@ class PendingOrders:
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
-        self._own: OrderedDict[str, Order] = OrderedDict()
-        self._own_of_user: defaultdict[int, dict[str, Order]] = defaultdict(dict)
+        self._own: OrderedDict[str, _Own] = OrderedDict()
+        self._own_of_user: defaultdict[int, dict[str, _Own]] = defaultdict(dict)
         self._writer = _Writer(redis)
         self._reads = Breaker(pause_s=_PAUSE_S)
 
@@ -72,11 +76,12 @@ class PendingOrders:
 
     async def get(self, order_id: str, user_id: int) -> Order | None:
         """A pending order of a user."""
-        order = self._own.get(order_id)
-        if order is None:
-            raw = await self._read(self._redis.get, f"order:{order_id}")
-            order = msgspec.json.decode(raw) if raw is not None else None
-        return order if order is not None and order["userId"] == user_id else None
+        own = self._own.get(order_id)
+        raw = own[3] if own is not None else await self._read(self._redis.get, f"order:{order_id}")
+        if raw is None:
+            return None
+        order: Order = _decode(raw)
+        return order if order["userId"] == user_id else None
 
     async def of_user(self, user_id: int, *, newer_than_ms: int, most: int = LISTED_MAX) -> list[Order]:
         """The pending orders of a user that were placed after a moment.
@@ -89,13 +94,13 @@ class PendingOrders:
         """
         most = min(most, LISTED_MAX)
         newest = islice(reversed(self._own_of_user.get(user_id, {}).values()), most)
-        orders = {order["id"]: order for order in newest if order["createdAtMs"] > newer_than_ms}
+        orders: dict[str, Order] = {own[0]: _decode(own[3]) for own in newest if own[2] > newer_than_ms}
         key = _of_user(user_id)
         ids = await self._read(self._redis.zrevrangebyscore, key, "+inf", f"({newer_than_ms}", start=0, num=most)
         unknown = [f"order:{order_id}" for raw in ids or [] if (order_id := raw.decode()) not in self._own]
         for raw in (await self._read(self._redis.mget, unknown) if unknown else None) or []:
             if raw is not None:
-                order = msgspec.json.decode(raw)
+                order = _decode(raw)
                 orders[order["id"]] = order
         return sorted(orders.values(), key=_created, reverse=True)[:most]
 
@@ -104,19 +109,19 @@ class PendingOrders:
         await self._writer.close()
 
     def _add(self, orders: Sequence[Order], added: asyncio.Future[Any]) -> None:
-        for order in orders:
-            self._own[order["id"]] = order
-            self._own_of_user[order["userId"]][order["id"]] = order
+        own = [(order["id"], order["userId"], order["createdAtMs"], _encode(order).decode()) for order in orders]
+        for one in own:
+            self._own[one[0]] = self._own_of_user[one[1]][one[0]] = one
             while len(self._own) > _OWN_MAX:
                 self._forget_oldest()
-        self._writer.write(orders, added)
+        self._writer.write(own, added)
 
     def _forget_oldest(self) -> None:
-        order_id, oldest = self._own.popitem(last=False)
-        of_user = self._own_of_user[oldest["userId"]]
+        order_id, (_, user_id, _, _) = self._own.popitem(last=False)
+        of_user = self._own_of_user[user_id]
         del of_user[order_id]
         if not of_user:
-            del self._own_of_user[oldest["userId"]]
+            del self._own_of_user[user_id]
 
     async def _read(self, command: Any, *args: Any, **options: Any) -> Any:
         """What Redis answers, or None when it does not soon."""
@@ -138,13 +143,13 @@ class _Writer:
     def __init__(self, redis: RedisClient) -> None:
         self._script = redis.register_script(_SCRIPT)
         # What is not written yet when this overflows is only in this process; the oldest is persisted by then.
-        self._waiting: deque[Order] = deque(maxlen=_OWN_MAX)
+        self._waiting: deque[_Own] = deque(maxlen=_OWN_MAX)
         # Who waits for the orders that are not in a write yet.
         self._waiters: list[asyncio.Future[Any]] = []
         self._task: asyncio.Task[None] | None = None
         self._is_quick = True
 
-    def write(self, orders: Sequence[Order], written: asyncio.Future[Any]) -> None:
+    def write(self, orders: Sequence[_Own], written: asyncio.Future[Any]) -> None:
         """Have ``orders`` written; ``written`` has a result then, or at once while Redis is not quick."""
         self._waiting.extend(orders)
         if self._task is None or self._task.done():
@@ -177,12 +182,11 @@ class _Writer:
             finally:
                 _release(waiters)
 
-    async def _write(self, batch: list[Order]) -> None:
+    async def _write(self, batch: list[_Own]) -> None:
         """Write a batch, as often as it takes."""
         # One command with one text for all of them: what the client does for each command, and for each argument,
         # would cost more than all else about an order.
-        orders = [(order["id"], order["userId"], order["createdAtMs"], _encode(order).decode()) for order in batch]
-        packed = msgspec.msgpack.encode(orders)
+        packed = msgspec.msgpack.encode(list(chain.from_iterable(batch)))
         while True:
             try:
                 await self._script(args=[PENDING_S_MAX, LISTED_MAX, packed])
@@ -197,7 +201,7 @@ class _Writer:
                 self._is_quick = True
                 return
 
-    def _unwritten(self, batch: list[Order]) -> int:
+    def _unwritten(self, batch: list[_Own]) -> int:
         return len(batch) + len(self._waiting)
 
 

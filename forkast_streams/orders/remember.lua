@@ -1,15 +1,19 @@
 -- Remembers pending orders: each by its id, and among the newest ones of its user.
--- ARGV: seconds to remember them, how many of a user are listed, and as MessagePack of each order its id, user id, time
--- and JSON.
+-- ARGV: seconds to remember them, how many of a user are listed, and as MessagePack in a row of each order its id, user
+-- id, time and JSON.
 
-local users = {}
-for _, order in ipairs(cmsgpack.unpack(ARGV[3])) do
-    local id, user = order[1], 'user-orders:' .. order[2]
-    redis.call('SET', 'order:' .. id, order[4], 'EX', ARGV[1])
-    redis.call('ZADD', user, order[3], id)
-    users[user] = true
+local listed = {}
+local orders = cmsgpack.unpack(ARGV[3])
+for at = 1, #orders, 4 do
+    local id, user = orders[at], orders[at + 1]
+    redis.call('SETEX', 'order:' .. id, ARGV[1], orders[at + 3])
+    local members = listed[user] or {}
+    members[#members + 1], members[#members + 2] = orders[at + 2], id
+    listed[user] = members
 end
-for user in pairs(users) do
-    redis.call('ZREMRANGEBYRANK', user, 0, -ARGV[2] - 1)
-    redis.call('EXPIRE', user, ARGV[1])
+for user, members in pairs(listed) do
+    local key = 'user-orders:' .. user
+    redis.call('ZADD', key, unpack(members))
+    redis.call('ZREMRANGEBYRANK', key, 0, -ARGV[2] - 1)
+    redis.call('EXPIRE', key, ARGV[1])
 end
