@@ -41,13 +41,20 @@ class EventProducer(Service):
     """Sends records so that each is in the log once, acknowledged by all in-sync replicas.
 
     Records of ``orders.new`` are signed when ``brokers`` come with a signer.
+
+    Args:
+        brokers: their addresses.
+        client_id: what the brokers call it in their logs.
+        gathers: whether a request waits for batches that are made one after the other; not for who asks
+            ``until_free`` and hands all of them over then.
     """
 
-    def __init__(self, brokers: list[str], *, client_id: str = "forkast", **kwargs: Any) -> None:
+    def __init__(self, brokers: list[str], *, client_id: str = "forkast", gathers: bool = True, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._brokers = brokers
         self._signer = brokers.signer if isinstance(brokers, Brokers) else None
         self._client_id = client_id
+        self._gathers = gathers
         self._producer: AIOKafkaProducer | None = None
 
     async def on_start(self) -> None:
@@ -63,6 +70,8 @@ class EventProducer(Service):
             connections_max_idle_ms=86_400_000,
         )
         await producer.start()
+        if not self._gathers:
+            producer._sender.turns = 1  # noqa: SLF001 - is ours
         # aiokafka logs an unexpected error in its sender and then refuses everything; only a new producer helps.
         self._producer = producer
         producer._sender.sender_task.add_done_callback(self._sender_ended)  # noqa: SLF001 - has no public name

@@ -1,8 +1,8 @@
 """Rate limits of requests: by address before anything else is known, by user once the user is, and of logins.
 
-An answer tells what is left of the user's limit, or of the address's when there is no user or no limit for users: ``RateLimit-Limit`` is
-what can be sent at once after a pause, ``RateLimit-Remaining`` what is left of it, ``RateLimit-Reset`` the seconds
-until all of it is back.
+An answer tells what is left of the user's limit, or of the address's where there is no user or users are not limited:
+``RateLimit-Limit`` is what can be sent at once after a pause, ``RateLimit-Remaining`` what is left of it,
+``RateLimit-Reset`` the seconds until all of it is back.
 """
 
 from __future__ import annotations

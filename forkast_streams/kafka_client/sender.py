@@ -15,8 +15,7 @@ log = logging.getLogger(__name__)
 
 # Of a partition, with what a process may hold of them: a batch of inputs leads to some five.
 _BATCHES_WAITING_MAX = 8
-# Turns of the loop from one batch of a worker to the next, and how many of them are waited for.
-_TURNS = 3
+# How many batches in a row a request waits for.
 _GATHERED_MAX = 10
 # Those after which no batch can be delivered any more; others are logged.
 _FATAL = (ProducerFenced, OutOfOrderSequenceNumber, TransactionalIdAuthorizationFailed)
@@ -63,7 +62,13 @@ class Sender(sender.Sender):
     """Waits for one future, which whatever happens resolves; aiokafka's gathers everything that may happen anew.
 
     A request to a broker is under way once at a time, so what comes meanwhile leaves together.
+
+    Attributes:
+        turns: of the event loop that a request waits for one more batch. A worker makes a batch a partition of what it
+            has fetched, with three turns from one to the next.
     """
+
+    turns = 3
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -86,7 +91,7 @@ class Sender(sender.Sender):
         try:
             while True:
                 await self._maybe_wait_for_pid()
-                await _gather(accumulator)
+                await self._gather(accumulator)
                 nodes, unknown_leaders_exist = accumulator.drain_by_nodes(
                     ignore_nodes=self._in_flight, muted_partitions=self._muted_partitions
                 )
@@ -113,6 +118,15 @@ class Sender(sender.Sender):
             log.exception("unexpected error in the producer's sender")
             raise KafkaError("Unexpected error during batch delivery") from exc
 
+    async def _gather(self, accumulator: Accumulator) -> None:
+        """Let batches that come within a few turns of the loop leave in one request."""
+        for _ in range(_GATHERED_MAX):
+            added = accumulator.added
+            for _ in range(self.turns):
+                await asyncio.sleep(0)
+            if accumulator.added == added:
+                return
+
     async def _send_produce_req(self, node_id: Any, batches: dict[TopicPartition, Any]) -> None:
         try:
             await sender.SendProduceReqHandler(self, batches).do(node_id)
@@ -120,16 +134,3 @@ class Sender(sender.Sender):
             self._muted_partitions.difference_update(batches)
         finally:
             self._ended.pop(node_id).set()
-
-
-async def _gather(accumulator: Accumulator) -> None:
-    """Let batches that come within a few turns of the loop leave in one request.
-
-    A worker makes one a partition of what it has fetched, one after the other.
-    """
-    for _ in range(_GATHERED_MAX):
-        added = accumulator.added
-        for _ in range(_TURNS):
-            await asyncio.sleep(0)
-        if accumulator.added == added:
-            return

@@ -36,7 +36,7 @@ _PLACED_MAX = 50_000
 _CLOSED = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Placed:
     """An order the log has; ``repeated`` if an earlier request with the same client order id had placed it."""
 

@@ -200,7 +200,7 @@ async def test_what_is_made_of_one_fetch_leaves_together(sending: tuple[_Client,
     for number in range(4):
         tp = TopicPartition(_TP.topic, number)
         acknowledged.append(await accumulator.add_batch(_batch(b"v"), tp, 10.0))
-        for _ in range(sender._TURNS - 1):
+        for _ in range(sender.Sender.turns - 1):
             await asyncio.sleep(0)
     batches, answer = await client.next()
     assert sorted(batches) == [0, 1, 2, 3]
@@ -220,7 +220,7 @@ async def test_a_stream_of_batches_does_not_hold_the_first_one_up(sending: tuple
         tp = TopicPartition(_TP.topic, len(acknowledged))
         acknowledged.append(await accumulator.add_batch(_batch(b"v"), tp, 10.0))
         await asyncio.sleep(0)
-    assert len(acknowledged) < (sender._GATHERED_MAX + 2) * sender._TURNS
+    assert len(acknowledged) < (sender._GATHERED_MAX + 2) * sender.Sender.turns
     while not all(future.done() for future in acknowledged):
         batches, answer = await client.next()
         answer.set_result(_acknowledged(*batches))
