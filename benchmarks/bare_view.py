@@ -46,7 +46,7 @@ def faust_app(folder: str) -> faust.App:
         web_tables_enabled=False, web_router_enabled=False, web_metrics_enabled=False, web_stats_enabled=False,
         web_graph_enabled=False,
     )  # fmt: skip
-    producer = app.producer_of_exchange = EventProducer(brokers)
+    producer = app.producer_of_exchange = EventProducer(brokers, gather_turns=1)
 
     @app.page("/orders")
     class Orders(View):
@@ -60,7 +60,7 @@ def faust_app(folder: str) -> faust.App:
 
 async def serve_plain(port: int) -> None:
     """Serve the plain handler until cancelled."""
-    async with EventProducer(Settings.from_env().broker_list) as producer:
+    async with EventProducer(Settings.from_env().broker_list, gather_turns=1) as producer:
 
         async def place(request: web.Request) -> web.Response:
             body = await request.read()

@@ -1,6 +1,7 @@
 """Order books to measure side by side: ours and its peers, each driven from plain values in its own kind of numbers.
 
-``python -m benchmarks.books FLOW COMMANDS RESTING ROUNDS`` prints for each book the CPU seconds of each round as JSON.
+``python -m benchmarks.books COMMANDS RESTING ROUNDS FLOWS BOOKS`` prints for each flow and book what each round was, as
+JSON. Flows and books are by turns in a round; their names are separated by commas.
 """
 
 from __future__ import annotations
@@ -210,21 +211,29 @@ def _time(book: Book, loaded: list[Step], steps: list[Step]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Time every book with one flow, by turns."""
-    flow, commands, resting, rounds = sys.argv[1], *map(int, sys.argv[2:5])
+    """Time some books with some flows, by turns."""
+    commands, resting, rounds = map(int, sys.argv[1:4])
+    flows, names = sys.argv[4].split(","), sys.argv[5].split(",")
     sys.path.append(str(PEERS_FOLDER))
-    loaded, steps = book_flows.make(flow, commands, resting)
+    made = {flow: book_flows.make(flow, commands, resting) for flow in flows}
     collect_as_a_worker_does()
-    found: dict[str, Any] = {}
+    found: dict[str, dict[str, Any]] = {flow: {} for flow in flows}
     for _ in range(rounds):
-        for name, book in BOOKS.items():
-            if name in found and (isinstance(found[name], str) or found[name][0]["load_s"] > _SECONDS_MAX):
-                continue
-            try:
-                found.setdefault(name, []).append(_time(book(), loaded, steps))
-            except ImportError as error:
-                found[name] = str(error)
+        for flow, (loaded, steps) in made.items():
+            for name in names:
+                _time_again(found[flow], name, loaded, steps)
     print(json.dumps(found))
+
+
+def _time_again(found: dict[str, Any], name: str, loaded: list[Step], steps: list[Step]) -> None:
+    """Add a round of a book to its rounds in ``found``, or why there is none."""
+    rounds = found.setdefault(name, [])
+    if isinstance(rounds, str) or (rounds and rounds[0]["load_s"] > _SECONDS_MAX):
+        return
+    try:
+        rounds.append(_time(BOOKS[name](), loaded, steps))
+    except ImportError as error:
+        found[name] = str(error)
 
 
 if __name__ == "__main__":

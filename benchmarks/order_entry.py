@@ -22,7 +22,7 @@ from benchmarks.servers import Servers, cpu_seconds, servers, worker
 from forkast_streams.devstack.ports import free_ports, is_free
 from tests.integration.exchange import wait_until
 
-# Many short rounds: a machine's speed changes within seconds, and what is compared should meet the same one.
+# Many short rounds: a machine's speed changes within seconds, and what is compared should meet the same speed.
 _ROUNDS = 9
 _ORDERS = 20_000
 _BATCHES = 800

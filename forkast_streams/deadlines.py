@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from typing import Protocol
+
+# What uvloop's timers count in. One for less is called again and again until the time has come.
+_TICK_S = 0.001
 
 
 class Limited(Protocol):
@@ -30,19 +32,23 @@ class Deadlines:
 
     def limit(self, wait: Limited, seconds: float) -> None:
         """Expire ``wait`` unless it is over in time; ``seconds`` are the same for all waits."""
+        # The loop's clock and no other: that of a simulation is not the machine's.
+        loop = asyncio.get_running_loop()
         waits = self._waits
         while waits and waits[0][1].is_over():
             waits.popleft()
-        waits.append((time.monotonic() + seconds, wait))
+        due = loop.time() + seconds
+        waits.append((due, wait))
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._expire)
+            self._timer = loop.call_at(due, self._expire)
 
     def _expire(self) -> None:
-        waits, self._timer = self._waits, None
-        now = time.monotonic()
+        loop, waits = asyncio.get_running_loop(), self._waits
+        self._timer = None
+        now = loop.time()
         while waits and (waits[0][0] <= now or waits[0][1].is_over()):
             _, wait = waits.popleft()
             if not wait.is_over():
                 wait.expire()
         if waits:
-            self._timer = asyncio.get_running_loop().call_later(waits[0][0] - now, self._expire)
+            self._timer = loop.call_at(max(waits[0][0], now + _TICK_S), self._expire)

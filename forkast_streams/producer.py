@@ -11,8 +11,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import RecordMetadata, TopicPartition
 from mode import Service
 
-import forkast_streams.kafka_client  # noqa: F401 - takes the place of parts of aiokafka
 from forkast_streams.failfast import fail_fast
+from forkast_streams.kafka_client import GATHER_TURNS
 from forkast_streams.kafka_security import Brokers, kafka_arguments
 from forkast_streams.limits import BATCH_BYTES
 from forkast_streams.record_signatures import Signer
@@ -45,16 +45,18 @@ class EventProducer(Service):
     Args:
         brokers: their addresses.
         client_id: what the brokers call it in their logs.
-        gathers: whether a request waits for batches that are made one after the other; not for who asks
-            ``until_free`` and hands all of them over then.
+        gather_turns: of the event loop that a request waits for one more batch. The default is for a worker, which
+            makes them one after the other; 1 is for who asks ``until_free`` and hands all of them over then.
     """
 
-    def __init__(self, brokers: list[str], *, client_id: str = "forkast", gathers: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, brokers: list[str], *, client_id: str = "forkast", gather_turns: int = GATHER_TURNS, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self._brokers = brokers
         self._signer = brokers.signer if isinstance(brokers, Brokers) else None
         self._client_id = client_id
-        self._gathers = gathers
+        self._gather_turns = gather_turns
         self._producer: AIOKafkaProducer | None = None
 
     async def on_start(self) -> None:
@@ -70,8 +72,7 @@ class EventProducer(Service):
             connections_max_idle_ms=86_400_000,
         )
         await producer.start()
-        if not self._gathers:
-            producer._sender.turns = 1  # noqa: SLF001 - is ours
+        producer._sender.gather_turns = self._gather_turns  # noqa: SLF001 - is ours
         # aiokafka logs an unexpected error in its sender and then refuses everything; only a new producer helps.
         self._producer = producer
         producer._sender.sender_task.add_done_callback(self._sender_ended)  # noqa: SLF001 - has no public name

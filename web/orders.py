@@ -104,7 +104,7 @@ def _requested(order_id: str, command_id: str, status: str) -> web.Response:
 
 def register(app: ExchangeApp) -> None:
     """Add the routes and what they need."""
-    producer = EventProducer(app.settings.broker_list, client_id="forkast-oms", gathers=False)
+    producer = EventProducer(app.settings.broker_list, client_id="forkast-oms", gather_turns=1)
     postgres = Postgres(app.settings.database_url, timeout_s=WEB_STATEMENT_S_MAX)
     client_ids = ClientOrderIds(postgres)
     redis = connect(app.settings.redis_url)

@@ -95,7 +95,7 @@ class BoundaryProtocol(RequestHandler):
     def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> Coroutine[Any, Any, tuple[web.StreamResponse, bool]]:
-        """Send an answer, one of aiohttp's own errors as ours."""
+        """Send an answer, one of aiohttp's own errors as ours; no coroutine of its own around aiohttp's."""
         if isinstance(resp, web.HTTPException) and resp.status >= 400:
             resp = error_response(http_error(resp))
         return super().finish_response(request, resp, start_time)

@@ -57,7 +57,7 @@ class RequestLimits:
         """
         charges = _Charges(self)
         note(request, _CHARGES, charges)
-        self._charge(charges, self._address, address)
+        self._count(charges, self._address, address)
 
     def charge_user(self, request: web.Request, user_id: int) -> None:
         """Count a request of a user; that of its address was counted.
@@ -65,9 +65,9 @@ class RequestLimits:
         Raises:
             ApiError: 429.
         """
-        self._charge(request[_CHARGES], self._user, str(user_id))
+        self._count(request[_CHARGES], self._user, str(user_id))
 
-    def _charge(self, charges: _Charges, limit: Limit, key: str) -> None:
+    def _count(self, charges: _Charges, limit: Limit, key: str) -> None:
         if not limit.rate:
             return
         allowed, bucket = self._limits.take(limit, key)

@@ -17,9 +17,9 @@ from forkast_streams.kafka_client import wire
 from forkast_streams.kafka_client.connection import Connection
 from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, RawTopics
 from forkast_streams.kafka_client.fetcher import Pace, PacedFetcher
-from forkast_streams.kafka_client.sender import Accumulator, Sender
+from forkast_streams.kafka_client.sender import GATHER_TURNS, Accumulator, Sender
 
-__all__ = ["Pace", "PacedFetcher", "RawTopics"]
+__all__ = ["GATHER_TURNS", "Pace", "PacedFetcher", "RawTopics"]
 
 wire.install()
 conn.AIOKafkaConnection = Connection

@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 # Of a partition, with what a process may hold of them: a batch of inputs leads to some five.
 _BATCHES_WAITING_MAX = 8
+# A worker makes a batch a partition of what it has fetched, with so many turns of the event loop from one to the next.
+GATHER_TURNS = 3
 # How many batches in a row a request waits for.
 _GATHERED_MAX = 10
 # Those after which no batch can be delivered any more; others are logged.
@@ -64,11 +66,10 @@ class Sender(sender.Sender):
     A request to a broker is under way once at a time, so what comes meanwhile leaves together.
 
     Attributes:
-        turns: of the event loop that a request waits for one more batch. A worker makes a batch a partition of what it
-            has fetched, with three turns from one to the next.
+        gather_turns: how many turns of the event loop a request waits for one more batch.
     """
 
-    turns = 3
+    gather_turns = GATHER_TURNS
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -122,7 +123,7 @@ class Sender(sender.Sender):
         """Let batches that come within a few turns of the loop leave in one request."""
         for _ in range(_GATHERED_MAX):
             added = accumulator.added
-            for _ in range(self.turns):
+            for _ in range(self.gather_turns):
                 await asyncio.sleep(0)
             if accumulator.added == added:
                 return

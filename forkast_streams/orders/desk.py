@@ -197,6 +197,7 @@ class OrderDesk:
         return [order_view(row) for row in rows]
 
     def _append(self, order: NewOrder) -> Awaitable[object]:
+        """Done when the log has the order and it can be read."""
         fields = order_fields(order)
 
         def remember(created_ms: int, remembered: asyncio.Future[Any]) -> None:

@@ -15,7 +15,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Awaitable, Sequence
 from importlib.resources import files
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -39,12 +39,23 @@ _PAUSE_S = 1.0
 _RETRY_S = 0.5
 
 Order = dict[str, Any]
-# An order's id, its user's id, its time in milliseconds and the whole of it as JSON. As text it is one object, and not
-# a dozen that are found all over the memory when it is forgotten thousands of orders later.
-_Own = tuple[str, int, int, str]
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
+
+
+class _Remembered(NamedTuple):
+    """What is kept of an order: a text, not the dozen objects of a dictionary, which are all over the memory when the
+    order is forgotten thousands of orders later.
+
+    Attributes:
+        json: the whole order.
+    """
+
+    id: str
+    user_id: int
+    created_ms: int
+    json: str
 
 
 class PendingOrders:
@@ -55,8 +66,8 @@ class PendingOrders:
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
-        self._own: OrderedDict[str, _Own] = OrderedDict()
-        self._own_of_user: defaultdict[int, dict[str, _Own]] = defaultdict(dict)
+        self._own: OrderedDict[str, _Remembered] = OrderedDict()
+        self._own_of_user: defaultdict[int, dict[str, _Remembered]] = defaultdict(dict)
         self._writer = _Writer(redis)
         self._reads = Breaker(pause_s=_PAUSE_S)
 
@@ -77,7 +88,7 @@ class PendingOrders:
     async def get(self, order_id: str, user_id: int) -> Order | None:
         """A pending order of a user."""
         own = self._own.get(order_id)
-        raw = own[3] if own is not None else await self._read(self._redis.get, f"order:{order_id}")
+        raw = own.json if own is not None else await self._read(self._redis.get, f"order:{order_id}")
         if raw is None:
             return None
         order: Order = _decode(raw)
@@ -94,7 +105,7 @@ class PendingOrders:
         """
         most = min(most, LISTED_MAX)
         newest = islice(reversed(self._own_of_user.get(user_id, {}).values()), most)
-        orders: dict[str, Order] = {own[0]: _decode(own[3]) for own in newest if own[2] > newer_than_ms}
+        orders: dict[str, Order] = {own.id: _decode(own.json) for own in newest if own.created_ms > newer_than_ms}
         key = _of_user(user_id)
         ids = await self._read(self._redis.zrevrangebyscore, key, "+inf", f"({newer_than_ms}", start=0, num=most)
         unknown = [f"order:{order_id}" for raw in ids or [] if (order_id := raw.decode()) not in self._own]
@@ -109,19 +120,21 @@ class PendingOrders:
         await self._writer.close()
 
     def _add(self, orders: Sequence[Order], added: asyncio.Future[Any]) -> None:
-        own = [(order["id"], order["userId"], order["createdAtMs"], _encode(order).decode()) for order in orders]
+        own = [
+            _Remembered(order["id"], order["userId"], order["createdAtMs"], _encode(order).decode()) for order in orders
+        ]
         for one in own:
-            self._own[one[0]] = self._own_of_user[one[1]][one[0]] = one
+            self._own[one.id] = self._own_of_user[one.user_id][one.id] = one
             while len(self._own) > _OWN_MAX:
                 self._forget_oldest()
         self._writer.write(own, added)
 
     def _forget_oldest(self) -> None:
-        order_id, (_, user_id, _, _) = self._own.popitem(last=False)
-        of_user = self._own_of_user[user_id]
+        order_id, oldest = self._own.popitem(last=False)
+        of_user = self._own_of_user[oldest.user_id]
         del of_user[order_id]
         if not of_user:
-            del self._own_of_user[user_id]
+            del self._own_of_user[oldest.user_id]
 
     async def _read(self, command: Any, *args: Any, **options: Any) -> Any:
         """What Redis answers, or None when it does not soon."""
@@ -143,13 +156,13 @@ class _Writer:
     def __init__(self, redis: RedisClient) -> None:
         self._script = redis.register_script(_SCRIPT)
         # What is not written yet when this overflows is only in this process; the oldest is persisted by then.
-        self._waiting: deque[_Own] = deque(maxlen=_OWN_MAX)
+        self._waiting: deque[_Remembered] = deque(maxlen=_OWN_MAX)
         # Who waits for the orders that are not in a write yet.
         self._waiters: list[asyncio.Future[Any]] = []
         self._task: asyncio.Task[None] | None = None
         self._is_quick = True
 
-    def write(self, orders: Sequence[_Own], written: asyncio.Future[Any]) -> None:
+    def write(self, orders: Sequence[_Remembered], written: asyncio.Future[Any]) -> None:
         """Have ``orders`` written; ``written`` has a result then, or at once while Redis is not quick."""
         self._waiting.extend(orders)
         if self._task is None or self._task.done():
@@ -179,10 +192,13 @@ class _Writer:
             waiters, self._waiters = self._waiters, []
             try:
                 await self._write(batch)
+            except Exception:
+                # One batch that cannot be written, whatever is wrong with it, must not keep the next one from it.
+                log.exception("%d pending orders stay only in this process", len(batch))
             finally:
                 _release(waiters)
 
-    async def _write(self, batch: list[_Own]) -> None:
+    async def _write(self, batch: list[_Remembered]) -> None:
         """Write a batch, as often as it takes."""
         # One command with one text for all of them: what the client does for each command, and for each argument,
         # would cost more than all else about an order.
@@ -194,14 +210,14 @@ class _Writer:
                 self._is_quick = False
                 _release(self._waiters)
                 log.warning(
-                    "%d pending orders are only in this process, Redis is away: %r", self._unwritten(batch), exc
+                    "%d pending orders are only in this process until Redis takes them: %r", self._unwritten(batch), exc
                 )
                 await asyncio.sleep(_RETRY_S)
             else:
                 self._is_quick = True
                 return
 
-    def _unwritten(self, batch: list[_Own]) -> int:
+    def _unwritten(self, batch: list[_Remembered]) -> int:
         return len(batch) + len(self._waiting)
 
 

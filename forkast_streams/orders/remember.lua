@@ -1,7 +1,8 @@
 -- Remembers pending orders: each by its id, and among the newest ones of its user.
--- ARGV: seconds to remember them, how many of a user are listed, and as MessagePack in a row of each order its id, user
--- id, time and JSON.
+-- ARGV: seconds to remember them, how many of a user are listed, and one flat MessagePack array with the id, user id,
+-- time and JSON of each order, one after the other.
 
+-- By user, as ZADD takes them: time, id, time, id ...
 local listed = {}
 local orders = cmsgpack.unpack(ARGV[3])
 for at = 1, #orders, 4 do

@@ -116,6 +116,25 @@ async def test_orders_of_a_hang_reach_redis_afterwards(stack: Stack, stack_env: 
     await there.aclose()
 
 
+async def test_orders_of_several_users_reach_redis_together(stack_env: dict[str, str]) -> None:
+    """Each in its own user's list; numbers as large as ids and times can be come back as they were."""
+    here, there = connect(stack_env["REDIS_URL"]), connect(stack_env["REDIS_URL"])
+    pending, other = PendingOrders(here), PendingOrders(there)
+    users = (94, 95, 2**31 - 1)
+    orders = [
+        {"id": f"together-{number}", "userId": users[number % 3], "createdAtMs": 1_764_288_000_000 + number}
+        for number in range(200)
+    ]
+    await pending.add_all(orders)
+    for at, user in enumerate(users):
+        assert await other.of_user(user, newer_than_ms=1_764_287_999_999) == orders[at::3][::-1]
+    assert await other.get("together-5", 2**31 - 1) == orders[5]
+    for one in (pending, other):
+        await one.close()
+    await here.aclose()
+    await there.aclose()
+
+
 async def _attempts(within_s: float = 20.0) -> Any:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:

@@ -65,6 +65,8 @@ EXPECTED = (
     "clock jump: the log's",
     "clock jump: the workers'",
     "Redis flushed",
+    "orders remembered in Redis",
+    "orders read from Redis",
     "messages delayed",
     "late batches of the dead",
     "records delivered again",

@@ -107,17 +107,24 @@ class SimRedis:
 
     async def get(self, key: str) -> bytes | None:
         """The value of ``key``."""
-        return await self._ask(lambda: self._values.get(key))
+        value: bytes | None = await self._ask(lambda: self._values.get(key))
+        self._process.world.counts["orders read from Redis"] += value is not None
+        return value
 
     def register_script(self, text: str) -> Callable[..., Awaitable[None]]:
         """The script that remembers orders, which is the only one; lists of orders are not read here."""
         assert "user-orders:" in text
 
         async def remember(*, args: list[Any]) -> None:
-            written = {f"order:{order_id}": value for order_id, value in zip(args[2::4], args[5::4], strict=True)}
-            await self._ask(lambda: self._values.update(written))
+            flat = msgspec.msgpack.decode(args[2])
+            written = {f"order:{one}": text.encode() for one, text in zip(flat[::4], flat[3::4], strict=True)}
+            await self._ask(lambda: self._remember(written))
 
         return remember
+
+    def _remember(self, written: dict[str, bytes]) -> None:
+        self._process.world.counts["orders remembered in Redis"] += len(written)
+        self._values.update(written)
 
     async def _ask(self, effect: Callable[[], Any]) -> Any:
         process, world = self._process, self._process.world

@@ -200,7 +200,7 @@ async def test_what_is_made_of_one_fetch_leaves_together(sending: tuple[_Client,
     for number in range(4):
         tp = TopicPartition(_TP.topic, number)
         acknowledged.append(await accumulator.add_batch(_batch(b"v"), tp, 10.0))
-        for _ in range(sender.Sender.turns - 1):
+        for _ in range(sender.GATHER_TURNS - 1):
             await asyncio.sleep(0)
     batches, answer = await client.next()
     assert sorted(batches) == [0, 1, 2, 3]
@@ -212,6 +212,29 @@ async def test_what_is_made_of_one_fetch_leaves_together(sending: tuple[_Client,
     await late
 
 
+@pytest.mark.parametrize(("turns", "together"), [(sender.GATHER_TURNS, True), (1, False)])
+async def test_who_hands_all_over_at_once_is_not_waited_for(
+    producing: sender.Sender, sending: tuple[_Client, Any], *, turns: int, together: bool
+) -> None:
+    """With one turn to gather, what is made three turns later has a request of its own."""
+    client, accumulator = sending
+    producing.gather_turns = turns
+    acknowledged = []
+    for number in range(2):
+        tp = TopicPartition(_TP.topic, number)
+        acknowledged.append(await accumulator.add_batch(_batch(b"v"), tp, 10.0))
+        for _ in range(sender.GATHER_TURNS):
+            await asyncio.sleep(0)
+    batches, answer = await client.next()
+    assert sorted(batches) == ([0, 1] if together else [0])
+    answer.set_result(_acknowledged(*batches))
+    if not together:
+        batches, answer = await client.next()
+        assert list(batches) == [1]
+        answer.set_result(_acknowledged(1))
+    await asyncio.gather(*acknowledged)
+
+
 async def test_a_stream_of_batches_does_not_hold_the_first_one_up(sending: tuple[_Client, Any]) -> None:
     """A worker under load makes them without end."""
     client, accumulator = sending
@@ -220,7 +243,7 @@ async def test_a_stream_of_batches_does_not_hold_the_first_one_up(sending: tuple
         tp = TopicPartition(_TP.topic, len(acknowledged))
         acknowledged.append(await accumulator.add_batch(_batch(b"v"), tp, 10.0))
         await asyncio.sleep(0)
-    assert len(acknowledged) < (sender._GATHERED_MAX + 2) * sender.Sender.turns
+    assert len(acknowledged) < (sender._GATHERED_MAX + 2) * sender.GATHER_TURNS
     while not all(future.done() for future in acknowledged):
         batches, answer = await client.next()
         answer.set_result(_acknowledged(*batches))

@@ -10,7 +10,7 @@ from forkast_streams.config import RateSettings
 from forkast_streams.errors import ApiError
 from forkast_streams.rate_limits import RateLimits
 from forkast_streams.storage.redis import connect
-from web.rate_limits import RequestLimits, add_rate_headers, charge
+from web.rate_limits import RequestLimits, add_rate_headers, charge, rate_header_lines
 
 
 @pytest.fixture
@@ -67,6 +67,26 @@ async def test_largest_batch_needs_a_rested_limit(limits: RequestLimits) -> None
     with pytest.raises(ApiError) as caught:
         arrived(limits, 1)
     assert int(caught.value.headers["Retry-After"]) == 31
+
+
+@pytest.mark.parametrize(("address", "user", "told"), [(0, 0, None), (0, 1, 49), (1, 0, 99), (1, 1, 49)])
+async def test_what_is_not_limited_is_not_counted(address: int, user: int, told: int | None) -> None:
+    """Each of the two limits holds without the other, and an answer tells of the user's before the address's."""
+    rates = RateSettings(user=user, user_burst=50, address=address, address_burst=100)
+    limits = RequestLimits(RateLimits(connect("redis://127.0.0.1:1")), rates, behind_proxy=False)
+    first = arrived(limits, 1)
+    response = web.Response()
+    await add_rate_headers(first, response)
+    assert response.headers.get("RateLimit-Remaining") == (None if told is None else str(told))
+    assert ("RateLimit-Remaining" in rate_header_lines(first)) == (told is not None)
+    if told is None:
+        for _ in range(300):
+            charge(arrived(limits, 1), 100)
+        return
+    charge(first, told + 1)
+    with pytest.raises(ApiError) as caught:
+        arrived(limits, 1)
+    assert (caught.value.status, caught.value.code) == (429, "RATE_LIMITED")
 
 
 @pytest.mark.parametrize(
