@@ -80,8 +80,8 @@ CREATE TABLE IF NOT EXISTS "Symbol" (
 CREATE INDEX IF NOT EXISTS "Symbol_symbol_idx" ON "Symbol" (symbol);
 
 -- No foreign keys to "User" and "Symbol": a Kafka producer may send any userId, and what the log has accepted must
--- not stop the sink. The key has the symbol in it because the exchange keeps order ids apart by symbol: an id that
--- is used for two symbols makes two orders.
+-- not stop the sink. The key has the symbol in it because the exchange keeps order ids apart by partition: an id
+-- that is used for symbols of two partitions makes two orders.
 -- The free part of each page lets a fill change its row in place, without touching an index.
 CREATE TABLE IF NOT EXISTS "Order" (
     id uuid NOT NULL DEFAULT gen_random_uuid(),

@@ -53,6 +53,17 @@ class Assigned(Generic[StateT]):
         """Whether a checkpoint is on its way; there is never more than one a partition."""
         return self.writing is not None and not self.writing.done()
 
+    @property
+    def is_durable(self) -> bool:
+        """Whether all that was processed is in checkpoints, and the last of them was written to its end."""
+        is_written = self.writing is None or (self.writing.done() and not self.writing.cancelled())
+        return is_written and not self.records
+
+    async def written(self) -> None:
+        """Wait for the checkpoint on its way; who stops waiting does not stop it in the middle."""
+        if self.writing is not None:
+            await asyncio.wait({self.writing})
+
 
 class CheckpointedAgent(Service, Generic[StateT]):
     """Feeds the batches of a topic to one state a partition and keeps the states crash-safe.
@@ -184,14 +195,12 @@ class CheckpointedAgent(Service, Generic[StateT]):
             async with asyncio.timeout(DRAIN_S_MAX):
                 # A second drain may come meanwhile: a rebalance can follow while the one before it is still loaded.
                 for partition, assigned in list(self.partitions.items()):
-                    if assigned.is_writing and assigned.writing is not None:
-                        await assigned.writing
+                    await assigned.written()
                     await self._idle.wait()
                     if assigned.records:
                         self._checkpoint(partition, assigned)
                 for assigned in list(self.partitions.values()):
-                    if assigned.writing is not None:
-                        await assigned.writing
+                    await assigned.written()
         except TimeoutError:
             log.warning("%s: not all partitions could be checkpointed in %g s", self.topic, DRAIN_S_MAX)
         self._let_go, self.partitions = self.partitions, {}
@@ -235,7 +244,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
 
         The state itself is right in any case: it is what the input up to its offset leads to, whoever reads that.
         """
-        return not left.is_writing and not left.records and self.table.is_as_left(partition)
+        return left.is_durable and self.table.is_as_left(partition)
 
     async def _restore_all(self, partitions: list[int], count: int, loaded: dict[int, Assigned[StateT]]) -> None:
         # What was let go is garbage now, and frozen garbage would never be collected.

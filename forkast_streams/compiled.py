@@ -27,7 +27,7 @@ def sources() -> list[Path]:
         path
         for folder in _FOLDERS
         for path in sorted((_PACKAGE / folder).glob("*.py"))
-        if not {path.name, f"{path.name}:{folder}"} & _AS_THEY_ARE
+        if path.name not in _AS_THEY_ARE
     ]
     return [*in_folders, *(_PACKAGE / name for name in _SINGLE)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -130,10 +131,7 @@ def _switch(env: Mapping[str, str], name: str) -> bool:
 
 def _number(env: Mapping[str, str], name: str, default: float) -> float:
     text = env.get(name, "").strip()
-    try:
-        number = float(text) if text else default
-    except ValueError:
-        number = -1.0
+    number = _float(text) if text else default
     if not 0 <= number < float("inf"):
         raise SetupError(f"{name} must be a number of at least 0 (0: no limit), was {text!r}.")
     return number
@@ -147,7 +145,19 @@ def _secret(env: Mapping[str, str], name: str) -> str:
 
 
 def _signature_window(env: Mapping[str, str]) -> int:
-    window = _number(env, "FORKAST_SIGNATURE_WINDOW_MS", Settings.signature_window_ms)
+    text = env.get("FORKAST_SIGNATURE_WINDOW_MS", "").strip()
+    window = _float(text) if text else Settings.signature_window_ms
     if not 1 <= window <= _SIGNATURE_WINDOW_MS_MAX:
-        raise SetupError(f"FORKAST_SIGNATURE_WINDOW_MS must be from 1 to {_SIGNATURE_WINDOW_MS_MAX}, was {window:g}.")
+        raise SetupError(
+            f"FORKAST_SIGNATURE_WINDOW_MS must be a number of milliseconds from 1 to {_SIGNATURE_WINDOW_MS_MAX}, "
+            f"was {text!r}."
+        )
     return int(window)
+
+
+def _float(text: str) -> float:
+    """The number, or not a number, which is within no bounds."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -20,10 +21,14 @@ from forkast_streams.engine.order_terms import PLAIN, OrderTerms, shared_terms
 from forkast_streams.engine.symbols import key_of
 from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import CorruptLog, InvalidRecord
+from forkast_streams.limits import COMMAND_BYTES_MAX, KEY_BYTES_MAX
 from forkast_streams.producer_keys import KeyRing, contradiction, digest_of
 from forkast_streams.record_signatures import STRAY_HEADER, verify
-from forkast_streams.records import InputRecord, OutputRecord, Outputs
+from forkast_streams.records import Headers, InputRecord, OutputRecord, Outputs
 from forkast_streams.topics import ORDERS_NEW, partition_for
+
+# An offset has 63 bits, which 18 digits are always within.
+_ORIGIN: Final = re.compile(rb"[0-9]{1,9}:[0-9]{1,18}")
 
 
 class EnginePartition:
@@ -112,16 +117,25 @@ class EnginePartition:
         return [symbol_id for symbol_id, market in self.engine.markets.items() if market.book.next_due <= now_ms]
 
     def _is_repeated_stray(self, record: InputRecord) -> bool:
-        """Whether an engine forwarded this record before; after a crash it forwards again what it had forwarded."""
-        source = dict(record.headers).get(STRAY_HEADER)
-        if source is None:
+        """Whether an engine forwarded this record before; after a crash it forwards again what it had forwarded.
+
+        Raises:
+            InvalidRecord: the header that says so is none that an engine writes.
+        """
+        # A header can have no value.
+        headers: dict[str, Any] = dict(record.headers)
+        if STRAY_HEADER not in headers:
             return False
-        partition, _, offset = source.partition(b":")
-        if not (partition.isdigit() and offset.isdigit()):
-            return False
-        if int(offset) <= self._forwarded.get(int(partition), -1):
+        source = headers[STRAY_HEADER] or b""
+        if _ORIGIN.fullmatch(source) is None:
+            raise InvalidRecord("INVALID_ORIGIN", f"{STRAY_HEADER} is for engines, as partition:offset")
+        digits, _, more_digits = source.partition(b":")
+        partition, offset = int(digits), int(more_digits)
+        if partition >= self.partitions or partition == self.partition:
+            raise InvalidRecord("INVALID_ORIGIN", f"{STRAY_HEADER} must name another of {self.partitions} partitions")
+        if offset <= self._forwarded.get(partition, -1):
             return True
-        self._forwarded[int(partition)] = int(offset)
+        self._forwarded[partition] = offset
         return False
 
     def _forward(self, record: InputRecord) -> OutputRecord:
@@ -129,7 +143,7 @@ class EnginePartition:
         return OutputRecord(record.key, record.value, self.clock, (header,))
 
     def _dead_letter(self, record: InputRecord, reason: InvalidRecord) -> OutputRecord:
-        headers = (
+        headers: Headers = (
             ("reason", reason.code.encode()),
             ("message", str(reason)[:500].encode(errors="replace")),
             ("topic", ORDERS_NEW.encode()),
@@ -137,7 +151,15 @@ class EnginePartition:
             ("offset", b"%d" % record.offset),
             ("timestamp", b"%d" % record.timestamp),
         )
-        return OutputRecord(record.key, record.value, self.clock, headers)
+        key, value = record.key, record.value
+        # Whole it might be larger with these headers than a record may be, and the engine could not go on.
+        if value is not None and len(value) > COMMAND_BYTES_MAX:
+            headers = (*headers, ("value-bytes", b"%d" % len(value)))
+            value = value[:COMMAND_BYTES_MAX]
+        if key is not None and len(key) > KEY_BYTES_MAX:
+            headers = (*headers, ("key-bytes", b"%d" % len(key)))
+            key = key[:KEY_BYTES_MAX]
+        return OutputRecord(key, value, self.clock, headers)
 
     def head(self) -> Any:
         """Symbols with their sequences, the clock, and the numbers that later parts are checked against."""

@@ -24,6 +24,7 @@ from faust.types import TP
 from mode import Service
 
 from forkast_streams.failfast import fail_fast
+from forkast_streams.kafka_security import kafka_arguments
 from forkast_streams.limits import LOOP_STALL_S_MAX, STALL_S_MAX, STOP_S_MAX
 
 log = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class Watchdog(Service):
             try:
                 async with asyncio.timeout(_PROBE_S_MAX):
                     if consumer is None:
-                        consumer = AIOKafkaConsumer(bootstrap_servers=self.app.settings.broker_list)
+                        consumer = AIOKafkaConsumer(**kafka_arguments(self.app.settings.broker_list))
                         await consumer.start()
                     pending = await self._pending(consumer)
             except (KafkaError, OSError, TimeoutError):
@@ -160,8 +161,9 @@ class Watchdog(Service):
         if not positions:
             return {}
         ends = await probe.end_offsets(list(positions))
+        # Not by where the log ends, which moves on while a worker stands still.
         return {
-            f"{tp.topic}-{tp.partition} at {position} of {ends[tp]}": position
+            f"{tp.topic}-{tp.partition} at {position}": position
             for tp, position in positions.items()
             if position < ends[tp]
         }

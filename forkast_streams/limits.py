@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
+# What compiled code reads for every order is Final: it is a constant there.
+
 # The largest price and quantity an order may carry and the smallest tick and lot size: together they keep ticks and
 # lots within 64 bits, which is what a checkpoint can hold.
 PRICE_MAX = Decimal(1_000_000_000)
@@ -15,10 +17,15 @@ QUOTE_QUANTITY_MAX = Decimal(1_000_000_000_000_000)
 QUOTE_DECIMALS_MAX = 18
 # Slices in which an iceberg order may come: each costs an event, and one taker can meet them all.
 ICEBERG_SLICES_MAX = 100
+# Bytes of a command, four times the largest body over HTTP, and of a record's key. What they lead to must fit into a
+# record of Kafka's usual size: a rejection repeats the command, and a dead letter has as much of it.
+COMMAND_BYTES_MAX: Final = 64 * 1024
+KEY_BYTES_MAX: Final = 1024
+# Price levels that a fill-or-kill order may need. It looks at all of them before it trades, and takes nothing when it
+# cannot be filled: any number of them could make an engine do nothing else.
+FOK_LEVELS_MAX: Final = 10_000
 # Milliseconds a dead-man's switch can be set ahead.
 CANCEL_AFTER_MS_MAX = 24 * 60 * 60 * 1000
-
-# What compiled code reads for every order is Final: it is a constant there.
 
 # Order ids are remembered for at least this long, so that a resubmitted order never becomes a second one ...
 SEEN_WINDOW_MS: Final = 24 * 60 * 60 * 1000
@@ -44,7 +51,7 @@ REPEATS_EVENTS_MAX = 20_000
 # Bytes one fetch takes from a partition at the least ...
 FETCH_BYTES_MAX = 64 * 1024
 # ... and from all of a worker's together, if it has so few that this is more of each. One batch is handled without a
-# pause, so this bounds the pause, to some 20 ms.
+# pause, so this bounds the pause, to some 20 ms of ordinary commands.
 FETCH_BYTES_TOGETHER = 640 * 1024
 # The same of ``orders.exchange``, for readers to whom an event costs less. Of all partitions but one a broker sends
 # nothing rather than a part of a batch, so this must hold the largest one that an engine sends, see `BATCH_BYTES`.

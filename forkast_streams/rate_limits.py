@@ -103,7 +103,9 @@ class RateLimits(Service):
         if bucket is None:
             bucket = self._buckets[name] = Bucket(limit, now)
             if len(self._buckets) > _BUCKETS_MAX:
-                self._buckets.popitem(last=False)
+                oldest, _ = self._buckets.popitem(last=False)
+                # Names come from clients: while Redis is away, what waits to be reported must not outgrow the buckets.
+                self._unreported.pop(oldest, None)
         else:
             self._buckets.move_to_end(name)
             bucket.refill(now)
@@ -121,7 +123,7 @@ class RateLimits(Service):
         return True, bucket
 
     def spend(self, bucket: Bucket, key: str, tokens: float = 1.0) -> None:
-        """Take tokens whether they are there or not."""
+        """Take tokens whether they are there or not; ``bucket`` gave the bucket just now."""
         limit = bucket.limit
         if limit.rate:
             bucket.tokens = max(-limit.size, bucket.tokens - tokens)
@@ -143,7 +145,10 @@ class RateLimits(Service):
                 log.warning("each process limits rates by itself, Redis is away: %r", exc)
             self._breaker.failed()
             # Reported again later. A report of which only the answer was lost counts twice, which heals by itself.
-            self._unreported = dict(zip(names, buckets, strict=True)) | self._unreported
+            # A bucket that has made room for others meanwhile is not: the names here are always some of the buckets'.
+            asked = zip(names, buckets, strict=True)
+            kept = {name: bucket for name, bucket in asked if self._buckets.get(name) is bucket}
+            self._unreported = kept | self._unreported
             return
         self._breaker.succeeded()
         now = time.monotonic()

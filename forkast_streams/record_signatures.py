@@ -140,7 +140,8 @@ def _signer_of(
     origin: bytes,
     keys: KeyRing,
 ) -> ProducerKey:
-    found = _SIGNATURE.fullmatch(signatures[0]) if len(signatures) == 1 else None
+    # A header may have no value at all.
+    found = _SIGNATURE.fullmatch(signatures[0] or b"") if len(signatures) == 1 else None
     if found is None:
         raise _bad("the header 'signature' must be there once: key id, time in ms, HMAC-SHA256 in hexadecimal digits")
     key_id, signed_at, given = found[1].decode(), int(found[2]), found[3]
@@ -166,5 +167,5 @@ def _origin(headers: Iterable[tuple[str, bytes]]) -> bytes:
     origin = b""
     for name, text in headers:
         if name == STRAY_HEADER:
-            origin = text
+            origin = text or b""
     return origin

@@ -33,11 +33,14 @@ _KEEP_FOREVER = {"retention.ms": "-1", "retention.bytes": "-1"}
 # Time is the log's append time: a producer's clock can neither move the exchange's time nor let retention
 # delete records that are still needed.
 _APPEND_TIME = {"message.timestamp.type": "LogAppendTime"}
+# The broker unpacks what a producer has packed: so a record is never larger than the broker's own limit for one, and a
+# small one never becomes gigabytes in an engine.
+_UNPACKED = {"compression.type": "uncompressed"}
 # A changelog that is also deleted by age would end Faust's recovery in a wait without end.
 _CHANGELOG = {"cleanup.policy": "compact", "retention.ms": "-1"}
 
 TOPIC_CONFIGS: dict[str, dict[str, str]] = {
-    ORDERS_NEW: _KEEP_FOREVER | _APPEND_TIME,
+    ORDERS_NEW: _KEEP_FOREVER | _APPEND_TIME | _UNPACKED,
     ORDERS_EXCHANGE: _KEEP_FOREVER,
     ORDERS_DEAD: _KEEP_FOREVER,
     ENGINE_CHANGELOG: _CHANGELOG,

@@ -118,9 +118,10 @@ class CancelData(Struct, gc=False, rename="camel"):
 
 
 class AmendData(Struct, gc=False, rename="camel"):
-    """A waiting order's new prices and total quantity; a STOP has no ``price``.
+    """An open order's new prices and total quantity.
 
-    The shown quantities are what of it stands in its level after and before, None when that is all that is open.
+    A STOP has no ``price``, and only an order that waits has stop prices. The shown quantities are what of it stands
+    in its level after and before, None when that is all that is open.
     """
 
     id: str

@@ -13,7 +13,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import LineTooLong
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
@@ -42,6 +42,8 @@ _TOO_MANY = "Too many"
 class BoundaryProtocol(RequestHandler):
     """One connection."""
 
+    # Of the newest request.
+    _body: StreamReader | None = None
     _unread: asyncio.TimerHandle | None = None
     address: str = ""
 
@@ -54,11 +56,14 @@ class BoundaryProtocol(RequestHandler):
             self._manager.arrived(self)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; when they are no HTTP, whoever waits for the rest of a body is told."""
+        """Take bytes; when they are no HTTP, whoever waits for the rest of a body is told, or will be."""
         super().data_received(data)
-        request = self._current_request
-        if request is not None and self._messages and isinstance(self._messages[-1][0], _ErrInfo):
-            request.content.set_exception(BrokenBodyError())
+        for message, body in self._messages:
+            if not isinstance(message, _ErrInfo):
+                # Kept, because between the queue and its handler a request is nowhere for a turn of the loop.
+                self._body = body
+            elif self._body is not None and not self._body.is_eof():
+                self._body.set_exception(BrokenBodyError())
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """Go on reading where that was paused; aiohttp does it all again behind each piece of a body."""

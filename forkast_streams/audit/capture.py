@@ -11,6 +11,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import aiohttp
 from msgspec import Struct
@@ -43,6 +44,7 @@ class Exchange(Struct, frozen=True):
         keeper_url: the book API; None leaves the books out.
         user, password: who asks the book API.
         settle_s: seconds to wait for what has not caught up.
+        producer_keys: the engines' key file, by which they judge who may write; None where they have none.
     """
 
     brokers: list[str]
@@ -51,6 +53,7 @@ class Exchange(Struct, frozen=True):
     user: str = ""
     password: str = ""
     settle_s: float = 30.0
+    producer_keys: Path | None = None
 
 
 class LiveEvidence:

@@ -64,6 +64,8 @@ _decode_fields = msgspec.json.Decoder(_Fields, float_hook=Decimal).decode
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
 _DECIMAL = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?", re.ASCII)
+# Of a command; a dead letter has no more of a larger value, and no more of a key than this.
+VALUE_BYTES_MAX, KEY_BYTES_MAX = 65_536, 1_024
 _INT32_MAX = 2**31 - 1
 _SMALLEST_STEP = Decimal("0.00000001")
 _SYMBOL_NAME_MAX = 32
@@ -82,7 +84,7 @@ _RULES = ("minQuantity", "maxQuantity", "minNotional", "priceCollar")
 
 def read_input(value: bytes | None) -> tuple[Verdict, Command]:
     """The command of a value, empty when it cannot be read, and whether the exchange must take it."""
-    if value is None:
+    if value is None or len(value) > VALUE_BYTES_MAX:
         return Verdict.INVALID, {}
     try:
         command = _read(value)

@@ -212,6 +212,8 @@ class SymbolFold:
         status = data["status"]
         if status not in _ENDED_EARLY or (status == "EXPIRED") != (data["reason"] in _EXPIRING_REASONS):
             self._violate("I-10", f"order {order.id} was cancelled and is {status}.")
+        if order.time_in_force == "FOK" and order.filled:
+            self._violate("I-9", f"order {order.id} is filled at once or not at all, and has {order.filled} filled.")
         self.sides[order.side].remove(order)
         order.row.reason = data["reason"]
         self._touch(order, status)

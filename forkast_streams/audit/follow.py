@@ -25,6 +25,7 @@ from forkast_streams.audit.kafka_log import KafkaLog
 from forkast_streams.audit.partition import PartitionAudit
 from forkast_streams.audit.reference import NoReference, Reference
 from forkast_streams.audit.rows import Rows
+from forkast_streams.audit.signatures import Signatures, read_keys
 from forkast_streams.audit.strays import StrayLedger
 from forkast_streams.audit.table_check import check_progress, check_tables
 from forkast_streams.audit.tables import TablesSnapshot
@@ -131,9 +132,11 @@ class Follower:
             return []
 
     def _judge(self, evidence: LiveEvidence) -> None:
-        cut = evidence.cut
+        cut, keys = evidence.cut, read_keys(self._exchange.producer_keys)
+        signatures = None if keys is None else Signatures(keys)
         for number in range(cut.partitions):
             audit = self._partition(number, cut)
+            audit.signatures = signatures
             self._add_books(audit, cut)
             if cut.tables is not None:
                 audit.tables.watch(cut.tables.next_offsets.get(number, 0), audit.folds)

@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Coroutine, Iterator
 from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from forkast_streams.audit.evidence import ORDERS_NEW, TOPICS
 from forkast_streams.audit.records import Record
 from forkast_streams.errors import SetupError
+from forkast_streams.kafka_security import Brokers, kafka_arguments, unreachable
 
 ResultT = TypeVar("ResultT")
 
 _FETCH_BYTES = 4 << 20
 _PATIENCE_S = 30
+
+
+def for_other_processes(brokers: list[str]) -> list[str]:
+    """The brokers as a process that reads beside this one can be handed them: without the key, which signs."""
+    if not isinstance(brokers, Brokers):
+        return brokers
+    # A TLS context cannot be handed over; a copy has none yet and makes its own of the same files.
+    return Brokers(brokers, dataclasses.replace(brokers.security))
 
 
 class KafkaLog:
@@ -80,16 +90,19 @@ class KafkaLog:
     def _run(self, waiting: Coroutine[Any, Any, ResultT]) -> ResultT:
         try:
             return self._loop.run_until_complete(waiting)
+        except KafkaConnectionError as exc:
+            raise unreachable(self._brokers) from exc
         except (KafkaError, OSError) as exc:
             raise SetupError(
-                f"Kafka cannot be read at {','.join(self._brokers)} ({exc!r}); start it or set KAFKA_BROKERS."
+                f"Kafka cannot be read at {','.join(self._brokers)} ({exc!r}); check the brokers, and that this user "
+                "may read what docs/security.md says of the audit."
             ) from exc
 
     async def _consumer(self, topic: str) -> AIOKafkaConsumer:
         consumer = self._consumers.get(topic)
         if consumer is None:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._brokers, max_partition_fetch_bytes=_FETCH_BYTES, enable_auto_commit=False
+                **kafka_arguments(self._brokers), max_partition_fetch_bytes=_FETCH_BYTES, enable_auto_commit=False
             )
             try:
                 await consumer.start()
@@ -106,7 +119,7 @@ class KafkaLog:
         return consumer
 
     async def _partition_count(self) -> int:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._brokers)
+        admin = AIOKafkaAdminClient(**kafka_arguments(self._brokers))
         try:
             await admin.start()
             missing = set(TOPICS) - set(await admin.list_topics())
@@ -128,7 +141,7 @@ class KafkaLog:
         return {tp.partition: end for tp, end in (await consumer.end_offsets(tps)).items()}
 
     async def _committed(self, group: str, topic: str) -> dict[int, int]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._brokers)
+        admin = AIOKafkaAdminClient(**kafka_arguments(self._brokers))
         try:
             await admin.start()
             offsets = await admin.list_consumer_group_offsets(group)

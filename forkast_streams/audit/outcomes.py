@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from forkast_streams.audit.commands import Command, Verdict
+from forkast_streams.audit.commands import KEY_BYTES_MAX, VALUE_BYTES_MAX, Command, Verdict
 from forkast_streams.audit.evidence import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW
 from forkast_streams.audit.findings import Findings
 from forkast_streams.audit.records import Record
+from forkast_streams.audit.signatures import REFUSALS
 
 Violate = Callable[[str, str, str, Record | None], None]
 
+# How an engine says from where it has forwarded a record: partition and offset.
+_ORIGIN = re.compile(rb"([0-9]{1,9}):([0-9]{1,18})")
 # Which commands an owner ends an order with, by the reason in its CANCEL; every other reason is a rule's.
 _OWNERS_REASONS = {
     "USER": ("CANCEL",), "AMEND": ("AMEND",), "REPLACED": ("REPLACE",), "CANCEL_ALL": ("CANCEL_ALL",),
@@ -29,9 +33,15 @@ class Input:
         is_known_id: whether the exchange remembers the id of the new order.
         expected: the events of the reference; None when there is no answer to compare with.
         is_unanswerable: whether the reference has failed at it.
+        origin: partition and offset from where an engine forwarded it; None when it says none that can be.
+        refusal: why its writer may not send it; None when he may, or when nobody has asked.
+        may_be_broken: whether it may be refused as no command before anybody asks who has written it.
     """
 
-    __slots__ = ("clock", "command", "expected", "is_dropped", "is_known_id", "is_unanswerable", "record", "verdict")
+    __slots__ = (
+        "clock", "command", "expected", "is_dropped", "is_known_id", "is_unanswerable", "may_be_broken", "origin",
+        "record", "refusal", "verdict",
+    )  # fmt: skip
 
     def __init__(self, record: Record, verdict: Verdict, command: Command, clock: int) -> None:
         self.record = record
@@ -41,20 +51,56 @@ class Input:
         self.is_dropped = False
         self.is_known_id = False
         self.is_unanswerable = False
+        self.refusal: str | None = None
+        self.may_be_broken = verdict is not Verdict.VALID
         self.expected: Sequence[tuple[str, dict[str, Any]]] | None = None
+        found = _ORIGIN.fullmatch(dict(record.headers).get("forwarded-from") or b"")
+        self.origin = None if found is None else (int(found[1]), int(found[2]))
+
+    def names_no_origin(self, partition: int, partitions: int) -> bool:
+        """Whether it says that an engine forwarded it to ``partition``, and not from where one can have done that."""
+        if self.origin is None:
+            return "forwarded-from" in dict(self.record.headers)
+        return self.origin[0] >= partitions or self.origin[0] == partition
 
     @property
     def needs_nothing(self) -> bool:
         """Whether it is settled before any event is there."""
         return self.is_dropped or self.verdict is Verdict.INVALID or self.expected == []
 
+    def refuse(self, refusal: str) -> None:
+        """Its writer may not send it, so there must be a dead letter that says so."""
+        self.refusal = refusal
+        self.verdict = Verdict.INVALID
+
+    def check_reason(self, letter: Record, violate: Violate) -> None:
+        """Check that a dead letter is for the record's signature if that is wrong, and only then."""
+        reason = reason_of(letter)
+        is_right = reason == self.refusal if reason in REFUSALS else self.refusal is None or self.may_be_broken
+        # Of what nobody can read nobody knows for whom it acts.
+        if not is_right and (self.command or self.verdict is Verdict.INVALID):
+            told = "is not to be refused for its signature" if self.refusal is None else f"is {self.refusal}"
+            message = f"the dead letter's reason is {reason}, and by the producers' keys the input {told}."
+            violate("I-2", message, ORDERS_DEAD, letter)
+
     def check_copy(self, letter: Record, violate: Violate) -> None:
         """Check that a dead letter is the input with its own bytes."""
-        record = self.record
-        if (letter.key, letter.value) != (record.key, record.value):
+        record, headers = self.record, dict(letter.headers)
+        copies = (
+            (letter.key, record.key, KEY_BYTES_MAX, headers.get("key-bytes")),
+            (letter.value, record.value, VALUE_BYTES_MAX, headers.get("value-bytes")),
+        )
+        if not all(_is_copy(*copy) for copy in copies):
             violate("I-2", "the dead letter has not the bytes of its input.", ORDERS_DEAD, letter)
         if dict(letter.headers).get("timestamp") != b"%d" % record.timestamp:
             violate("I-15", "the dead letter has not the time of its input.", ORDERS_DEAD, letter)
+
+
+def _is_copy(copy: bytes | None, whole: bytes | None, most: int, told: bytes | None) -> bool:
+    """Whether a dead letter has so much of its input's key or value as it must, and tells the length of more."""
+    if whole is None or len(whole) <= most:
+        return copy == whole and told is None
+    return copy == whole[:most] and told == b"%d" % len(whole)
 
 
 class Answer:
@@ -167,6 +213,11 @@ def _check_owner(command: Command, answer: Answer, violate: Violate) -> None:
     if sent not in commands or data.get("userId") != command.get("userId"):
         message = f"the event names user {data.get('userId')}, the command {sent or 'NEW'} is user"
         violate("I-17", f"{message} {command.get('userId')}'s.", ORDERS_EXCHANGE, answer.record)
+
+
+def reason_of(letter: Record) -> str:
+    """The code for which a dead letter's input was refused."""
+    return (dict(letter.headers).get("reason") or b"").decode(errors="replace")
 
 
 def check_letter(letter: Record, partition: int, violate: Violate) -> int | None:

@@ -12,11 +12,13 @@ from forkast_streams.audit.digests import DigestFile, DigestSeries
 from forkast_streams.audit.evidence import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW
 from forkast_streams.audit.findings import Findings
 from forkast_streams.audit.fold import SymbolFold
-from forkast_streams.audit.outcomes import Answer, Input, check_answer, check_letter
+from forkast_streams.audit.outcomes import Answer, Input, check_answer, check_letter, reason_of
 from forkast_streams.audit.records import Feed, Record
 from forkast_streams.audit.reference import Reference
+from forkast_streams.audit.signatures import REFUSALS, Signatures
 from forkast_streams.audit.strays import StrayLedger
 from forkast_streams.audit.watch import BookWatch, TableWatch
+from forkast_streams.errors import SetupError
 from forkast_streams.topics import partition_for
 
 _decode = msgspec.json.Decoder().decode
@@ -33,6 +35,7 @@ class PartitionAudit:
         folds: the symbols, by id.
         tables: compares the tables; see `TableWatch`.
         books: compares published books; see `BookWatch`.
+        signatures: judges who has written the inputs; None: whoever could is believed.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class PartitionAudit:
         on_record: Callable[[], None] | None = None,
         on_input: Callable[[Command], None] | None = None,
         reference: Reference | None = None,
+        signatures: Signatures | None = None,
     ) -> None:
         self.partition = partition
         self.inputs, self.events, self.letters = Feed(on_record), Feed(on_record), Feed(on_record)
@@ -52,6 +56,7 @@ class PartitionAudit:
         self.folds: dict[int, SymbolFold] = {}
         self.tables = TableWatch()
         self.books = BookWatch(self.folds, self.findings)
+        self.signatures = signatures
         self._partitions = partitions
         self._ledger = ledger
         self._later_columns = later_columns
@@ -73,7 +78,11 @@ class PartitionAudit:
         self._group: list[Answer] = []
 
     def advance(self, required: int) -> None:
-        """Check all inputs that have their outcome; those before ``required`` must have it."""
+        """Check all inputs that have their outcome; those before ``required`` must have it.
+
+        Raises:
+            SetupError: records were refused for their signatures, and there are none to judge that by.
+        """
         while (current := self._current or self._next()) is not None:
             self._current = current
             is_closed = self._collect(current.record.offset)
@@ -120,7 +129,11 @@ class PartitionAudit:
         self._clock = max(self._clock, record.timestamp)
         verdict, command = read_input(record.value)
         current = Input(record, verdict, command, self._clock)
-        if verdict is not Verdict.INVALID:
+        if command and verdict is not Verdict.INVALID:
+            refusal = None if self.signatures is None else self.signatures.refusal(record, command)
+            if refusal is not None:
+                current.refuse(refusal)
+        if current.verdict is not Verdict.INVALID:
             self._route(current)
         if current.verdict is Verdict.VALID and not current.is_dropped:
             self._ask_reference(current)
@@ -133,7 +146,10 @@ class PartitionAudit:
         if not isinstance(symbol_id, int) or record.key != b"%d" % symbol_id:
             current.verdict = Verdict.INVALID if command else Verdict.OPEN
             return
-        if record.headers and self._is_repeated_stray(record):
+        if current.names_no_origin(self.partition, self._partitions):
+            current.verdict = Verdict.INVALID
+            return
+        if self._is_repeated_stray(current):
             current.is_dropped = True
             return
         home = partition_for(symbol_id, self._partitions)
@@ -146,14 +162,14 @@ class PartitionAudit:
         if self._on_input is not None:
             self._on_input(command)
 
-    def _is_repeated_stray(self, record: Record) -> bool:
-        source, _, offset = dict(record.headers).get("forwarded-from", b"").partition(b":")
-        if not (source.isdigit() and offset.isdigit()):
+    def _is_repeated_stray(self, current: Input) -> bool:
+        if current.origin is None:
             return False
-        if int(offset) <= self._forwarded.get(int(source), -1):
+        source, offset = current.origin
+        if offset <= self._forwarded.get(source, -1):
             return True
-        self._forwarded[int(source)] = int(offset)
-        self._ledger.arrived(int(source), self.partition, int(offset), record)
+        self._forwarded[source] = offset
+        self._ledger.arrived(source, self.partition, offset, current.record)
         return False
 
     def _collect(self, offset: int) -> bool:
@@ -284,13 +300,21 @@ class PartitionAudit:
             self.letters.take()
 
     def _take_letter(self, offset: int, letter: Record) -> None:
-        due = self._letters_due
+        due, reason = self._letters_due, reason_of(letter)
+        if self.signatures is None and reason in REFUSALS:
+            raise SetupError(
+                f"{ORDERS_DEAD}-{self.partition} offset {letter.offset} says that a record was refused as {reason}, "
+                "which only producers' keys tell; set FORKAST_PRODUCER_KEYS to the file that the engines have."
+            )
         while due and due[0].record.offset < offset:
             self._violate_missing_letter(due.popleft())
         if due and due[0].record.offset == offset:
-            due.popleft().check_copy(letter, self._violate)
+            refused = due.popleft()
+            refused.check_copy(letter, self._violate)
+            refused.check_reason(letter, self._violate)
         else:
-            self._violate("I-2", "the input is a command and was answered by events.", ORDERS_DEAD, letter)
+            why = f"its writer may send it, so it is not {reason}" if reason in REFUSALS else "is answered by events"
+            self._violate("I-2", f"the input is a command and {why}.", ORDERS_DEAD, letter)
         self._last_letter = offset
         self._letter_digests.append(offset, letter.digest())
 

@@ -36,7 +36,7 @@ class Reference:
         """The events that must answer a valid command; None when there is nothing to compare with.
 
         Args:
-            command: as ``CommandReader`` reads it.
+            command: as ``read_input`` reads it.
             resting: ids of the live orders of the partition.
             now: the time of the log, milliseconds.
         """

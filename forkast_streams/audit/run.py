@@ -19,12 +19,14 @@ from forkast_streams.audit.dump import DumpEvidence
 from forkast_streams.audit.evidence import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW, Cut, Evidence
 from forkast_streams.audit.findings import Findings
 from forkast_streams.audit.journal import Journal
-from forkast_streams.audit.kafka_log import KafkaLog
+from forkast_streams.audit.kafka_log import KafkaLog, for_other_processes
 from forkast_streams.audit.partition import PartitionAudit
 from forkast_streams.audit.reference import NoReference, Reference
 from forkast_streams.audit.rows import Rows
+from forkast_streams.audit.signatures import Signatures, read_keys
 from forkast_streams.audit.strays import StrayLedger
 from forkast_streams.audit.table_check import check_progress, check_tables
+from forkast_streams.producer_keys import KeyFile
 
 # Below this many records a second process costs more than it saves.
 _RECORDS_FOR_PROCESSES = 50_000
@@ -41,6 +43,7 @@ class Plan(Struct):
         scratch: folder of the strays' ledger.
         journal: file of what clients were told.
         replays: whether the reference replays the log.
+        keys: of the producers, by which the engines judge who may write; None where they have none.
     """
 
     cut: Cut
@@ -49,6 +52,7 @@ class Plan(Struct):
     folder: Path | None = None
     journal: Path | None = None
     replays: bool = True
+    keys: KeyFile | None = None
 
 
 class PartitionResult(Struct):
@@ -173,6 +177,7 @@ def audit_partition(plan: Plan, evidence: Evidence, partition: int, counts: Any)
         on_record=count,
         on_input=see if journal is not None else None,
         reference=Reference() if plan.replays else NoReference(),
+        signatures=None if plan.keys is None else Signatures(plan.keys),
     )
     try:
         feeds = ((watched.inputs, ORDERS_NEW), (watched.events, ORDERS_EXCHANGE), (watched.letters, ORDERS_DEAD))
@@ -198,11 +203,13 @@ def audit_evidence(
     folder: Path | None = None,
     journal: Path | None = None,
     replays: bool = True,
+    producer_keys: Path | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> tuple[Findings, float]:
     """Audit ``evidence``, which other processes find at ``brokers`` or in ``folder``; return the seconds, too."""
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="forkast-audit-") as scratch:
-        plan = Plan(evidence.cut, Path(scratch), brokers, folder, journal, replays)
+        found_at = None if brokers is None else for_other_processes(brokers)
+        plan = Plan(evidence.cut, Path(scratch), found_at, folder, journal, replays, read_keys(producer_keys))
         findings = audit(plan, evidence, progress)
     return findings, time.perf_counter() - started

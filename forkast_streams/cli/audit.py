@@ -73,6 +73,7 @@ def audit(
             user,
             password or user,
             settle,
+            settings.producer_keys,
         )
         if follow:
             with suppress(asyncio.CancelledError):
@@ -135,6 +136,7 @@ def _judge(
             folder=source,
             journal=journal,
             replays=replays,
+            producer_keys=exchange.producer_keys,
             progress=lambda count: bar.update(task, completed=count),
         )
 

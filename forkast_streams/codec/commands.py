@@ -30,7 +30,7 @@ from forkast_streams.engine.commands import (
 from forkast_streams.engine.symbols import DECIMAL_TEXT_MAX, STATUSES, decimal_of
 from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import InvalidRecord
-from forkast_streams.limits import CANCEL_AFTER_MS_MAX, QUOTE_QUANTITY_MAX, STEP_MIN
+from forkast_streams.limits import CANCEL_AFTER_MS_MAX, COMMAND_BYTES_MAX, QUOTE_QUANTITY_MAX, STEP_MIN
 
 _NUMBER_TYPES: Final = frozenset({int, str, Decimal})
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
@@ -54,6 +54,8 @@ def decode_command(value: bytes | None) -> Command:
     """
     if value is None:
         raise InvalidRecord("NULL_VALUE", "a command must have a value, a tombstone has none")
+    if len(value) > COMMAND_BYTES_MAX:
+        raise InvalidRecord("TOO_LARGE", f"a command must have at most {COMMAND_BYTES_MAX} bytes")
     try:
         wire = decode(value)
     except msgspec.ValidationError as exc:

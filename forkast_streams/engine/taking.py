@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final
 
 from mypy_extensions import i64
@@ -17,6 +18,7 @@ from forkast_streams.engine.events import (
 )
 from forkast_streams.engine.order import Order
 from forkast_streams.engine.order_book import BookSide, OrderBook
+from forkast_streams.limits import FOK_LEVELS_MAX
 
 # The worst price of an order that takes any; there are none as high, or as low.
 _ANY_HIGH: Final[i64] = 1 << 61
@@ -200,13 +202,13 @@ def cancel_open(book: OrderBook, changes: Changes, order: Order, reason: str, co
 
 
 def can_fill(book: OrderBook, taker: Order, limit_ticks: int | None) -> bool:
-    """Whether ``taker`` would be filled to the last lot, self-trade prevention and all."""
+    """Whether ``FOK_LEVELS_MAX`` levels would fill ``taker`` to the last lot, self-trade prevention and all."""
     makers = book.asks if taker.side == BUY else book.bids
     mode = taker.terms.self_trade_prevention
     own = [order for order in taker.account if not order.waiting and order.side != taker.side] if mode != NONE else []
     own_prices = {order.price_ticks for order in own}
     open_quantity = 0
-    for level in reversed(makers.levels):
+    for level in islice(reversed(makers.levels), FOK_LEVELS_MAX):
         price_ticks = level.key * makers.sign
         if limit_ticks is not None and level.key < limit_ticks * makers.sign:
             return False
@@ -215,7 +217,8 @@ def can_fill(book: OrderBook, taker: Order, limit_ticks: int | None) -> bool:
         else:
             for maker in level:
                 if maker.account is not taker.account:
-                    open_quantity += maker.remaining
+                    # What an iceberg order hides comes behind the own order, which stops the taker.
+                    open_quantity += maker.remaining if mode == EXPIRE_MAKER else maker.shown
                 elif mode != EXPIRE_MAKER:
                     return open_quantity >= taker.remaining
         if open_quantity >= taker.remaining:

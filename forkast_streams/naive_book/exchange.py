@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
+from forkast_streams.limits import FOK_LEVELS_MAX
 from forkast_streams.naive_book.answers import accept, amended, cancelled, event, reject, shown, traded
 from forkast_streams.naive_book.book import WIDE, Command, Event, NaiveBook, NaiveOrder, plain
 from forkast_streams.naive_book.refusals import accepts, opposite, why_not_amend, why_not_new
@@ -259,16 +260,18 @@ def _why_left(book: NaiveBook, order: NaiveOrder, worst: Decimal | None) -> str:
 
 
 def _can_fill(book: NaiveBook, order: NaiveOrder, worst: Decimal | None) -> bool:
-    available = Decimal(0)
-    for maker in opposite(book, order.side):
-        is_own = maker.user_id == order.user_id and order.self_trade_prevention != "NONE"
-        if not accepts(order.side, worst, maker.price):
-            break
-        if is_own and order.self_trade_prevention != "EXPIRE_MAKER":
-            break
-        if not is_own:
-            available += maker.open
-    return available >= order.open
+    makers = [maker for maker in opposite(book, order.side) if accepts(order.side, worst, maker.price)]
+    prices = set(list(dict.fromkeys(maker.price for maker in makers))[:FOK_LEVELS_MAX])
+    makers = [maker for maker in makers if maker.price in prices]
+    if order.self_trade_prevention == "NONE":
+        return sum(maker.open for maker in makers) >= order.open
+    others = [maker for maker in makers if maker.user_id != order.user_id]
+    if order.self_trade_prevention == "EXPIRE_MAKER" or len(others) == len(makers):
+        return sum(maker.open for maker in others) >= order.open
+    # The first own order stops it; behind that one comes what iceberg orders at its price do not show.
+    at = next(at for at, maker in enumerate(makers) if maker.user_id == order.user_id)
+    before, price = makers[:at], makers[at].price
+    return sum(maker.shown if maker.price == price else maker.open for maker in before) >= order.open
 
 
 def _cancel(book: NaiveBook, command: Command) -> list[Event]:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -44,6 +44,17 @@ class Placed:
     repeated: bool = False
 
 
+@dataclass(slots=True)
+class _Turn:
+    """One at a time of the requests that have a client order id in common.
+
+    They are counted, because a lock that is released is free until the next one in the queue has woken up.
+    """
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    requests: int = 0
+
+
 class OrderDesk:
     """Places and finds orders."""
 
@@ -61,7 +72,7 @@ class OrderDesk:
         self._pending = pending
         self._client_ids = client_ids
         # Requests with a client order id on their way, and such orders that the log has acknowledged to this process.
-        self._under_way: dict[tuple[int, str], asyncio.Lock] = {}
+        self._under_way: dict[tuple[int, str], _Turn] = {}
         self._placed: OrderedDict[str, None] = OrderedDict()
 
     async def prepare(self, request: PlaceOrder, user_id: int, *, replaces: str | None = None) -> NewOrder:
@@ -92,17 +103,19 @@ class OrderDesk:
             await self._append(order)
             return Placed(order)
         key = order.user_id, order.client_order_id
-        lock = self._under_way.setdefault(key, asyncio.Lock())
+        turn = self._under_way.setdefault(key, _Turn())
+        turn.requests += 1
         try:
             # Of requests that come at once the first one places the order, the others find it placed.
-            async with lock:
+            async with turn.lock:
                 if await self._claim(order):
                     return Placed(order, repeated=True)
                 await self._append(order)
                 return Placed(order)
         finally:
-            if not lock.locked():
-                self._under_way.pop(key, None)
+            turn.requests -= 1
+            if not turn.requests:
+                del self._under_way[key]
 
     async def replace(self, request: PlaceOrder, old_id: str, user_id: int) -> Placed:
         """Have the log take an order in place of another one of the same symbol; the engine does both or neither.

@@ -45,8 +45,9 @@ _decode = msgspec.json.Decoder().decode
 
 
 class _Remembered(NamedTuple):
-    """What is kept of an order: a text, not the dozen objects of a dictionary, which are all over the memory when the
-    order is forgotten thousands of orders later.
+    """What is kept of an order.
+
+    As a dictionary it would be a dozen objects, all over the memory when it is forgotten thousands of orders later.
 
     Attributes:
         json: the whole order.

@@ -241,7 +241,7 @@ async def _repeat_submits(chaos: Chaos) -> None:
 
 _POISON = (
     b"", b"{", b"null", b"[]", b"\xff\xfe", b'{"a":' * 2_000, b'{"symbolId":1e999}', b'{"symbolId":"500"}',
-    b'{"symbolId":500,"command":"NOPE"}', b'{"symbolId":999999999}', b'{"symbolId":500,"quantity":NaN}',
+    b"x" * 300_000, b'{"symbolId":500,"command":"NOPE"}', b'{"symbolId":999999999}', b'{"symbolId":500,"quantity":NaN}',
     b'{"symbolId":500,"id":"x","userId":1,"type":"LIMIT","side":"BUY","quantity":1,"price":1}',
     b'{"symbolId":500,"orderId":"x","userId":1,"command":"CANCEL"}', b'{"symbolId":-1}',
     b'{"symbolId":500,"symbol":"","tickSize":"0","lotSize":"-1","status":"?","command":"SYMBOL"}',

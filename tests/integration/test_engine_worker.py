@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import MessageSizeTooLargeError
 
 from forkast_streams.audit.capture import ENGINE_GROUP
 from forkast_streams.engine_partition import EnginePartition
@@ -226,6 +227,42 @@ def test_strays_go_home_and_refused_records_to_the_dead_letters(engine: Worker, 
     asyncio.run(_produce_raw(topics, home, str(symbol_id).encode(), b"\xff no command"))
     wait_until(lambda: _order_is_out(topics, home, b"abcd"), "the stray order's event")
     wait_until(lambda: _is_dead(topics, home, b"\xff no command"), "the dead letter")
+    assert engine.terminate() == 0
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_large_forged_and_packed_records_end_no_engine(engine: Worker, topics: dict[str, str], codec: str) -> None:
+    """Whatever a producer can put into the log; an order behind it is taken, also one that was packed."""
+    symbol_id = FIRST_SYMBOL + 300 + len(codec)
+    home, key = partition_for(symbol_id, PARTITIONS), str(symbol_id).encode()
+    first = json.dumps(order_command(symbol_id, id=f"00000000-0000-0000-0001-0000{symbol_id:08d}")).encode()
+    poison: list[tuple[bytes, list[tuple[str, bytes]]]] = [
+        (codec.encode() + b"x" * 1_040_000, []),
+        (first, []),
+        # A rejection repeats the price; that of a repeated order is the only one without a row, where it has no room.
+        (first.replace(b'"price": 100', b'"price": 100.' + b"1" * 60_000), []),
+        (json.dumps(order_command(symbol_id)).encode(), [("forwarded-from", b"3:" + b"9" * 5_000)]),
+    ]
+    order = json.dumps(order_command(symbol_id, id=f"00000000-0000-0000-0000-0000{symbol_id:08d}")).encode()
+
+    async def send() -> None:
+        brokers = topics["KAFKA_BROKERS"]
+        async with AIOKafkaProducer(
+            bootstrap_servers=brokers, compression_type=codec, max_request_size=16 << 20
+        ) as producer:
+            for value, headers in [*poison, (order, [])]:
+                await producer.send_and_wait(ORDERS_NEW, value, key=key, partition=home, headers=headers)
+            with pytest.raises(MessageSizeTooLargeError):
+                await producer.send_and_wait(ORDERS_NEW, b"x" * 5_000_000, key=key, partition=home)
+
+    engine.start().wait_ready()
+    asyncio.run(produce(topics, ORDERS_NEW, [(symbol_id, json.dumps(symbol_command(symbol_id)).encode())]))
+    asyncio.run(send())
+    wait_until(lambda: _order_is_out(topics, home, f"{symbol_id:08d}".encode()), "the order behind the poison")
+    assert any(len(event.value) > 60_000 for event in asyncio.run(read_topic(topics, ORDERS_EXCHANGE))[home])
+    letters = asyncio.run(read_topic(topics, ORDERS_DEAD))[home]
+    reasons = [dict(letter.headers)["reason"] for letter in letters if letter.key == key]
+    assert {b"TOO_LARGE", b"INVALID_ORIGIN"} <= set(reasons)
     assert engine.terminate() == 0
 
 

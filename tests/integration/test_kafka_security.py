@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
+from forkast_streams.audit import run
+from forkast_streams.audit.capture import Exchange, capture
 from forkast_streams.config import Settings
 from forkast_streams.devstack import Stack
 from forkast_streams.errors import SetupError
 from forkast_streams.kafka_security import MECHANISMS
 from forkast_streams.producer import EventProducer
+from forkast_streams.producer_keys import KeyFile, ProducerKey, Span
 from forkast_streams.replay.session import open_session
 from forkast_streams.topics import ORDERS_NEW, ensure_topics, require_topics
 from tests.integration.exchange import Worker
 from tests.integration.secured_kafka import PASSWORD, USER, Certificates, SecuredKafka
+from tests.unit.flows import home_of, order_command, symbol_command
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +121,57 @@ def test_a_worker_runs_over_tls_with_a_password(
     finally:
         worker.end()
     assert PASSWORD not in worker.log.read_text()
+
+
+async def write_commands(env: dict[str, str], commands: list[dict[str, Any]], partition: int) -> None:
+    """Append commands as the process with ``env`` would."""
+    async with EventProducer(Settings.from_env(env).broker_list) as producer:
+        for command in commands:
+            key, value = b"%d" % command["symbolId"], json.dumps(command).encode()
+            await producer.send(ORDERS_NEW, key=key, value=value, partition=partition)
+
+
+def test_an_audit_reads_over_tls_with_a_password_and_judges_signatures(
+    kafka: SecuredKafka, certificates: Certificates, stack: Stack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a command, and in several processes, which are handed neither the key that signs nor a TLS context."""
+    key = ProducerKey("audited-1", "all", bytes(32), "*", int(time.time() * 1_000), symbols=True)
+    file = tmp_path / "keys.json"
+    file.write_bytes(msgspec.json.encode(KeyFile(keys=(key,), required=(Span(key.valid_from),))))
+    secured = sasl(kafka, "SASL_SSL", "SCRAM-SHA-512") | {"KAFKA_SSL_CAFILE": str(certificates.cafile)}
+    signing = {"FORKAST_PRODUCER_KEY": f"audited-1:{base64.b64encode(key.secret).decode()}"}
+    env = stack.env() | secured | signing | {"FORKAST_PRODUCER_KEYS": str(file)}
+    worker = Worker("engine", env, tmp_path / "engine")
+    try:
+        worker.start().wait_ready()
+        asyncio.run(write_commands(env, [symbol_command(1), order_command(), order_command(id="x")], home_of(1)))
+        asyncio.run(write_commands(secured, [order_command()], home_of(1)))
+        command = [sys.executable, "-m", "forkast_streams", "audit", "--no-tables"]
+        ended = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=120, check=False)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert PASSWORD not in ended.stdout + ended.stderr
+        monkeypatch.setattr(run, "_RECORDS_FOR_PROCESSES", 0)
+        brokers = Settings.from_env(env).broker_list
+        assert brokers.signer is not None
+        evidence = capture(Exchange(brokers, None, None))
+        try:
+            findings, _ = run.audit_evidence(evidence, brokers=brokers, producer_keys=file)
+        finally:
+            evidence.close()
+        assert findings.is_clean, findings.first
+        assert findings.looked["I-2"] >= 4
+        assert worker.terminate() == 0
+    finally:
+        worker.end()
+
+
+def test_an_audit_with_a_wrong_password_says_so(kafka: SecuredKafka) -> None:
+    env = sasl(kafka, "SASL_PLAINTEXT", "SCRAM-SHA-512") | {"KAFKA_SASL_PASSWORD": "wrong"}
+    command = [sys.executable, "-m", "forkast_streams", "audit", "--no-tables"]
+    ended = subprocess.run(command, env=os.environ | env, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "KAFKA_SECURITY_PROTOCOL is SASL_PLAINTEXT" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_a_worker_with_a_wrong_password_says_so(kafka: SecuredKafka, stack: Stack, tmp_path: Path) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from forkast_streams.cli import app, main
 from forkast_streams.devstack import Stack
-from forkast_streams.storage.postgres import prepare_database
+from forkast_streams.storage.postgres import Postgres, prepare_database
 
 _VARIABLES = ("KAFKA_BROKERS", "REDIS_URL", "DATABASE_URL")
 
@@ -55,6 +57,48 @@ def test_a_server_that_is_out_of_reach_is_told_with_its_reason(
     told = capsys.readouterr().err
     assert "the database is out of reach" in told
     assert "Connection refused" in told
+
+
+async def _row(postgres: Postgres, name: str) -> tuple[Any, ...]:
+    [row] = await postgres.fetch('SELECT id, status, "updatedAt" FROM "Symbol" WHERE symbol = %(name)s', {"name": name})
+    return row
+
+
+def test_without_kafka_a_halt_is_one_sentence_and_changes_nothing(
+    beside: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = beside.env()["DATABASE_URL"]
+    monkeypatch.setenv("DATABASE_URL", url)
+    monkeypatch.setenv("KAFKA_BROKERS", "127.0.0.1:1")
+
+    async def row() -> tuple[Any, ...]:
+        async with Postgres(url) as postgres:
+            return await _row(postgres, "AAPL")
+
+    before = asyncio.run(row())
+    for command in (["halt", "AAPL"], ["sync"]):
+        monkeypatch.setattr("sys.argv", ["forkast", "symbols", *command])
+        with pytest.raises(SystemExit, match="1"):
+            main()
+        told = capsys.readouterr().err
+        assert told.strip().startswith("Kafka is not reachable at 127.0.0.1:1")
+        assert len(told.splitlines()) == 1, told
+    assert asyncio.run(row()) == before
+
+
+async def test_a_status_is_not_written_over_what_the_sink_wrote_since(beside: Stack) -> None:
+    """The sink may have written a later one; where it has written nothing the row changes."""
+    async with Postgres(beside.env()["DATABASE_URL"]) as postgres:
+        symbol_id, status, seen = await _row(postgres, "MSFT")
+        [written] = await postgres.query("symbol_written_at", id=symbol_id)
+        assert written == {"updatedAt": seen}
+        try:
+            await postgres.query("set_symbol_status", id=symbol_id, status="HALTED", seen=datetime(2020, 1, 1))  # noqa: DTZ001
+            assert await _row(postgres, "MSFT") == (symbol_id, status, seen)
+            await postgres.query("set_symbol_status", id=symbol_id, status="HALTED", seen=seen)
+            assert await _row(postgres, "MSFT") == (symbol_id, "HALTED", seen)
+        finally:
+            await postgres.query("set_symbol_status", id=symbol_id, status=status, seen=seen)
 
 
 def test_a_folder_without_a_stack_changes_nothing(

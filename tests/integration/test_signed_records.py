@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,8 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from forkast_streams.audit.capture import Exchange as AuditedExchange
+from forkast_streams.audit.follow import Follower
 from forkast_streams.config import Settings
 from forkast_streams.devstack import Stack
 from forkast_streams.producer import EventProducer
@@ -220,6 +224,61 @@ def test_a_crash_changes_no_verdict(exchange: Exchange) -> None:
     new = after - before
     assert all(following["id"].encode() in value for _, value in new)
     assert len(new) == 1
+
+
+def audit(exchange: Exchange, **env: str) -> subprocess.CompletedProcess[str]:
+    """Audit the log with these settings more."""
+    command = [sys.executable, "-m", "forkast_streams", "audit", "--no-tables"]
+    environment = os.environ | exchange.env | env
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_an_audit_judges_by_the_same_keys(exchange: Exchange) -> None:
+    """With them all holds, refusals, strays and a key that was revoked; without them it says what it needs."""
+    refused, foreign, taken = order(), order(userId=2), order()
+    write(exchange.env, refused)
+    write(exchange.signing_as("partner"), foreign)
+    write(exchange.signing_as("oms"), taken)
+    wait_for(exchange, ORDERS_EXCHANGE, is_order(taken["id"]))
+    judged = audit(exchange, FORKAST_PRODUCER_KEYS=str(exchange.file), FORKAST_PRODUCER_KEY=exchange.keys["oms"])
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+    blind = audit(exchange)
+    assert blind.returncode == 2, blind.stdout + blind.stderr
+    assert "set FORKAST_PRODUCER_KEYS" in blind.stderr
+    assert "Traceback" not in judged.stderr + blind.stderr
+
+
+def test_an_audit_that_follows_judges_by_them_too(exchange: Exchange, tmp_path: Path) -> None:
+    """A file that cannot be read stops it until it can be; then it goes on as if nothing had been."""
+    file = tmp_path / "keys.json"
+    follower = Follower(AuditedExchange(Settings.from_env(exchange.env).broker_list, None, None, producer_keys=file))
+    try:
+        follower.run_pass()
+        assert "the audit cannot run: the producers' keys" in str(follower.why_not_ready)
+        for _ in range(2):
+            file.write_bytes(exchange.file.read_bytes())
+            follower.run_pass()
+            assert follower.why_not_ready is None
+            late = order()
+            write(exchange.env, late)
+            wait_for(exchange, ORDERS_DEAD, is_refused(late["id"], "UNSIGNED"))
+        assert follower.findings.looked["I-2"] > 0
+    finally:
+        follower.close()
+
+
+def test_an_audit_finds_what_other_keys_would_have_judged_differently(exchange: Exchange, tmp_path: Path) -> None:
+    """As after an engine that took what it should have refused: a key that ended before it signed."""
+    content = read_key_file(exchange.file).content
+    ended = [
+        msgspec.structs.replace(key, valid_until=key.valid_from) if key.producer == "oms" else key
+        for key in content.keys
+    ]
+    file = tmp_path / "other.json"
+    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(content, keys=tuple(ended))))
+    judged = audit(exchange, FORKAST_PRODUCER_KEYS=str(file))
+    assert judged.returncode == 1, judged.stdout + judged.stderr
+    assert "I-2" in judged.stdout
 
 
 def test_an_engine_without_the_keys_does_not_go_on(exchange: Exchange, tmp_path: Path) -> None:

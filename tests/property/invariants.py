@@ -233,10 +233,10 @@ class Invariants:
         self._end(order)
 
     def _check_reason(self, order: LiveOrder, reason: str) -> None:
+        assert order.data["timeInForce"] != "FOK" or not order.filled, "it is all or nothing"
         match reason:
             case "IOC" | "FOK":
                 assert order.data["timeInForce"] == reason
-                assert reason == "IOC" or not order.filled, "it is all or nothing"
             case "MARKET" | "COLLAR":
                 assert order.data["type"] in ("MARKET", "STOP")
             case "POST_ONLY":

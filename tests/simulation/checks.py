@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from forkast_streams.engine_partition import STRAY_HEADER, EnginePartition
+from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.topics import ENGINE_CHANGELOG, ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW
 from tests.property.invariants import Invariants
@@ -60,9 +60,9 @@ class Watch:
 
     def _on_input(self, partition: int, record: LogRecord) -> None:
         self.references[partition].take_input(record)
-        source = dict(record.headers).get(STRAY_HEADER)
-        if source is not None:
-            origin, offset = map(int, source.split(b":"))
+        forwarded = self.references[partition].origin_of(record)
+        if forwarded is not None:
+            origin, offset = forwarded
             stray = self.log.of(ORDERS_NEW, origin).records[offset]
             self.references[origin].take_forwarded(offset, record, stray, partition)
             self.log.world.counts["records forwarded to their partition"] += 1

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from hypothesis import HealthCheck, Phase, given, settings
 
+from forkast_streams.engine_partition import STRAY_HEADER
+from forkast_streams.records import Headers
 from forkast_streams.topics import partition_for
 from tests.property.command_streams import command_streams
 from tests.unit.flows import mixed_flow
@@ -53,8 +55,10 @@ _GARBAGE: list[tuple[bytes | None, bytes | None]] = [
     (b"1", b'[{"symbolId":1}]'),
     (b"1", b'{"symbolId":1,"command":"NOPE"}'),
     (b"2", b'{"command":"CANCEL","symbolId":1,"orderId":"00000000-0000-0000-0000-000000000001","userId":1}'),
+    (b"1", b"x" * 66_000),
     (b"404", b'{"command":"CANCEL","symbolId":404,"orderId":"00000000-0000-0000-0000-000000000001","userId":1}'),
 ]
+_FORGED = (b"", b"nowhere", b"99:1", b"0:" + b"9" * 30, b"9" * 30 + b":0")
 
 
 class Wish(NamedTuple):
@@ -64,6 +68,7 @@ class Wish(NamedTuple):
     value: bytes | None
     partition: int
     command: Command | None
+    headers: Headers = ()
 
 
 @cache
@@ -119,6 +124,9 @@ def wishes(rng: Random, partitions: int, count: int, *, is_plain: bool) -> list[
         if rng.random() < 0.02:
             key_of_garbage, value = rng.choice(_GARBAGE)
             found.append(Wish(key_of_garbage, value, rng.randrange(partitions), None))
+        if rng.random() < 0.01:
+            # As if an engine had forwarded it, from where none can have done that.
+            found.append(Wish(key, json.dumps(command).encode(), home, None, ((STRAY_HEADER, rng.choice(_FORGED)),)))
     return found
 
 

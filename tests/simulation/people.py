@@ -75,7 +75,7 @@ class People(Process):
     def _produce(self, wish: Wish) -> None:
         """As a producer without idempotence does: the record may come twice, or be overtaken, or come late."""
         rng = self.world.rng
-        sent = Sent(wish.key, wish.value, 0, ())
+        sent = Sent(wish.key, wish.value, 0, wish.headers)
         copies = 2 if rng.random() < 0.04 else 1
         self.world.counts["record sent twice"] += copies - 1
         for _ in range(copies):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,12 +11,15 @@ from typing import Any
 from forkast_streams.codec import decode_command
 from forkast_streams.engine_partition import STRAY_HEADER
 from forkast_streams.errors import InvalidRecord
+from forkast_streams.limits import COMMAND_BYTES_MAX
 from forkast_streams.naive_book import NaiveExchange, read_command
 from forkast_streams.topics import partition_for
 from tests.simulation.log import LogRecord
 from tests.simulation.world import Violation
 
 Envelope = dict[str, Any]
+
+_ORIGIN = re.compile(rb"([0-9]{1,9}):([0-9]{1,18})")
 
 
 @dataclass(slots=True)
@@ -76,9 +80,11 @@ class PartitionReference:
             return Expected(is_dead=True)
         if record.key != str(symbol_id).encode():
             return Expected(is_dead=True)
-        source = dict(record.headers).get(STRAY_HEADER)
-        if source is not None:
-            partition, offset = map(int, source.split(b":"))
+        if STRAY_HEADER in dict(record.headers):
+            origin = self.origin_of(record)
+            if origin is None:
+                return Expected(is_dead=True)
+            partition, offset = origin
             if offset <= self._forwarded.get(partition, -1):
                 return Expected()
             self._forwarded[partition] = offset
@@ -92,6 +98,13 @@ class PartitionReference:
         return Expected(
             [self._envelope(pair, symbol_id, record.offset, at, len(pairs)) for at, pair in enumerate(pairs)]
         )
+
+    def origin_of(self, record: LogRecord) -> tuple[int, int] | None:
+        """Partition and offset from where an engine has forwarded the record, if it says so as an engine would."""
+        said = _ORIGIN.fullmatch(dict(record.headers).get(STRAY_HEADER, b""))
+        if said is None or not int(said[1]) < self.partitions or int(said[1]) == self.partition:
+            return None
+        return int(said[1]), int(said[2])
 
     def _envelope(self, pair: tuple[str, dict[str, Any]], symbol_id: int, offset: int, at: int, count: int) -> Envelope:
         self._given_out[symbol_id] += 1
@@ -134,7 +147,8 @@ class PartitionReference:
         """
         expected = self.expected[source.offset]
         _require(expected.is_dead, f"I-2: offset {source.offset} is dead-lettered, it is a good command")
-        _require((record.key, record.value) == (source.key, source.value), f"I-2: the dead letter is not {source}")
+        value = None if source.value is None else source.value[:COMMAND_BYTES_MAX]
+        _require((record.key, record.value) == (source.key, value), f"I-2: the dead letter is not {source}")
         first = self._first_dead.setdefault(source.offset, record)
         if first is record:
             self._arrived(source.offset)

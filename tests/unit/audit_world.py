@@ -31,6 +31,8 @@ from forkast_streams.audit.run import audit_evidence
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.persistence import OrderRow, TradeRow, fold
+from forkast_streams.producer_keys import KeyFile, KeyRing
+from forkast_streams.record_signatures import Signer
 from tests.unit.flows import PARTITIONS, START_MS, home_of, mixed_flow, order_command, symbol_command
 
 HOME = home_of(1)
@@ -47,6 +49,8 @@ class World:
         inputs, events, letters: records of a partition without their offsets, which are their places.
         rows: of "Order" and "Trade".
         committed: of the engine; where nothing else is said everything.
+        keys: of the producers, which engines and audit judge by; None: they have none.
+        signer: what signs what an engine forwards.
     """
 
     def __init__(self) -> None:
@@ -59,6 +63,8 @@ class World:
         self.required: dict[int, int] | None = None
         self.late: list[str] = []
         self.journal: list[dict[str, Any]] = []
+        self.keys: KeyFile | None = None
+        self.signer: Signer | None = None
         self._clock = START_MS
 
     def send(self, value: bytes | None, *, partition: int, key: bytes | None = b"1", headers: Any = ()) -> None:
@@ -76,6 +82,8 @@ class World:
     def process(self) -> World:
         """Let the engine answer all inputs, and the records it forwards, which are forwarded twice."""
         engines = [EnginePartition(partition, PARTITIONS) for partition in range(PARTITIONS)]
+        for engine in engines if self.keys is not None else ():
+            engine.use_keys(KeyRing(self.keys))
         for _ in range(2):
             for partition, engine in enumerate(engines):
                 outputs = engine.process(self.inputs[partition][engine.next_offset :])
@@ -83,7 +91,10 @@ class World:
                     of_partition = records[partition]
                     of_partition += [Record(0, r.timestamp, r.key, r.value, tuple(r.headers)) for r in made]
                 for home, stray in outputs.strays * 2:
-                    self.send(stray.value, partition=home, key=stray.key, headers=stray.headers)
+                    headers = list(stray.headers)
+                    if self.signer is not None:
+                        headers.append(self.signer.header(ORDERS_NEW, stray.key, stray.value, headers))
+                    self.send(stray.value, partition=home, key=stray.key, headers=headers)
         assert all(engine.next_offset == len(self.inputs[n]) for n, engine in enumerate(engines))
         return self
 
@@ -148,6 +159,9 @@ class World:
             if self.journal:
                 options["journal"] = Path(folder) / "journal.jsonl"
                 options["journal"].write_text("\n".join(map(json.dumps, self.journal)))
+            if self.keys is not None:
+                options.setdefault("producer_keys", Path(folder) / "keys.json")
+                (Path(folder) / "keys.json").write_bytes(msgspec.json.encode(self.keys))
             return audit_evidence(_Evidence(self, cut), **options)[0]
 
     def _numbered(self, records: list[Record]) -> list[Record]:
@@ -225,6 +239,10 @@ def true_world() -> World:
         world.send_command(command)
     world.send_command(order_command(id=order_id(7_001), price=90), partition=FOREIGN)
     world.send(b"[]", partition=FOREIGN)
+    world.send(b"x" * 70_000, partition=HOME, key=b"1" * 2_000)
+    forged = json.dumps(order_command(id=order_id(7_006), price=90)).encode()
+    for origin in (None, b"nowhere", b"%d:1" % HOME, b"%d:1" % PARTITIONS, b"3:" + b"9" * 30):
+        world.send(forged, partition=HOME, headers=(("forwarded-from", origin),))
     world.send_command(order_command(id=order_id(7_002), price=90), partition=FOREIGN)
     world.send_command({"command": "CANCEL", "symbolId": 77, "orderId": order_id(1), "userId": 1})
     world.process()

@@ -244,6 +244,14 @@ def test_fill_or_kill_that_rests_is_caught() -> None:
     assert broken([placed, cancel("fok", "BUY", "99", "5", "FOK")])[0] == set()
 
 
+def test_fill_or_kill_that_is_filled_in_part_is_caught() -> None:
+    """Whatever ends it."""
+    maker, placed = order("maker", "SELL", "2", "99"), order("fok", "BUY", "5", "99", timeInForce="FOK")
+    taken = trade("BUY", "fok", "maker", "2", "99", "2 PARTIALLY_FILLED", "2 FILLED", takerPrice="99")
+    ended = cancel("fok", "BUY", "99", "3", "SELF_TRADE", filledQuantity="2", status="EXPIRED")
+    assert broken([maker], [placed, taken, ended])[0] == {"I-9"}
+
+
 def test_event_of_an_unknown_type_is_caught() -> None:
     """Only the types of docs/wire.md exist."""
     assert broken([("PAUSE", {})])[0] == {"I-2"}

@@ -10,6 +10,7 @@ import pytest
 from forkast_streams.checkpoint import Checkpointer
 from forkast_streams.engine_partition import STRAY_HEADER, EnginePartition
 from forkast_streams.errors import CorruptLog
+from forkast_streams.limits import COMMAND_BYTES_MAX, KEY_BYTES_MAX
 from forkast_streams.records import Outputs
 from tests.unit.flows import (
     PARTITIONS,
@@ -45,6 +46,10 @@ def changed(**changes: Any) -> bytes:
     return json.dumps(order_command(**changes)).encode()
 
 
+def _long_price(digits: int) -> bytes:
+    return VALID.replace(b'"price": 100', b'"price": 100.' + b"1" * digits)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "code"),
     [
@@ -52,7 +57,8 @@ def changed(**changes: Any) -> bytes:
         (b"1", b"\x1f\x8b\x08\x00\x00", "INVALID_JSON"),
         (b"1", b"", "INVALID_JSON"),
         (b"1", VALID + b" x", "INVALID_JSON"),
-        (b"1", b"[" * 100_000, "INVALID_SHAPE"),
+        (b"1", b"[" * 60_000, "INVALID_SHAPE"),
+        (b"1", VALID + b" " * (COMMAND_BYTES_MAX - len(VALID)) + b"x", "TOO_LARGE"),
         (b"1", b"[]", "INVALID_SHAPE"),
         (b"1", b'{"symbolId":1}', "INVALID_ENUM"),
         (b"1", VALID.replace(b'"price": 100', b'"price": NaN'), "INVALID_JSON"),
@@ -85,9 +91,49 @@ def test_record_that_is_no_command_is_dead_lettered(key: bytes | None, value: by
     assert not outputs.events
     [letter] = outputs.dead
     headers = dict(letter.headers)
-    assert (letter.key, letter.value) == (key, value)
+    assert (letter.key, letter.value) == (key, None if value is None else value[:COMMAND_BYTES_MAX])
     assert headers["reason"].decode() == code
     assert (headers["topic"], headers["partition"], headers["offset"]) == (b"orders.new", b"%d" % HOME, b"1")
+
+
+@pytest.mark.parametrize("key", [b"1", b"1" * 1_000_000])
+@pytest.mark.parametrize("value", [b"x" * 1_000_000, _long_price(60_000), _long_price(1_000_000)])
+def test_what_a_large_record_leads_to_fits_into_a_record(key: bytes, value: bytes) -> None:
+    """Else the broker would refuse it, and the engine could not go on. The letter tells how long it was."""
+    outputs = run_raw(value, key=key)
+    [output] = outputs.events + outputs.dead
+    headers = dict(output.headers)
+    told = sum(len(name) + len(text) for name, text in output.headers)
+    assert len(output.key or b"") + len(output.value or b"") + told < 100_000
+    if outputs.dead:
+        assert output.value == value[:COMMAND_BYTES_MAX]
+        assert headers.get("value-bytes") == (b"%d" % len(value) if len(value) > COMMAND_BYTES_MAX else None)
+        assert headers.get("key-bytes") == (b"%d" % len(key) if len(key) > KEY_BYTES_MAX else None)
+    else:
+        assert json.loads(output.value or b"")["type"] == "REJECT"
+
+
+@pytest.mark.parametrize("whole", [VALID + b" " * (COMMAND_BYTES_MAX - len(VALID)), VALID])
+def test_command_as_large_as_it_may_be_is_taken(whole: bytes) -> None:
+    """Spaces and all."""
+    assert [json.loads(event.value or b"")["type"] for event in run_raw(whole).events] == ["ORDER"]
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [None, b"", b"x", b"3", b"3:", b":3", b"-1:1", b"3:1:1", b" 3:1", b"3:" + b"9" * 5_000, b"9" * 23 + b":1",
+     b"3:" + b"9" * 19, b"%d:1" % PARTITIONS, b"%d:1" % HOME],
+)  # fmt: skip
+def test_record_that_no_engine_can_have_forwarded_is_dead_lettered(origin: Any) -> None:
+    """Whoever may write a record may write its headers: none of them ends an engine, or what it writes down."""
+    state = EnginePartition(HOME, PARTITIONS)
+    state.process(records_of([symbol_command(1)]))
+    outputs = state.process([Record(1, START_MS, b"1", VALID, ((STRAY_HEADER, origin),))])
+    assert not outputs.events
+    [letter] = outputs.dead
+    assert dict(letter.headers)["reason"] == b"INVALID_ORIGIN"
+    Checkpointer(HOME, 1).cut(state)
+    assert len(state.process([Record(2, START_MS, b"1", VALID)]).events) == 1
 
 
 def test_unknown_symbol_is_dead_lettered() -> None:

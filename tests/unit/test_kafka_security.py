@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from aiokafka.errors import KafkaConnectionError
 
+from forkast_streams import lifecycle
 from forkast_streams.config import Settings
 from forkast_streams.errors import SetupError
 from forkast_streams.kafka_security import VARIABLES, Brokers, KafkaSecurity, kafka_arguments, unreachable
@@ -91,6 +96,50 @@ def test_names_of_brokers_are_checked() -> None:
     assert context is not None
     assert context.check_hostname
     assert kafka_arguments(Brokers(["a:1"], KafkaSecurity("SSL")))["security_protocol"] == "SSL"
+
+
+CLIENTS = {"AIOKafkaConsumer", "AIOKafkaProducer", "AIOKafkaAdminClient"}
+
+
+def test_every_client_of_the_project_is_told_how_to_enter() -> None:
+    """One with addresses alone would take the plain text that secured brokers do not speak."""
+    root = Path(__file__).parents[2]
+    made = []
+    for folder in ("forkast_streams", "tables", "agents", "web"):
+        for path in (root / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CLIENTS:
+                    spread = [ast.unparse(each.value) for each in node.keywords if each.arg is None]
+                    is_told = any(each.startswith("kafka_arguments(") for each in spread)
+                    made.append((f"{path.relative_to(root)}:{node.lineno}", is_told))
+    assert len(made) >= 8
+    assert [where for where, is_told in made if not is_told] == []
+
+
+async def test_the_probe_of_a_worker_enters_like_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it would take brokers that refuse it for brokers that are away, and excuse every stall."""
+    settings = Settings.from_env(SASL | {"KAFKA_BROKERS": "a:1"})
+    asked: list[dict[str, Any]] = []
+
+    class Probe:
+        def __init__(self, **arguments: Any) -> None:
+            asked.append(arguments)
+
+        async def start(self) -> None:
+            await watchdog.stop()
+            raise KafkaConnectionError
+
+        async def stop(self) -> None:
+            pass
+
+    monkeypatch.setattr(lifecycle, "AIOKafkaConsumer", Probe)
+    monkeypatch.setattr(lifecycle, "_PROBE_INTERVAL_S", 0)
+    app: Any = SimpleNamespace(settings=settings, should_stop=False, consumer=SimpleNamespace(failure=lambda: None))
+    watchdog = lifecycle.Watchdog(app, [])
+    await watchdog.start()
+    await watchdog.wait_until_stopped()
+    assert asked == [kafka_arguments(settings.broker_list)]
+    assert asked[0]["sasl_plain_username"] == "exchange"
 
 
 class Asked(dict[str, str]):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from forkast_streams.lifecycle import ProgressJudge
+from types import SimpleNamespace
+from typing import Any
+
+from faust.types import TP
+
+from forkast_streams.lifecycle import ProgressJudge, Watchdog
 
 
 def test_value_that_stays_for_longer_than_the_limit_is_a_stall() -> None:
@@ -22,3 +27,30 @@ def test_time_without_anything_pending_does_not_count() -> None:
     assert judge.judge(31, {"a": 1}) is None
     assert judge.judge(60, {"a": 1}) is None
     assert judge.judge(62, {"a": 1}) == "a"
+
+
+class _GrowingLog:
+    """Tells of each partition an end that is further on each time."""
+
+    def __init__(self) -> None:
+        self._end = 1_000
+
+    async def end_offsets(self, tps: list[TP]) -> dict[TP, int]:
+        """Ends by partition."""
+        self._end += 10
+        return dict.fromkeys(tps, self._end)
+
+
+async def test_worker_that_stands_still_while_the_log_grows_is_a_stall() -> None:
+    """What moves on is the log, not the worker."""
+    positions = {TP("orders.new", 0): 100, TP("orders.new", 1): 100}
+    app: Any = SimpleNamespace(
+        rebalancing=False,
+        tables=SimpleNamespace(actives_ready=True),
+        consumer=SimpleNamespace(positions=positions),
+    )
+    watchdog, judge, probe = Watchdog(app, []), ProgressJudge(30), _GrowingLog()
+    for now in range(0, 31, 5):
+        assert judge.judge(now, await watchdog._pending(probe)) is None  # type: ignore[arg-type]
+        positions[TP("orders.new", 1)] += 5
+    assert judge.judge(35, await watchdog._pending(probe)) == "orders.new-0 at 100"  # type: ignore[arg-type]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 
+from forkast_streams.limits import FOK_LEVELS_MAX
 from tests.unit.conditional_rules import ICEBERGS, STOPS
 from tests.unit.exchanges import Engine, Naive
+from tests.unit.flows import order_command, symbol_command
 from tests.unit.ladder import Rule, keeps
 
 TIMES_IN_FORCE = [
@@ -172,6 +176,32 @@ SELF_TRADES = [
         ],
         "",
     ),
+    Rule(
+        "nor what an iceberg order shows only behind an own order",
+        "",
+        [
+            "cyd sells 9 @ 101.00 shows 2",
+            "bob sells 5 @ 101.00",
+            "bob2 buys 4 @ 101.00 FOK",
+            "bob3 buys 2 @ 101.00 FOK",
+            "bob4 buys 7 @ 101.00 FOK EXPIRE_MAKER",
+        ],
+        [
+            "cyd shows 2 @ 101.00",
+            "bob2 cancelled 4 (FOK)",
+            "bob3 buys 2 @ 101.00 from cyd",
+            "cyd shows 2 @ 101.00",
+            "bob expired 5 (SELF_TRADE)",
+            "bob4 buys 2 @ 101.00 from cyd",
+            "cyd shows 2 @ 101.00",
+            "bob4 buys 2 @ 101.00 from cyd",
+            "cyd shows 2 @ 101.00",
+            "bob4 buys 2 @ 101.00 from cyd",
+            "cyd shows 1 @ 101.00",
+            "bob4 buys 1 @ 101.00 from cyd",
+        ],
+        "",
+    ),
 ]
 
 MANY_AT_ONCE = [
@@ -275,3 +305,19 @@ RULES = [*STOPS, *ICEBERGS, *TIMES_IN_FORCE, *AMOUNTS, *SELF_TRADES, *MANY_AT_ON
 def test_rule(rule: Rule, exchange: type[Engine | Naive]) -> None:
     """The fact is the row's own."""
     keeps(rule, exchange())
+
+
+@pytest.mark.parametrize("exchange", [Engine, Naive])
+def test_fill_or_kill_looks_at_so_many_levels_and_no_more(exchange: type[Engine | Naive]) -> None:
+    """Whoever could make an engine look at a million of them for each order could stop it."""
+    one = exchange()
+    one.process(symbol_command(1))
+    for number in range(FOK_LEVELS_MAX + 1):
+        # The best one last, which is how a list of them grows fastest.
+        price = f"{300 - number / 100:.2f}"
+        one.process(order_command(id=str(uuid.UUID(int=number)), side="SELL", quantity=1, price=price))
+    for number, quantity in ((1, FOK_LEVELS_MAX + 1), (2, FOK_LEVELS_MAX)):
+        changes = {"id": str(uuid.UUID(int=number << 64)), "userId": 3, "price": 400, "timeInForce": "FOK"}
+        events = one.process(order_command(quantity=quantity, **changes))
+        kinds = [kind for kind, _ in events]
+        assert kinds == (["ORDER", "CANCEL"] if quantity > FOK_LEVELS_MAX else ["ORDER"] + ["TRADE"] * quantity)

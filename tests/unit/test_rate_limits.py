@@ -107,6 +107,31 @@ def test_memory_is_bounded(limits: RateLimits, monkeypatch: pytest.MonkeyPatch) 
     for number in range(1_000):
         limits.take(TEN, str(number))
     assert len(limits._buckets) == 100
+    assert limits._unreported.keys() == limits._buckets.keys()
+
+
+async def test_failed_report_brings_back_nothing_that_was_pushed_out(
+    limits: RateLimits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While Redis is away and a flood of names goes on, the memory of what it is to be told stays bounded."""
+    monkeypatch.setattr(rate_limits, "_BUCKETS_MAX", 100)
+
+    limits.take(TEN, "old")
+    for number in range(99):
+        limits.take(TEN, str(number))
+
+    async def fail_late(*_: object) -> list[bytes]:
+        for number in range(50):
+            limits.take(TEN, f"new {number}")
+        limits.bucket(TEN, "old")
+        raise ConnectionError
+
+    monkeypatch.setattr(limits, "_run", fail_late)
+    await limits.report()
+    # The old name's new bucket has nothing to tell.
+    del limits._buckets["test", "old"]
+    assert len(limits._buckets) == 99
+    assert limits._unreported == limits._buckets
 
 
 def test_decision_costs_microseconds(limits: RateLimits) -> None:

@@ -95,6 +95,9 @@ def test_the_message_is_what_the_documentation_says() -> None:
         ({"headers": signed("unknown-1")}, "BAD_SIGNATURE"),
         ({"headers": signed("oms-1") + signed("oms-1")}, "BAD_SIGNATURE"),
         ({"headers": ((SIGNATURE_HEADER, b""),)}, "BAD_SIGNATURE"),
+        # A header may have no value at all.
+        ({"headers": ((SIGNATURE_HEADER, None),)}, "BAD_SIGNATURE"),
+        ({"headers": ((STRAY_HEADER, None), *signed("oms-1"))}, None),
         ({"headers": ((SIGNATURE_HEADER, b"\xff" * 90),)}, "BAD_SIGNATURE"),
         ({"headers": ((SIGNATURE_HEADER, b"oms-1 1 " + b"0" * 64),)}, "BAD_SIGNATURE"),
         ({"headers": ((SIGNATURE_HEADER, signed("oms-1")[0][1] + b"\n"),)}, "BAD_SIGNATURE"),

@@ -57,6 +57,20 @@ def test_setting_that_can_not_be_meant_is_refused(name: str, value: str) -> None
     assert "short" not in str(caught.value)
 
 
+@pytest.mark.parametrize("value", ["soon", "nan", "inf", "-1", "0", "0.9", "60000.5"])
+def test_signature_window_that_is_none_is_refused_with_what_it_may_be(value: str) -> None:
+    """There is always a window, so the sentence does not offer 0 for no limit, as those of the rate limits do."""
+    with pytest.raises(SetupError, match=r"milliseconds from 1 to 60000, was '") as caught:
+        Settings.from_env({"FORKAST_SIGNATURE_WINDOW_MS": value})
+    assert "no limit" not in str(caught.value)
+
+
+def test_signature_window_is_what_was_set() -> None:
+    """Blanks around it do not count; an empty one is as if it was not set."""
+    windows = [Settings.from_env({"FORKAST_SIGNATURE_WINDOW_MS": text}).signature_window_ms for text in (" 60000 ", "")]
+    assert windows == [60_000, 5_000]
+
+
 def test_secret_is_not_shown_with_the_settings() -> None:
     """Settings are printed and logged."""
     assert "x" * 32 not in repr(Settings(signing_secret="x" * 32))

@@ -1,0 +1,1 @@
+SELECT "updatedAt" FROM "Symbol" WHERE id = %(id)s

@@ -1,0 +1,120 @@
+"""Requests that have a client order id in common go through the order desk one at a time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, cast
+from uuid import UUID
+
+import pytest
+
+from forkast_streams.engine.commands import BUY, GTC, LIMIT, NewOrder
+from forkast_streams.orders.client_ids import Claim
+from forkast_streams.orders.desk import OrderDesk
+
+
+class Servers:
+    """The registry of client order ids, the log and the pending orders; each answer takes some turns of the loop.
+
+    Attributes:
+        may_answer: the log answers nothing before.
+        inside: requests that the registry or the log is busy with.
+        inside_most: the most there were at once.
+    """
+
+    def __init__(self) -> None:
+        self.may_answer = asyncio.Event()
+        self.inside = self.inside_most = 0
+        self._claim: Claim | None = None
+
+    @contextmanager
+    def _busy(self) -> Iterator[None]:
+        self.inside += 1
+        self.inside_most = max(self.inside, self.inside_most)
+        try:
+            yield
+        finally:
+            self.inside -= 1
+
+    async def claim(self, _user_id: int, _client_id: str, order_id: str, symbol_id: int, digest: bytes) -> Claim:
+        with self._busy():
+            await turns(5)
+        claim = self._claim or Claim(order_id, symbol_id, digest, is_new=True)
+        self._claim = replace(claim, is_new=False)
+        return claim
+
+    async def append(self, _symbol_id: int, _command: bytes, then: Callable[[int, Any], None]) -> None:
+        with self._busy():
+            await self.may_answer.wait()
+        then(0, None)
+
+    def add_for(self, _waiter: object, _order: object) -> None:
+        """The order can be read."""
+
+    async def get(self, *_: object) -> None:
+        """No order can be read that was not placed here."""
+
+    async def query(self, *_: object, **__: object) -> list[Any]:
+        return []
+
+
+async def turns(count: int) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def servers() -> Servers:
+    return Servers()
+
+
+@pytest.fixture
+def desk(servers: Servers) -> OrderDesk:
+    every = cast("Any", servers)
+    return OrderDesk(every, every, every, every, every)
+
+
+def order(number: int) -> NewOrder:
+    return NewOrder(1, str(UUID(int=number)), 7, LIMIT, BUY, 10, 100, GTC, "mine", None)
+
+
+async def test_requests_with_one_client_order_id_are_placed_one_at_a_time(servers: Servers, desk: OrderDesk) -> None:
+    """Those that come while others wait, too, in whichever turn of the loop after the first one has ended."""
+    first = asyncio.create_task(desk.place(order(1)))
+    waiting = [asyncio.create_task(desk.place(order(number))) for number in (2, 3, 4)]
+
+    async def place_late(number: int) -> Any:
+        await first
+        await turns(number - 5)
+        return await desk.place(order(number))
+
+    late = [asyncio.create_task(place_late(number)) for number in range(5, 30)]
+    await turns(20)
+    assert (servers.inside, len(desk._under_way)) == (1, 1)
+    servers.may_answer.set()
+    placed = await asyncio.gather(first, *waiting, *late)
+    assert servers.inside_most == 1
+    assert [one.repeated for one in placed] == [False] + [True] * 28
+    assert {one.order.order_id for one in placed} == {str(UUID(int=1))}
+    assert not desk._under_way
+
+
+async def test_nothing_stays_of_requests_that_are_cancelled(servers: Servers, desk: OrderDesk) -> None:
+    """A client that goes leaves its place to the next one, whether it was its turn or not."""
+    first, second, third = (asyncio.create_task(desk.place(order(number))) for number in (1, 2, 3))
+    await turns(20)
+    second.cancel()
+    await turns(2)
+    assert len(desk._under_way) == 1
+    first.cancel()
+    servers.may_answer.set()
+    await asyncio.wait([first, second, third])
+    assert first.cancelled()
+    assert second.cancelled()
+    # The id was claimed and the log does not have the order: it is sent again as the one that was claimed.
+    assert (third.result().repeated, third.result().order.order_id) == (False, str(UUID(int=1)))
+    assert servers.inside_most == 1
+    assert not desk._under_way
