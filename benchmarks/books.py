@@ -1,7 +1,7 @@
 """Order books to measure side by side: ours and its peers, each driven from plain values in its own kind of numbers.
 
-``python -m benchmarks.books COMMANDS RESTING ROUNDS FLOWS BOOKS`` prints for each flow and book what each round was, as
-JSON. Flows and books are by turns in a round; their names are separated by commas.
+``python -m benchmarks.books COMMANDS RESTING ROUNDS FLOW BOOKS`` prints what each round of each book was, as JSON. The
+books, whose names are separated by commas, are by turns.
 """
 
 from __future__ import annotations
@@ -211,17 +211,16 @@ def _time(book: Book, loaded: list[Step], steps: list[Step]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Time some books with some flows, by turns."""
+    """Time some books with a flow, by turns."""
     commands, resting, rounds = map(int, sys.argv[1:4])
-    flows, names = sys.argv[4].split(","), sys.argv[5].split(",")
+    flow, names = sys.argv[4], sys.argv[5].split(",")
     sys.path.append(str(PEERS_FOLDER))
-    made = {flow: book_flows.make(flow, commands, resting) for flow in flows}
+    loaded, steps = book_flows.make(flow, commands, resting)
     collect_as_a_worker_does()
-    found: dict[str, dict[str, Any]] = {flow: {} for flow in flows}
+    found: dict[str, Any] = {}
     for _ in range(rounds):
-        for flow, (loaded, steps) in made.items():
-            for name in names:
-                _time_again(found[flow], name, loaded, steps)
+        for name in names:
+            _time_again(found, name, loaded, steps)
     print(json.dumps(found))
 
 
