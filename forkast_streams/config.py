@@ -131,7 +131,7 @@ def _switch(env: Mapping[str, str], name: str) -> bool:
 
 def _number(env: Mapping[str, str], name: str, default: float) -> float:
     text = env.get(name, "").strip()
-    number = _float(text) if text else default
+    number = _float(text, default)
     if not 0 <= number < float("inf"):
         raise SetupError(f"{name} must be a number of at least 0 (0: no limit), was {text!r}.")
     return number
@@ -146,7 +146,7 @@ def _secret(env: Mapping[str, str], name: str) -> str:
 
 def _signature_window(env: Mapping[str, str]) -> int:
     text = env.get("FORKAST_SIGNATURE_WINDOW_MS", "").strip()
-    window = _float(text) if text else Settings.signature_window_ms
+    window = _float(text, Settings.signature_window_ms)
     if not 1 <= window <= _SIGNATURE_WINDOW_MS_MAX:
         raise SetupError(
             f"FORKAST_SIGNATURE_WINDOW_MS must be a number of milliseconds from 1 to {_SIGNATURE_WINDOW_MS_MAX}, "
@@ -155,9 +155,9 @@ def _signature_window(env: Mapping[str, str]) -> int:
     return int(window)
 
 
-def _float(text: str) -> float:
-    """The number, or not a number, which is within no bounds."""
+def _float(text: str, default: float) -> float:
+    """The number, ``default`` where there is no text, or not a number, which is within no bounds."""
     try:
-        return float(text)
+        return float(text) if text else default
     except ValueError:
         return math.nan

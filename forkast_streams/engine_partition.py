@@ -28,7 +28,7 @@ from forkast_streams.records import Headers, InputRecord, OutputRecord, Outputs
 from forkast_streams.topics import ORDERS_NEW, partition_for
 
 # An offset has 63 bits, which 18 digits are always within.
-_ORIGIN: Final = re.compile(rb"[0-9]{1,9}:[0-9]{1,18}")
+_ORIGIN: Final = re.compile(rb"([0-9]{1,9}):([0-9]{1,18})")
 
 
 class EnginePartition:
@@ -126,11 +126,10 @@ class EnginePartition:
         headers: dict[str, Any] = dict(record.headers)
         if STRAY_HEADER not in headers:
             return False
-        source = headers[STRAY_HEADER] or b""
-        if _ORIGIN.fullmatch(source) is None:
+        found = _ORIGIN.fullmatch(headers[STRAY_HEADER] or b"")
+        if found is None:
             raise InvalidRecord("INVALID_ORIGIN", f"{STRAY_HEADER} is for engines, as partition:offset")
-        digits, _, more_digits = source.partition(b":")
-        partition, offset = int(digits), int(more_digits)
+        partition, offset = int(found[1]), int(found[2])
         if partition >= self.partitions or partition == self.partition:
             raise InvalidRecord("INVALID_ORIGIN", f"{STRAY_HEADER} must name another of {self.partitions} partitions")
         if offset <= self._forwarded.get(partition, -1):
@@ -143,22 +142,19 @@ class EnginePartition:
         return OutputRecord(record.key, record.value, self.clock, (header,))
 
     def _dead_letter(self, record: InputRecord, reason: InvalidRecord) -> OutputRecord:
-        headers: Headers = (
+        # Whole they might be larger with these headers than a record may be, and the engine could not go on.
+        value, value_told = _beginning(record.value, COMMAND_BYTES_MAX, "value-bytes")
+        key, key_told = _beginning(record.key, KEY_BYTES_MAX, "key-bytes")
+        headers = (
             ("reason", reason.code.encode()),
             ("message", str(reason)[:500].encode(errors="replace")),
             ("topic", ORDERS_NEW.encode()),
             ("partition", b"%d" % self.partition),
             ("offset", b"%d" % record.offset),
             ("timestamp", b"%d" % record.timestamp),
+            *value_told,
+            *key_told,
         )
-        key, value = record.key, record.value
-        # Whole it might be larger with these headers than a record may be, and the engine could not go on.
-        if value is not None and len(value) > COMMAND_BYTES_MAX:
-            headers = (*headers, ("value-bytes", b"%d" % len(value)))
-            value = value[:COMMAND_BYTES_MAX]
-        if key is not None and len(key) > KEY_BYTES_MAX:
-            headers = (*headers, ("key-bytes", b"%d" % len(key)))
-            key = key[:KEY_BYTES_MAX]
         return OutputRecord(key, value, self.clock, headers)
 
     def head(self) -> Any:
@@ -239,6 +235,13 @@ class EnginePartition:
                 f"partition {self.partition}: the checkpoint's journal has {found} order ids, "
                 f"its head says {[current, previous]}."
             )
+
+
+def _beginning(whole: bytes | None, most: int, name: str) -> tuple[bytes | None, Headers]:
+    """What a dead letter has of its record's key or value, and the header that tells the length of a longer one."""
+    if whole is None or len(whole) <= most:
+        return whole, ()
+    return whole[:most], ((name, b"%d" % len(whole)),)
 
 
 def _market_head(market: Market) -> list[Any]:

@@ -33,14 +33,15 @@ class Input:
         is_known_id: whether the exchange remembers the id of the new order.
         expected: the events of the reference; None when there is no answer to compare with.
         is_unanswerable: whether the reference has failed at it.
-        origin: partition and offset from where an engine forwarded it; None when it says none that can be.
+        is_forwarded: whether it says that an engine forwarded it.
+        origin: partition and offset from where, if they are such as an engine writes.
         refusal: why its writer may not send it; None when he may, or when nobody has asked.
         may_be_broken: whether it may be refused as no command before anybody asks who has written it.
     """
 
     __slots__ = (
-        "clock", "command", "expected", "is_dropped", "is_known_id", "is_unanswerable", "may_be_broken", "origin",
-        "record", "refusal", "verdict",
+        "clock", "command", "expected", "is_dropped", "is_forwarded", "is_known_id", "is_unanswerable",
+        "may_be_broken", "origin", "record", "refusal", "verdict",
     )  # fmt: skip
 
     def __init__(self, record: Record, verdict: Verdict, command: Command, clock: int) -> None:
@@ -54,13 +55,18 @@ class Input:
         self.refusal: str | None = None
         self.may_be_broken = verdict is not Verdict.VALID
         self.expected: Sequence[tuple[str, dict[str, Any]]] | None = None
-        found = _ORIGIN.fullmatch(dict(record.headers).get("forwarded-from") or b"")
-        self.origin = None if found is None else (int(found[1]), int(found[2]))
+        self.is_forwarded = False
+        self.origin: tuple[int, int] | None = None
+        for name, text in record.headers:
+            if name == "forwarded-from":
+                found = _ORIGIN.fullmatch(text or b"")
+                self.is_forwarded = True
+                self.origin = None if found is None else (int(found[1]), int(found[2]))
 
     def names_no_origin(self, partition: int, partitions: int) -> bool:
         """Whether it says that an engine forwarded it to ``partition``, and not from where one can have done that."""
         if self.origin is None:
-            return "forwarded-from" in dict(self.record.headers)
+            return self.is_forwarded
         return self.origin[0] >= partitions or self.origin[0] == partition
 
     @property
@@ -92,7 +98,7 @@ class Input:
         )
         if not all(_is_copy(*copy) for copy in copies):
             violate("I-2", "the dead letter has not the bytes of its input.", ORDERS_DEAD, letter)
-        if dict(letter.headers).get("timestamp") != b"%d" % record.timestamp:
+        if headers.get("timestamp") != b"%d" % record.timestamp:
             violate("I-15", "the dead letter has not the time of its input.", ORDERS_DEAD, letter)
 
 

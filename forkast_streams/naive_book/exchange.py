@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from decimal import Decimal
 
-from forkast_streams.limits import FOK_LEVELS_MAX
 from forkast_streams.naive_book.answers import accept, amended, cancelled, event, reject, shown, traded
 from forkast_streams.naive_book.book import WIDE, Command, Event, NaiveBook, NaiveOrder, plain
 from forkast_streams.naive_book.refusals import accepts, opposite, why_not_amend, why_not_new
 
 _OPTIONAL_RULES = ("minQuantity", "maxQuantity", "minNotional", "priceCollar", "maxOpenOrders")
+# Price levels that a fill-or-kill order may need.
+_FOK_LEVELS_MAX = 10_000
 
 
 class NaiveExchange:
@@ -261,7 +262,7 @@ def _why_left(book: NaiveBook, order: NaiveOrder, worst: Decimal | None) -> str:
 
 def _can_fill(book: NaiveBook, order: NaiveOrder, worst: Decimal | None) -> bool:
     makers = [maker for maker in opposite(book, order.side) if accepts(order.side, worst, maker.price)]
-    prices = set(list(dict.fromkeys(maker.price for maker in makers))[:FOK_LEVELS_MAX])
+    prices = set(list(dict.fromkeys(maker.price for maker in makers))[:_FOK_LEVELS_MAX])
     makers = [maker for maker in makers if maker.price in prices]
     if order.self_trade_prevention == "NONE":
         return sum(maker.open for maker in makers) >= order.open
