@@ -21,9 +21,10 @@ ICEBERG_SLICES_MAX = 100
 # record of Kafka's usual size: a rejection repeats the command, and a dead letter has as much of it.
 COMMAND_BYTES_MAX: Final = 64 * 1024
 KEY_BYTES_MAX: Final = 1024
-# Price levels that a fill-or-kill order may need. It looks at all of them before it trades, and takes nothing when it
-# cannot be filled: any number of them could make an engine do nothing else.
-FOK_LEVELS_MAX: Final = 10_000
+# Price levels that a fill-or-kill order may need, and resting orders, where they must be looked at one by one. It looks
+# before it trades, and takes nothing when it cannot be filled; one trade may trigger a hundred thousand of them.
+FOK_LEVELS_MAX: Final = 1_000
+FOK_ORDERS_MAX: Final = 1_000
 # Milliseconds a dead-man's switch can be set ahead.
 CANCEL_AFTER_MS_MAX = 24 * 60 * 60 * 1000
 

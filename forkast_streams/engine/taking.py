@@ -18,7 +18,7 @@ from forkast_streams.engine.events import (
 )
 from forkast_streams.engine.order import Order
 from forkast_streams.engine.order_book import BookSide, OrderBook
-from forkast_streams.limits import FOK_LEVELS_MAX
+from forkast_streams.limits import FOK_LEVELS_MAX, FOK_ORDERS_MAX
 
 # The worst price of an order that takes any; there are none as high, or as low.
 _ANY_HIGH: Final[i64] = 1 << 61
@@ -202,25 +202,35 @@ def cancel_open(book: OrderBook, changes: Changes, order: Order, reason: str, co
 
 
 def can_fill(book: OrderBook, taker: Order, limit_ticks: int | None) -> bool:
-    """Whether ``FOK_LEVELS_MAX`` levels would fill ``taker`` to the last lot, self-trade prevention and all."""
+    """Whether the first ``FOK_LEVELS_MAX`` levels would fill ``taker`` to the last lot, self-trade prevention and all.
+
+    Whether its user stands among them is seen by looking at each order, at ``FOK_ORDERS_MAX`` of them: going through
+    the user's own orders instead would make many such orders of one user a matter of their square.
+    """
     makers = book.asks if taker.side == BUY else book.bids
-    mode = taker.terms.self_trade_prevention
-    own = [order for order in taker.account if not order.waiting and order.side != taker.side] if mode != NONE else []
-    own_prices = {order.price_ticks for order in own}
-    open_quantity = 0
+    account, mode = taker.account, taker.terms.self_trade_prevention
+    # An order that waited for its stop price is one of its user's.
+    others = account.count - (1 if taker.rank else 0)
+    may_meet_own = others > 0 and mode != NONE
+    open_quantity, looked_at = 0, 0
     for level in islice(reversed(makers.levels), FOK_LEVELS_MAX):
-        price_ticks = level.key * makers.sign
         if limit_ticks is not None and level.key < limit_ticks * makers.sign:
             return False
-        if price_ticks not in own_prices:
+        if not may_meet_own:
             open_quantity += level.open_quantity
         else:
-            for maker in level:
-                if maker.account is not taker.account:
-                    # What an iceberg order hides comes behind the own order, which stops the taker.
-                    open_quantity += maker.remaining if mode == EXPIRE_MAKER else maker.shown
-                elif mode != EXPIRE_MAKER:
-                    return open_quantity >= taker.remaining
+            hidden = 0
+            maker = level.head
+            while maker is not None and open_quantity < taker.remaining:
+                looked_at += 1
+                if looked_at > FOK_ORDERS_MAX or (maker.account is account and mode != EXPIRE_MAKER):
+                    return False
+                if maker.account is not account:
+                    open_quantity += maker.remaining - maker.hidden
+                    hidden += maker.hidden
+                maker = maker.next
+            # What icebergs hide comes behind all that the level shows.
+            open_quantity += hidden
         if open_quantity >= taker.remaining:
             return True
     return False

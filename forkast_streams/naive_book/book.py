@@ -80,6 +80,7 @@ class NaiveBook:
         now: the exchange's time in milliseconds.
         sides: resting orders, next to trade first.
         stops: orders that wait for their stop price.
+        triggered: those that it has reached and that are on their way in, the next one first.
         deadlines: when all orders of a user are cancelled, in milliseconds.
     """
 
@@ -94,13 +95,14 @@ class NaiveBook:
     last_price: Decimal | None = None
     sides: dict[str, list[NaiveOrder]] = field(default_factory=lambda: {"BUY": [], "SELL": []})
     stops: list[NaiveOrder] = field(default_factory=list)
+    triggered: list[NaiveOrder] = field(default_factory=list)
     deadlines: dict[int, int] = field(default_factory=dict)
     lined_up: int = 0
 
     @property
     def orders(self) -> list[NaiveOrder]:
         """All open orders."""
-        return self.sides["BUY"] + self.sides["SELL"] + self.stops
+        return self.sides["BUY"] + self.sides["SELL"] + self.stops + self.triggered
 
     def find(self, order_id: str, user_id: int) -> NaiveOrder | None:
         """A user's open order."""
@@ -128,6 +130,11 @@ class NaiveBook:
         """Show one slice of an iceberg order, all of any other."""
         rest = Decimal(0) if order.display_quantity is None else order.open - order.display_quantity
         order.hidden = max(Decimal(0), rest)
+
+    def trigger(self, order: NaiveOrder) -> None:
+        """Let a stop order come in when its turn is."""
+        self.stops.remove(order)
+        self.triggered.append(order)
 
     def triggered_by(self, price: Decimal) -> list[NaiveOrder]:
         """The stop orders that a trade triggers: buys from the lowest stop price, then sells from the highest."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from itertools import groupby
 
 from forkast_streams.naive_book.answers import accept, amended, cancelled, event, reject, shown, traded
 from forkast_streams.naive_book.book import WIDE, Command, Event, NaiveBook, NaiveOrder, plain
 from forkast_streams.naive_book.refusals import accepts, opposite, why_not_amend, why_not_new
 
 _OPTIONAL_RULES = ("minQuantity", "maxQuantity", "minNotional", "priceCollar", "maxOpenOrders")
-# Price levels that a fill-or-kill order may need.
-_FOK_LEVELS_MAX = 10_000
+# Price levels that a fill-or-kill order may need, and resting orders, if an own order may be among them.
+_FOK_LEVELS_MAX = 1_000
+_FOK_ORDERS_MAX = 1_000
 
 
 class NaiveExchange:
@@ -87,15 +89,15 @@ class NaiveExchange:
         if order.stop_price is not None:
             book.wait(order)
             if order.is_reached_by(book.last_price):
-                events += _run_stops(book, [order])
-            return events
+                book.trigger(order)
+            return events + _run_stops(book, [])
         amount = command.get("quoteQuantity")
         if amount is not None:
             events += _enter_amount(book, order, Decimal(amount), command)
         else:
             is_counted = order.price is not None and order.display_quantity is None
             events += _enter(book, order, command, is_counted=is_counted)
-        return events + _run_stops(book, _triggered(book, events))
+        return events + _run_stops(book, events)
 
 
 def read_command(value: bytes) -> Command:
@@ -206,24 +208,17 @@ def _trade(
     return events, False
 
 
-def _triggered(book: NaiveBook, events: list[Event]) -> list[NaiveOrder]:
-    """Take out the stop orders that the trades of ``events`` trigger, in the order in which they come in."""
-    queue = []
-    for kind, data in events:
-        if kind == "TRADE":
-            for order in book.triggered_by(Decimal(data["price"])):
-                book.stops.remove(order)
-                queue.append(order)
-    return queue
-
-
-def _run_stops(book: NaiveBook, queue: list[NaiveOrder]) -> list[Event]:
-    """Let triggered orders come in, one after the other, and then those that they trigger."""
+def _run_stops(book: NaiveBook, step: list[Event]) -> list[Event]:
+    """Let triggered orders come in, one after the other, with those that ``step`` triggers and those that they do."""
     events: list[Event] = []
-    while queue:
-        order = queue.pop(0)
-        if order in book.stops:
-            book.stops.remove(order)
+    while True:
+        for kind, data in step:
+            if kind == "TRADE":
+                for order in book.triggered_by(Decimal(data["price"])):
+                    book.trigger(order)
+        if not book.triggered:
+            return events
+        order = book.triggered.pop(0)
         data = {
             "id": order.id,
             "userId": order.user_id,
@@ -238,12 +233,10 @@ def _run_stops(book: NaiveBook, queue: list[NaiveOrder]) -> list[Event]:
         order.waiting = False
         makers = opposite(book, order.side)
         if order.post_only and makers and accepts(order.side, order.price, makers[0].price):
-            events.append(_ended(book, order, "POST_ONLY", {}, is_counted=False))
-            continue
-        step = _enter(book, order, {}, is_counted=False)
+            step = [_ended(book, order, "POST_ONLY", {}, is_counted=False)]
+        else:
+            step = _enter(book, order, {}, is_counted=False)
         events += step
-        queue += _triggered(book, step)
-    return events
 
 
 def _worst_price(book: NaiveBook, order: NaiveOrder) -> Decimal | None:
@@ -262,17 +255,25 @@ def _why_left(book: NaiveBook, order: NaiveOrder, worst: Decimal | None) -> str:
 
 def _can_fill(book: NaiveBook, order: NaiveOrder, worst: Decimal | None) -> bool:
     makers = [maker for maker in opposite(book, order.side) if accepts(order.side, worst, maker.price)]
-    prices = set(list(dict.fromkeys(maker.price for maker in makers))[:_FOK_LEVELS_MAX])
-    makers = [maker for maker in makers if maker.price in prices]
-    if order.self_trade_prevention == "NONE":
-        return sum(maker.open for maker in makers) >= order.open
-    others = [maker for maker in makers if maker.user_id != order.user_id]
-    if order.self_trade_prevention == "EXPIRE_MAKER" or len(others) == len(makers):
-        return sum(maker.open for maker in others) >= order.open
-    # The first own order stops it; behind that one comes what iceberg orders at its price do not show.
-    at = next(at for at, maker in enumerate(makers) if maker.user_id == order.user_id)
-    before, price = makers[:at], makers[at].price
-    return sum(maker.shown if maker.price == price else maker.open for maker in before) >= order.open
+    levels = [list(level) for _, level in groupby(makers, lambda maker: maker.price)][:_FOK_LEVELS_MAX]
+    if order.self_trade_prevention == "NONE" or not any(one.user_id == order.user_id for one in book.orders):
+        return sum(maker.open for level in levels for maker in level) >= order.open
+    # An own order may be among them: what can be traded is counted in the order in which it would be, that which
+    # icebergs do not show behind all that their level shows.
+    found, looked_at = Decimal(0), 0
+    for level in levels:
+        for maker in level:
+            looked_at += 1
+            is_own = maker.user_id == order.user_id
+            if looked_at > _FOK_ORDERS_MAX or (is_own and order.self_trade_prevention != "EXPIRE_MAKER"):
+                return False
+            found += 0 if is_own else maker.shown
+            if found >= order.open:
+                return True
+        found += sum(maker.hidden for maker in level if maker.user_id != order.user_id)
+        if found >= order.open:
+            return True
+    return False
 
 
 def _cancel(book: NaiveBook, command: Command) -> list[Event]:
@@ -349,9 +350,11 @@ def _amend(book: NaiveBook, command: Command) -> list[Event]:
         return events
     if order.waiting:
         book.wait(order)
-        return events + (_run_stops(book, [order]) if order.is_reached_by(book.last_price) else [])
+        if order.is_reached_by(book.last_price):
+            book.trigger(order)
+        return events + _run_stops(book, [])
     events += _enter(book, order, command, is_counted=order.display_quantity is None)
-    return events + _run_stops(book, _triggered(book, events))
+    return events + _run_stops(book, events)
 
 
 def _take_out(book: NaiveBook, order: NaiveOrder, reason: str, command: Command) -> Event:

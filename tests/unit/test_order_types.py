@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 import pytest
 
-from forkast_streams.limits import FOK_LEVELS_MAX
+from forkast_streams.limits import FOK_LEVELS_MAX, FOK_ORDERS_MAX
 from tests.unit.conditional_rules import ICEBERGS, STOPS
 from tests.unit.exchanges import Engine, Naive
 from tests.unit.flows import order_command, symbol_command
@@ -321,3 +322,49 @@ def test_fill_or_kill_looks_at_so_many_levels_and_no_more(exchange: type[Engine 
         events = one.process(order_command(quantity=quantity, **changes))
         kinds = [kind for kind, _ in events]
         assert kinds == (["ORDER", "CANCEL"] if quantity > FOK_LEVELS_MAX else ["ORDER"] + ["TRADE"] * quantity)
+
+
+@pytest.mark.parametrize(
+    ("other_order", "quantity", "is_filled"),
+    [
+        (None, FOK_ORDERS_MAX + 1, True),
+        ({"price": 10}, FOK_ORDERS_MAX + 1, False),
+        ({"price": 10}, FOK_ORDERS_MAX, True),
+        ({"type": "STOP", "price": None, "stopPrice": 500}, FOK_ORDERS_MAX + 1, False),
+        ({"price": 10, "userId": 4}, FOK_ORDERS_MAX + 1, True),
+    ],
+)
+@pytest.mark.parametrize("exchange", [Engine, Naive])
+def test_fill_or_kill_of_a_user_with_other_orders_looks_at_so_many_orders_and_no_more(
+    exchange: type[Engine | Naive], other_order: dict[str, Any] | None, quantity: int, is_filled: bool
+) -> None:
+    """Each of them might be its own; one trade may trigger ten thousand such orders of one user."""
+    one = exchange()
+    one.process(symbol_command(1))
+    for number in range(FOK_ORDERS_MAX + 1):
+        one.process(order_command(id=_id(number), side="SELL", quantity=1, price=100 + number % 2))
+    if other_order is not None:
+        one.process(order_command() | {"id": _id(1 << 64), "userId": 3, "quantity": 1} | other_order)
+    events = one.process(order_command(id=_id(2 << 64), userId=3, quantity=quantity, price=400, timeInForce="FOK"))
+    assert [kind for kind, _ in events] == ["ORDER", *(["TRADE"] * quantity if is_filled else ["CANCEL"])]
+
+
+@pytest.mark.parametrize("exchange", [Engine, Naive])
+def test_fill_or_kill_stops_of_one_user_triggered_together_are_each_others_other_orders(
+    exchange: type[Engine | Naive],
+) -> None:
+    """Until the last one, which has no other beside it any more."""
+    one = exchange()
+    one.process(symbol_command(1))
+    for number in range(FOK_ORDERS_MAX + 2):
+        one.process(order_command(id=_id(number), side="SELL", quantity=1))
+    stop = {"userId": 3, "type": "STOP", "price": None, "stopPrice": 100, "timeInForce": "FOK"}
+    for number in (1, 2):
+        one.process(order_command(id=_id(number << 64), quantity=FOK_ORDERS_MAX + 1) | stop)
+    events = one.process(order_command(id=_id(3 << 64), userId=4, quantity=1))
+    kinds = [kind for kind, _ in events]
+    assert kinds == ["ORDER", "TRADE", "TRIGGER", "CANCEL", "TRIGGER", *["TRADE"] * (FOK_ORDERS_MAX + 1)]
+
+
+def _id(number: int) -> str:
+    return str(uuid.UUID(int=number))
