@@ -123,11 +123,15 @@ class RateLimits(Service):
         return True, bucket
 
     def spend(self, bucket: Bucket, key: str, tokens: float = 1.0) -> None:
-        """Take tokens whether they are there or not; ``bucket`` gave the bucket just now."""
+        """Take tokens whether they are there or not; ``bucket`` gave the bucket just now.
+
+        Nothing makes what is owed more than a whole bucket, or than what one request needed besides a full one.
+        """
         limit = bucket.limit
         if limit.rate:
-            bucket.tokens = max(-limit.size, bucket.tokens - tokens)
-            bucket.spent = min(limit.size * 2, bucket.spent + tokens)
+            most = max(limit.size, tokens - limit.size)
+            bucket.tokens = max(min(bucket.tokens, -most), bucket.tokens - tokens)
+            bucket.spent = min(max(bucket.spent, limit.size + most), bucket.spent + tokens)
             self._unreported[limit.name, key] = bucket
 
     async def report(self) -> None:

@@ -117,7 +117,7 @@ async def test_processes_share_what_a_user_may_do(redis: RedisClient) -> None:
 
 
 async def test_jumps_of_the_clock_of_redis_refuse_nobody(redis: RedisClient) -> None:
-    """A bucket of the future is one of now, and a debt is never deeper than one bucket."""
+    """A bucket of the future is one of now, and a debt is never deeper than one bucket, or what one request needed besides."""
     limit, user = Limit("clock", rate=1, size=10), uuid.uuid4().hex
     for at in ("99999999999", "0", "-5"):
         await redis.hset(f"rate:clock:{user}", mapping={"tokens": "5", "at": at})
@@ -125,10 +125,12 @@ async def test_jumps_of_the_clock_of_redis_refuse_nobody(redis: RedisClient) -> 
         assert process.take(limit, user)[0]
         await process.report()
         assert process.bucket(limit, user).tokens == pytest.approx(4 if at == "99999999999" else 9, abs=0.1)
-    process.spend(process.bucket(limit, user), user, 1_000_000)
-    await process.report()
-    assert float(await redis.hget(f"rate:clock:{user}", "tokens")) == -10
-    assert 0 < await redis.pttl(f"rate:clock:{user}") <= 21_000
+    for spent, requests, left in ((1, 1_000, -10), (25, 10, -15), (1, 1_000, -15)):
+        for _ in range(requests):
+            process.spend(process.bucket(limit, user), user, spent)
+        await process.report()
+        assert float(await redis.hget(f"rate:clock:{user}", "tokens")) == pytest.approx(left, abs=0.1)
+    assert 0 < await redis.pttl(f"rate:clock:{user}") <= 26_000
 
 
 async def test_flushed_redis_gives_no_second_burst(redis: RedisClient) -> None:

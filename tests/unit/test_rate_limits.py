@@ -75,6 +75,27 @@ def test_refusal_says_when_to_come_back(limits: RateLimits, clock: Clock) -> Non
     assert limits.take(slow, "a")[0]
 
 
+def test_requests_far_larger_than_a_bucket_keep_to_the_rate(limits: RateLimits, clock: Clock) -> None:
+    """Each of them waits until the one before has been paid off."""
+    small, passed = Limit("small", rate=5, size=10), 0
+    for _ in range(1_000):
+        clock.now += 0.1
+        passed += 100 * limits.take(small, "a", 100)[0]
+    # A hundred seconds at five a second, and the one request that the full bucket let through.
+    assert 500 <= passed <= 600
+
+
+def test_what_is_owed_is_bounded_and_nothing_forgives_it(limits: RateLimits, clock: Clock) -> None:
+    """By failed logins, which are counted whether there are tokens or not, no more than a bucket."""
+    small = Limit("small", rate=5, size=10)
+    limits.take(small, "a", 100)
+    limits.spend(limits.bucket(small, "a"), "a")
+    assert limits.bucket(small, "a").tokens == -90
+    for _ in range(100):
+        limits.spend(limits.bucket(small, "b"), "b")
+    assert limits.bucket(small, "b").tokens == -10
+
+
 def test_more_than_a_bucket_holds_needs_a_full_one_and_leaves_a_debt(limits: RateLimits, clock: Clock) -> None:
     """A large batch is possible, and costs the time it stands for."""
     assert limits.take(TEN, "a", 30)[0]
