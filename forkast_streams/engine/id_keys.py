@@ -32,8 +32,10 @@ _SIXES: Final[i64] = 0x0606060606060606
 _DASH: Final[i64] = 0x2D
 # They come from Python's hash, which nobody outside of the process knows: so nobody can choose ids that all belong to
 # one place.
-_HIGH_FACTOR: Final[i64] = hash("high factor") | 1
-_LOW_FACTOR: Final[i64] = hash("low factor") | 1
+_FACTOR_1: Final[i64] = hash("first factor") | 1
+_FACTOR_2: Final[i64] = hash("second factor") | 1
+_FACTOR_3: Final[i64] = hash("third factor") | 1
+_FACTOR_4: Final[i64] = hash("fourth factor") | 1
 
 
 def key_of(order_id: str) -> OrderKey:
@@ -82,7 +84,8 @@ def key_in(ids: bytes, at: i64) -> OrderKey:
 def mix(key: OrderKey) -> i64:
     """The number that says where a key is in a table, of 62 bits: uncompiled, nothing overflows."""
     high, low = key
-    return (high * _HIGH_FACTOR + low * _LOW_FACTOR) & _LOW_62
+    mixed = (high >> 32) * _FACTOR_1 + (high & _LOW_32) * _FACTOR_2
+    return (mixed + (low >> 32) * _FACTOR_3 + (low & _LOW_32) * _FACTOR_4) & _LOW_62
 
 
 def part_of(mixed: i64) -> i64:

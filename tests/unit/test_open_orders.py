@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+from itertools import product
 from decimal import Decimal
 
 import pytest
@@ -50,13 +51,39 @@ def test_what_is_open_is_found_and_nothing_else(shift: int) -> None:
 
 def test_orders_whose_keys_mix_to_the_same_are_told_apart() -> None:
     """The last word has the whole key."""
-    table, order = OpenOrders(), _order(_id(1))
+    third, fourth = _sum_of_nothing(id_keys._FACTOR_3, id_keys._FACTOR_4, 62)
+    one = max(0, -third) << 32 | max(0, -fourth)
+    other = one + (third << 32) + fourth
+    assert id_keys.mix(key_of(_id(one))) == id_keys.mix(key_of(_id(other)))
+    assert one != other
+    table, order = OpenOrders(), _order(_id(one))
     table.add(order)
     assert table.find(order.key) is order
-    # Where one half is larger by the other's factor, and the other less by its own, the sum is the same.
-    other = order.key[0] + id_keys._LOW_FACTOR, order.key[1] - id_keys._HIGH_FACTOR
-    assert id_keys.mix(other) == id_keys.mix(order.key)
-    assert table.find(other) is None
+    assert table.find(key_of(_id(other))) is None
+
+
+def _sum_of_nothing(first: int, second: int, bits: int) -> tuple[int, int]:
+    """Two numbers of half as many bits by which two factors come to 0 in their last ``bits``, by Euclid's algorithm."""
+    larger, smaller = 1 << bits, -first * pow(second, -1, 1 << bits) % (1 << bits)
+    before, now = 0, 1
+    while smaller >> (bits // 2):
+        times, rest = divmod(larger, smaller)
+        larger, smaller = smaller, rest
+        before, now = now, before - times * now
+    return now, smaller
+
+
+@pytest.mark.parametrize("bits", [1, 4, 8, 16, 31])
+def test_ids_that_are_chosen_for_it_do_not_crowd_at_one_place(bits: int) -> None:
+    """Whoever may write records chooses ids; those that differ in the first bits of their words only, as others do."""
+    chance = random.Random(bits)
+    words = range(1 << bits) if bits < 5 else [chance.getrandbits(bits) for _ in range(16)]
+    keys = {
+        key_of(_id(sum(word << 32 * at + 32 - bits for at, word in enumerate(four))))
+        for four in product(words, repeat=4)
+    }
+    places = {id_keys.mix(key) >> 24 for key in keys}
+    assert len(places) > 0.99 * len(keys)
 
 
 def test_an_id_is_one_order_in_all_symbols_of_a_partition() -> None:
