@@ -14,30 +14,41 @@ from forkast_streams.engine.timers import NEVER, Timers
 
 # Accounts without orders that a book keeps at most, besides as many as there are with orders.
 _IDLE_ACCOUNTS_MAX: Final = 1_000
+# Levels of a list.
+_LIST_MAX: Final = 512
 
 
 class BookSide:
     """Orders of one side by price, those that rest or those that wait for a stop price.
 
-    ``levels`` are ascending by the price times ``sign``, so that the level that comes first is last, where a list
-    grows and shrinks for free.
+    Levels are ascending by the price times ``sign``. The last list has the one that comes first at its end, where a
+    list grows and shrinks for free; no list is long, because each level in it that comes or goes moves those behind it.
+
+    Attributes:
+        sign: 1 where the highest price comes first, -1 where the lowest does.
+        levels: the last list; always the same one, and empty only when there are no orders.
+        farther: the lists before it, none of them empty.
     """
 
-    __slots__ = ("levels", "sign")
+    __slots__ = ("farther", "levels", "sign")
 
     def __init__(self, sign: i64) -> None:
         self.sign = sign
         self.levels: list[Level] = []
+        self.farther: list[list[Level]] = []
 
     def append(self, order: Order) -> None:
         """Put ``order`` at the back of the queue at its price."""
         key: i64 = order.price_ticks * self.sign
-        levels = self.levels
-        at = self._find(key)
+        number = self._number_of(key)
+        levels = self._list(number)
+        at = _place_of(levels, key)
         level = levels[at] if at < len(levels) else None
         if level is None or level.key != key:
             order.level = level = Level(key, order)
             levels.insert(at, level)
+            if len(levels) > _LIST_MAX:
+                self._split(number)
             return
         order.level = level
         tail = level.tail
@@ -68,31 +79,42 @@ class BookSide:
 
     def _drop(self, key: i64) -> None:
         levels = self.levels
-        at = self._find(key)
-        if at == len(levels) - 1:
+        if levels[-1].key == key:
             levels.pop()
-        else:
-            del levels[at]
+            if not levels and self.farther:
+                levels.extend(self.farther.pop())
+            return
+        number = self._number_of(key)
+        levels = self._list(number)
+        del levels[_place_of(levels, key)]
+        if not levels:
+            del self.farther[number]
 
-    def _find(self, key: i64) -> i64:
-        """The place of the level with ``key``, or where it belongs; fast near the best price, where most happens."""
-        levels = self.levels
-        above: i64 = len(levels)
-        step: i64 = 1
-        while step <= above and levels[above - step].key >= key:
-            above -= step
-            step *= 2
-        below: i64 = -1
-        if step <= above:
-            below = above - step
-        # The level above is not less than the key, or there is none; the one below is less, or there is none.
+    def _number_of(self, key: i64) -> i64:
+        """Which list the level with ``key`` is in or belongs to; that of ``levels`` is the last one's."""
+        farther = self.farther
+        above: i64 = len(farther)
+        if above == 0 or self.levels[0].key <= key:
+            return above
+        below: i64 = 0
+        # The list above begins behind the key; the one below does not, or is the first.
         while above - below > 1:
             middle = (above + below) >> 1
-            if levels[middle].key >= key:
-                above = middle
-            else:
+            if farther[middle][0].key <= key:
                 below = middle
-        return above
+            else:
+                above = middle
+        return below
+
+    def _list(self, number: i64) -> list[Level]:
+        return self.levels if number == len(self.farther) else self.farther[number]
+
+    def _split(self, number: i64) -> None:
+        """Make two of a list that has become too long."""
+        levels = self._list(number)
+        half = len(levels) // 2
+        self.farther.insert(number, levels[:half])
+        del levels[:half]
 
     def first(self) -> Order | None:
         """The order that comes first; None when there is none."""
@@ -102,10 +124,36 @@ class BookSide:
         """The best price in ticks; None when the side is empty."""
         return self.levels[-1].key * self.sign if self.levels else None
 
+    def nearest(self) -> Iterator[Level]:
+        """The levels, best price first."""
+        yield from reversed(self.levels)
+        for levels in reversed(self.farther):
+            yield from reversed(levels)
+
     def __iter__(self) -> Iterator[Order]:
         """The orders, best price first and within a price first come first."""
-        for level in reversed(self.levels):
+        for level in self.nearest():
             yield from level
+
+
+def _place_of(levels: list[Level], key: i64) -> i64:
+    """The place of the level with ``key``, or where it belongs; fast near the end, where most happens."""
+    above: i64 = len(levels)
+    step: i64 = 1
+    while step <= above and levels[above - step].key >= key:
+        above -= step
+        step *= 2
+    below: i64 = -1
+    if step <= above:
+        below = above - step
+    # The level above is not less than the key, or there is none; the one below is less, or there is none.
+    while above - below > 1:
+        middle = (above + below) >> 1
+        if levels[middle].key >= key:
+            above = middle
+        else:
+            below = middle
+    return above
 
 
 class OrderBook:
@@ -166,7 +214,8 @@ class OrderBook:
 
     def levels(self) -> list[Level]:
         """The levels of all sides."""
-        return [*self.bids.levels, *self.asks.levels, *self.buy_stops.levels, *self.sell_stops.levels]
+        sides = (self.bids, self.asks, self.buy_stops, self.sell_stops)
+        return [level for side in sides for level in side.nearest()]
 
     def order(self, order_id: str) -> Order | None:
         """The order of this book with this id."""

@@ -213,7 +213,7 @@ def can_fill(book: OrderBook, taker: Order, limit_ticks: int | None) -> bool:
     others = account.count - (1 if taker.rank else 0)
     may_meet_own = others > 0 and mode != NONE
     open_quantity, looked_at = 0, 0
-    for level in islice(reversed(makers.levels), FOK_LEVELS_MAX):
+    for level in islice(makers.nearest(), FOK_LEVELS_MAX):
         if limit_ticks is not None and level.key < limit_ticks * makers.sign:
             return False
         if not may_meet_own:

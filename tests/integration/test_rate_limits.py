@@ -117,7 +117,7 @@ async def test_processes_share_what_a_user_may_do(redis: RedisClient) -> None:
 
 
 async def test_jumps_of_the_clock_of_redis_refuse_nobody(redis: RedisClient) -> None:
-    """A bucket of the future is one of now, and a debt is never deeper than one bucket, or what one request needed besides."""
+    """A bucket of the future is one of now, and a debt is one bucket at most, or what one request needed besides."""
     limit, user = Limit("clock", rate=1, size=10), uuid.uuid4().hex
     for at in ("99999999999", "0", "-5"):
         await redis.hset(f"rate:clock:{user}", mapping={"tokens": "5", "at": at})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import random
 import uuid
-from itertools import product
 from decimal import Decimal
+from itertools import product
 
 import pytest
 
