@@ -121,10 +121,12 @@ class NaiveBook:
         side.insert(place, order)
 
     def wait(self, order: NaiveOrder) -> None:
-        """Let a stop order wait."""
+        """Let a stop order wait, or come in when its turn is if its stop price is reached already."""
         self.lined_up += 1
         order.waiting, order.queued = True, self.lined_up
         self.stops.append(order)
+        if order.is_reached_by(self.last_price):
+            self.trigger(order)
 
     def hide(self, order: NaiveOrder) -> None:
         """Show one slice of an iceberg order, all of any other."""

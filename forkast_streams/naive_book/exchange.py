@@ -88,8 +88,6 @@ class NaiveExchange:
         events.append(accept(book, order, command))
         if order.stop_price is not None:
             book.wait(order)
-            if order.is_reached_by(book.last_price):
-                book.trigger(order)
             return events + _run_stops(book, [])
         amount = command.get("quoteQuantity")
         if amount is not None:
@@ -350,8 +348,6 @@ def _amend(book: NaiveBook, command: Command) -> list[Event]:
         return events
     if order.waiting:
         book.wait(order)
-        if order.is_reached_by(book.last_price):
-            book.trigger(order)
         return events + _run_stops(book, [])
     events += _enter(book, order, command, is_counted=order.display_quantity is None)
     return events + _run_stops(book, events)

@@ -316,9 +316,9 @@ def test_fill_or_kill_looks_at_so_many_levels_and_no_more(exchange: type[Engine 
     for number in range(FOK_LEVELS_MAX + 1):
         # The best one last, which is how a list of them grows fastest.
         price = f"{300 - number / 100:.2f}"
-        one.process(order_command(id=str(uuid.UUID(int=number)), side="SELL", quantity=1, price=price))
+        one.process(order_command(id=_id(number), side="SELL", quantity=1, price=price))
     for number, quantity in ((1, FOK_LEVELS_MAX + 1), (2, FOK_LEVELS_MAX)):
-        changes = {"id": str(uuid.UUID(int=number << 64)), "userId": 3, "price": 400, "timeInForce": "FOK"}
+        changes = {"id": _id(number << 64), "userId": 3, "price": 400, "timeInForce": "FOK"}
         events = one.process(order_command(quantity=quantity, **changes))
         kinds = [kind for kind, _ in events]
         assert kinds == (["ORDER", "CANCEL"] if quantity > FOK_LEVELS_MAX else ["ORDER"] + ["TRADE"] * quantity)
