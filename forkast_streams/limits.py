@@ -67,6 +67,8 @@ BATCHES_QUEUED_MAX = 16
 TAPE_TRADES = 1_000
 # Seconds Redis may take to accept a connection, and to answer beyond what a command waits for data there.
 REDIS_TIMEOUT_S = 1.0
+# Seconds Redis may take for what a keeper writes: nobody waits for that, and a whole book takes its time.
+REDIS_WRITE_S_MAX = 5.0
 # Seconds a read of a stream waits for data in Redis.
 REDIS_BLOCK_S_MAX = 1.0
 # Symbols whose state in Redis is looked at in one go, twice a second.

@@ -16,6 +16,7 @@ from web.parameters import integer_parameter, symbol_id_of
 
 _TRADES_DEFAULT = 100
 _RETRY_AFTER_S = 1
+_READER = web.AppKey("market_data_reader", MarketDataReader)
 
 
 def unknown_symbol(symbol_id: int) -> ApiError:
@@ -59,13 +60,13 @@ class TradesView:
 
 
 def market_data_reader(app: ExchangeApp) -> MarketDataReader:
-    """A reader of what is published, closed with the web server of ``app``."""
-    reader = MarketDataReader(connect(app.settings.redis_url))
+    """The reader of what is published that all routes of ``app`` share, closed with its web server."""
+    web_app = app.web.web_app
+    reader: MarketDataReader | None = web_app.get(_READER)
+    if reader is None:
+        reader = web_app[_READER] = MarketDataReader(connect(app.settings.redis_url))
 
-    async def close(_: web.Application) -> None:
-        await reader.close()
-
-    app.web.web_app.on_cleanup.append(close)
+        web_app.on_cleanup.append(lambda _: reader.close())
     return reader
 
 

@@ -29,11 +29,7 @@ class OrderBookView:
             book = await self._reader.book(symbol_id)
         if book is None:
             raise unknown_symbol(symbol_id)
-        return web.Response(
-            text=f'{{"orderBookSnapShotId":{book.position.sequence},"symbolId":{symbol_id},'
-            f'"timestamp":{book.timestamp},{book.sides_json(depth)}}}',
-            content_type="application/json",
-        )
+        return web.Response(body=b"{%b}" % book.members(depth), content_type="application/json")
 
 
 def register(app: ExchangeApp) -> None:

@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from forkast_streams.limits import STREAM_RECHECK_S, STREAM_S_MAX, STREAM_UPDATES_WAITING_MAX
+from forkast_streams.limits import RESPONSE_WRITE_S_MAX, STREAM_RECHECK_S, STREAM_S_MAX, STREAM_UPDATES_WAITING_MAX
 from forkast_streams.market_data.hub import Hubs, Subscription, Update
 from forkast_streams.market_data.redis_reader import MarketDataReader
+from forkast_streams.market_data.stored_book import Position
 from forkast_streams.roles import ExchangeApp
 from web.auth import still_lets_in
 from web.market_data import market_data_reader, redis_answers, unknown_symbol
@@ -23,13 +24,62 @@ from web.parameters import symbol_id_of
 HEARTBEAT_S = 10.0
 _CLOSE_S_MAX = 1.0
 _HEARTBEAT = b": heartbeat\n\n"
+# What a client must take within the time for a write.
+_PIECE_BYTES = 64 * 1024
 _HEADERS = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-store",
     # Proxies that buffer would hold events back.
     "X-Accel-Buffering": "no",
 }
-_SEQUENCE_DIGITS_MAX = 15
+
+
+class _EndedError(Exception):
+    """The client may not follow any longer."""
+
+
+class _Client:
+    """The connection of one client.
+
+    Args:
+        may_go_on: whether the credential of the client's request is still good.
+    """
+
+    def __init__(
+        self, request: web.Request, response: web.StreamResponse, may_go_on: Callable[[web.Request], Awaitable[bool]]
+    ) -> None:
+        self._request = request
+        self._response = response
+        self._may_go_on = may_go_on
+        self._opened = self._checked = time.monotonic()
+
+    async def send(self, data: bytes) -> None:
+        """Send ``data``, however long: what is not taken yet is no copy of it.
+
+        Raises:
+            _EndedError: the credential is not good any more.
+            TimeoutError: the client does not read, or too slowly.
+            ConnectionResetError: it is gone.
+        """
+        rest = memoryview(data)
+        while rest:
+            async with asyncio.timeout(RESPONSE_WRITE_S_MAX):
+                await self._response.write(rest[:_PIECE_BYTES])
+            rest = rest[_PIECE_BYTES:]
+            await self.check()
+
+    async def check(self) -> None:
+        """Look now and then whether the client may go on.
+
+        Raises:
+            _EndedError: it may not.
+        """
+        now = time.monotonic()
+        if now - self._checked < STREAM_RECHECK_S:
+            return
+        if now - self._opened >= STREAM_S_MAX or not await self._may_go_on(self._request):
+            raise _EndedError
+        self._checked = now
 
 
 class OrderBookStream:
@@ -85,8 +135,10 @@ class OrderBookStream:
                 raise unknown_symbol(symbol_id)
             response = web.StreamResponse(headers=_HEADERS)
             await response.prepare(request)
-            await self._pump(request, response, first, subscription)
-        except ConnectionResetError:
+            await self._pump(_Client(request, response, self._may_go_on), first, subscription)
+        except TimeoutError:
+            cut()
+        except (ConnectionResetError, _EndedError):
             pass
         finally:
             self._hubs.unsubscribe(subscription)
@@ -105,34 +157,33 @@ class OrderBookStream:
 
     async def _first_updates(self, symbol_id: int, last_event_id: str) -> list[Update] | None:
         """What the client missed, else a snapshot; None when the symbol is unknown."""
-        if last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= _SEQUENCE_DIGITS_MAX:
-            missed = await self._reader.changes_since(symbol_id, int(last_event_id))
+        position = Position.of_event_id(last_event_id)
+        if position is not None:
+            missed = await self._reader.changes_since(symbol_id, position)
             if missed is not None:
-                return [Update(int(last_event_id), is_snapshot=False, frame=b""), *map(Update.of_change, missed)]
-        book = await self._reader.book(symbol_id)
-        return None if book is None else [Update.of_book(book)]
+                return [Update(position, is_snapshot=False, frame=b""), *map(Update.of_change, missed)]
+        snapshot = await self._hubs.snapshots.get(symbol_id)
+        return None if snapshot is None else [snapshot]
 
-    async def _pump(
-        self, request: web.Request, response: web.StreamResponse, first: list[Update], subscription: Subscription
-    ) -> None:
-        sequence, opened = first[-1].sequence, time.monotonic()
-        checked = opened
+    async def _pump(self, client: _Client, first: list[Update], subscription: Subscription) -> None:
+        position = first[-1].position
         # The comment brings the headers on their way when there is nothing missed to send.
-        await response.write(b"".join(update.frame for update in first) or _HEARTBEAT)
+        await client.send(_together(first) or _HEARTBEAT)
         while (updates := await subscription.take(self._heartbeat_s)) is not None:
-            frames = []
+            news = []
             for update in updates:
                 # The first changes may be part of the snapshot that was read behind the subscription.
-                if update.is_snapshot or update.sequence > sequence:
-                    frames.append(update.frame)
-                    sequence = update.sequence
-            if frames or not updates:
-                await response.write(b"".join(frames) or _HEARTBEAT)
-            now = time.monotonic()
-            if now - checked >= STREAM_RECHECK_S:
-                if now - opened >= STREAM_S_MAX or not await self._may_go_on(request):
-                    return
-                checked = now
+                if update.is_snapshot or not position.continues(update.position):
+                    news.append(update)
+                    position = update.position
+            if news or not updates:
+                await client.send(_together(news) or _HEARTBEAT)
+            await client.check()
+
+
+def _together(updates: list[Update]) -> bytes:
+    # A snapshot that comes alone is not copied.
+    return updates[0].frame if len(updates) == 1 else b"".join(update.frame for update in updates)
 
 
 def register(app: ExchangeApp) -> None:

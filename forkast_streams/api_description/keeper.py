@@ -37,8 +37,8 @@ ROUTES = (
         _TAG,
         (Answer(200, "Events without end: a `snapshot`, then each `change`.", media="text/event-stream"),),
         description=(
-            "The events' data is described as `BookSnapshot` and `BookChange` in `/asyncapi.json`. Each event's id "
-            "is its sequence; with `Last-Event-ID` a client gets what it missed, or a new snapshot."
+            "The events' data is described as `BookSnapshot` and `BookChange` in `/asyncapi.json`. An event's id "
+            "names its log and its sequence; with `Last-Event-ID` a client gets what it missed, or a new snapshot."
         ),
         errors=_OF_A_SYMBOL,
         parameters=(

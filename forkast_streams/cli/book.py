@@ -28,6 +28,8 @@ from forkast_streams.cli.client import (
 )
 
 _RECONNECT_S = 1.0
+# A snapshot is one line: of hundreds of thousands of levels.
+_LINE_BYTES_MAX = 64 * 1024 * 1024
 
 
 class BookView:
@@ -93,7 +95,7 @@ def book(
                 console.print(view.table(symbol, depth))
                 return
             with Live(console=console, refresh_per_second=10) as live:
-                async for message in _follow(client, f"{base}/stream", view):
+                async for message in _follow(client, f"{base}/stream"):
                     view.apply(message)
                     live.update(view.table(symbol, depth))
 
@@ -103,14 +105,17 @@ def book(
         typer.echo()
 
 
-async def _follow(client: aiohttp.ClientSession, url: str, view: BookView) -> AsyncIterator[dict[str, Any]]:
+async def _follow(client: aiohttp.ClientSession, url: str) -> AsyncIterator[dict[str, Any]]:
     """The stream's messages; after a break it goes on behind the last one seen."""
+    last_id = ""
     while True:
-        headers = {"Last-Event-ID": str(view.sequence)} if view.sequence else {}
+        headers = {"Last-Event-ID": last_id} if last_id else {}
         try:
-            async with client.get(url, headers=headers) as response:
+            async with client.get(url, headers=headers, read_bufsize=_LINE_BYTES_MAX) as response:
                 response.raise_for_status()
                 async for line in response.content:
+                    if line.startswith(b"id: "):
+                        last_id = line[4:].decode().strip()
                     if line.startswith(b"data: "):
                         yield json.loads(line[6:])
         except aiohttp.ClientError:

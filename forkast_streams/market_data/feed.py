@@ -9,7 +9,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Iterable
 
-from forkast_streams.market_data.redis_reader import StoredChange
+from forkast_streams.market_data.stored_book import StoredChange
 
 _WAITING_MAX = 1_000
 

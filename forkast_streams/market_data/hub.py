@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 from forkast_streams.errors import Unavailable
 from forkast_streams.limits import REDIS_BLOCK_S_MAX
 from forkast_streams.market_data.feed import Follower, LocalFeed
-from forkast_streams.market_data.redis_reader import MarketDataReader, Position, StoredBook, StoredChange
+from forkast_streams.market_data.redis_reader import MarketDataReader
+from forkast_streams.market_data.shared_books import beside_the_loop
+from forkast_streams.market_data.stored_book import Position, StoredBook, StoredChange
 
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 1.0
@@ -22,24 +25,42 @@ _BACKOFF_MAX_S = 1.0
 class Update:
     """A change, or a whole book where the changes do not go on; ``frame`` is the server-sent event."""
 
-    sequence: int
+    position: Position
     is_snapshot: bool
     frame: bytes
 
     @classmethod
     def of_change(cls, change: StoredChange) -> Update:
         """A change as an event."""
-        return cls(change.sequence, is_snapshot=False, frame=_frame(change.sequence, change.json))
+        return cls(change.position, is_snapshot=False, frame=_frame(change.position, change.json))
 
     @classmethod
     def of_book(cls, book: StoredBook) -> Update:
         """A whole book as an event."""
-        sequence = book.position.sequence
-        json = (
-            f'{{"type":"snapshot","orderBookSnapShotId":{sequence},"symbolId":{book.symbol_id},'
-            f'"timestamp":{book.timestamp},{book.sides_json()}}}'
-        )
-        return cls(sequence, is_snapshot=True, frame=_frame(sequence, json.encode()))
+        json = b'{"type":"snapshot",%b}' % book.members()
+        return cls(book.position, is_snapshot=True, frame=_frame(book.position, json))
+
+
+class Snapshots:
+    """Whole books as updates; one that may be long is made once for all who get it."""
+
+    def __init__(self, reader: MarketDataReader) -> None:
+        self._reader = reader
+        self._made: WeakKeyDictionary[StoredBook, asyncio.Task[Update]] = WeakKeyDictionary()
+
+    async def get(self, symbol_id: int) -> Update | None:
+        """The book as it is now, or was a moment ago; None when the symbol is unknown.
+
+        Raises:
+            Unavailable: Redis does not answer.
+        """
+        book = await self._reader.book(symbol_id)
+        if book is None:
+            return None
+        making = self._made.get(book)
+        if making is None:
+            making = self._made[book] = asyncio.create_task(beside_the_loop(book.size, Update.of_book, book))
+        return await asyncio.shield(making)
 
 
 class Subscription:
@@ -93,10 +114,17 @@ class _SymbolHub:
     """Follows one symbol and broadcasts; goes on with a snapshot where the changes have a hole."""
 
     def __init__(
-        self, reader: MarketDataReader, feed: LocalFeed, follower: Follower, symbol_id: int, position: Position
+        self,
+        reader: MarketDataReader,
+        snapshots: Snapshots,
+        feed: LocalFeed,
+        follower: Follower,
+        symbol_id: int,
+        position: Position,
     ) -> None:
         self.subscriptions: set[Subscription] = set()
         self._reader = reader
+        self._snapshots = snapshots
         self._feed = feed
         self._follower = follower
         self._symbol_id = symbol_id
@@ -127,16 +155,16 @@ class _SymbolHub:
             if stored is None or not stored.continues(self._position):
                 self._is_current = False
             elif stored.sequence > self._position.sequence:
-                changes = await self._reader.changes_since(self._symbol_id, self._position.sequence) or []
+                changes = await self._reader.changes_since(self._symbol_id, self._position) or []
                 self._is_current = bool(changes)
         for change in changes:
-            if change.previous is not None and change.sequence <= self._position.sequence:
+            if change.previous is not None and self._position.continues(change.position):
                 # What this process has published, and what was read already.
                 continue
-            if not change.continues(self._position.sequence):
+            if not change.continues(self._position):
                 self._is_current = False
                 return
-            self._position = Position(self._position.born, change.sequence)
+            self._position = change.position
             self._broadcast(Update.of_change(change))
 
     async def _next_changes(self) -> list[StoredChange]:
@@ -152,12 +180,12 @@ class _SymbolHub:
         self._feed.leave(self._follower)
 
     async def _start_anew(self) -> None:
-        book = await self._reader.book(self._symbol_id)
-        if book is None:
+        snapshot = await self._snapshots.get(self._symbol_id)
+        if snapshot is None:
             raise Unavailable("the book is not in Redis any more; the keeper brings it back")
-        self._position = book.position
+        self._position = snapshot.position
         self._is_current = True
-        self._broadcast(Update.of_book(book))
+        self._broadcast(snapshot)
 
     def _broadcast(self, update: Update) -> None:
         for subscription in self.subscriptions:
@@ -171,9 +199,13 @@ class Hubs:
         reader: where changes come from.
         feed: of those that this process publishes itself.
         size_max: updates that may wait for a subscriber.
+
+    Attributes:
+        snapshots: whole books, for subscribers to begin with.
     """
 
     def __init__(self, reader: MarketDataReader, feed: LocalFeed | None = None, *, size_max: int) -> None:
+        self.snapshots = Snapshots(reader)
         self._reader = reader
         self._feed = feed or LocalFeed()
         self._size_max = size_max
@@ -189,7 +221,7 @@ class Hubs:
     async def subscribe(self, symbol_id: int, cut: Callable[[], None]) -> Subscription | None:
         """Subscribe to a symbol; None when it is unknown.
 
-        A book that is read after this call goes on with the subscription's updates, without a hole.
+        A snapshot that is asked for after this call goes on with the subscription's updates, without a hole.
 
         Raises:
             Unavailable: Redis does not answer, or this process stops.
@@ -217,7 +249,8 @@ class Hubs:
         if position is None:
             self._feed.leave(follower)
             return None
-        hub = self._hubs[symbol_id] = _SymbolHub(self._reader, self._feed, follower, symbol_id, position)
+        hub = _SymbolHub(self._reader, self.snapshots, self._feed, follower, symbol_id, position)
+        self._hubs[symbol_id] = hub
         return hub
 
     def unsubscribe(self, subscription: Subscription) -> None:
@@ -242,5 +275,5 @@ class Hubs:
         await asyncio.gather(*(hub.task for hub in hubs), return_exceptions=True)
 
 
-def _frame(sequence: int, json: bytes) -> bytes:
-    return b"id: %d\ndata: %b\n\n" % (sequence, json)
+def _frame(position: Position, json: bytes) -> bytes:
+    return b"id: %b\ndata: %b\n\n" % (position.event_id.encode(), json)

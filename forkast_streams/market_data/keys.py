@@ -13,6 +13,9 @@ from typing import NamedTuple
 # Is there as long as Redis has lost nothing: without it a symbol that is not there may exist all the same.
 PUBLISHED = "books:published"
 
+# A level in JSON, of its price, quantity and number of orders.
+LEVEL_JSON = b'{"price":"%b","quantity":"%b","orders":%b}'
+
 
 class SymbolKeys(NamedTuple):
     """The keys of one symbol, in the order the script takes them."""

@@ -7,12 +7,13 @@
 --       then price and level ("quantity orders", empty when gone) for buy and for sell,
 --       then sequence and JSON for each trade, oldest first.
 --
--- Answers: for an applied change, from which sequence it went on and its JSON; for a whole book APPLIED; KNOWN when Redis is there already or further, after a crash of the keeper; FOREIGN when Redis holds
--- a newer log; RESYNC when the change does not fit what Redis holds, so that the whole book is needed.
+-- Answers: for an applied change, from which sequence it went on and its JSON; for a whole book APPLIED; KNOWN when
+-- Redis is there already or further, after a crash of the keeper; FOREIGN when Redis holds a newer log; RESYNC when the
+-- change does not fit what Redis holds, so that the whole book is needed.
 
 local meta_key, buy_key, sell_key, changes_key, trades_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local mode, born, previous, sequence = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local CHANGES_KEPT, TRADES_KEPT = 10000, 1000
+local CHANGES_KEPT, CHANGES_BYTES_KEPT, TRADES_KEPT = 10000, 16777216, 1000
 
 local stored = redis.call('HMGET', meta_key, 'born', 'sequence')
 local stored_born, current = tonumber(stored[1] or ''), tonumber(stored[2] or '')
@@ -61,8 +62,11 @@ if mode == 'change' then
     -- Levels are absolute, so what Redis holds may lie anywhere behind the change's own previous sequence.
     local json = '{"type":"change","orderBookSnapShotId":' .. ARGV[4] .. ',"previousSnapShotId":' .. stored[2]
         .. ',"timestamp":' .. ARGV[5] .. ',' .. ARGV[7]
-    redis.call('XADD', changes_key, 'MAXLEN', '~', CHANGES_KEPT, ARGV[4] .. '-0', 'previous', stored[2], 'json', json)
+    -- As if all were as long as this one: short ones that come behind long ones push those out in the end.
+    local kept = math.max(1, math.min(CHANGES_KEPT, math.floor(CHANGES_BYTES_KEPT / #json)))
+    redis.call('XADD', changes_key, 'MAXLEN', '~', kept, ARGV[4] .. '-0', 'born', ARGV[2], 'previous', stored[2],
+        'json', json)
     return {stored[2], json}
 end
-redis.call('XADD', changes_key, ARGV[4] .. '-0', 'reset', '1')
+redis.call('XADD', changes_key, ARGV[4] .. '-0', 'born', ARGV[2], 'reset', '1')
 return 'APPLIED'

@@ -20,12 +20,12 @@ from mode import Service
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from forkast_streams.limits import PROBED_SYMBOLS_MAX
+from forkast_streams.limits import PROBED_SYMBOLS_MAX, REDIS_WRITE_S_MAX
 from forkast_streams.market_data.book import SymbolBook
 from forkast_streams.market_data.changes import BookChange, LevelState
 from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.keys import SymbolKeys, levels_json
-from forkast_streams.market_data.redis_reader import StoredChange
+from forkast_streams.market_data.stored_book import StoredChange
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +33,11 @@ _SCRIPT = (files(__package__) / "publish.lua").read_text()
 _PROBE_INTERVAL_S = 0.5
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MAX_S = 1.0
-# A writer has more patience than a reader: nobody waits for it, and a whole book takes its time.
-_ROUND_TRIP_S_MAX = 5.0
 # What one round trip carries: it must stay well within its time.
 _CHANGES_AT_ONCE = 200
 _WHOLE_LEVELS_AT_ONCE = 20_000
+# Changed levels of a symbol that wait, above the number of its levels, before the whole book is less.
+_WAITING_LEVELS_MAX = 1_000
 
 _encode = msgspec.json.Encoder().encode
 
@@ -59,6 +59,9 @@ class RedisPublisher(Service):
         self._books: dict[int, SymbolBook] = {}
         self._changes: dict[int, BookChange] = {}
         self._rewrites: dict[int, None] = {}
+        self._wholes_under_way = 0
+        self._foreign: set[int] = set()
+        self._is_foreign_told = False
         self._probe_next: list[int] = []
         self._probe_at = 0.0
         self._script_sha = ""
@@ -71,6 +74,7 @@ class RedisPublisher(Service):
         self._books = {symbol_id: book for of_partition in books for symbol_id, book in of_partition.items()}
         self._changes.clear()
         self._rewrites.clear()
+        self._foreign.clear()
         self._probe_next = list(self._books)
         self._feed.own(self._books)
         self._wake.set()
@@ -79,19 +83,33 @@ class RedisPublisher(Service):
         """Take over ``changes`` of ``books``; they reach Redis when it answers."""
         for change in changes:
             symbol_id = change.symbol_id
+            if symbol_id in self._rewrites:
+                # The whole book will have it, and nothing grows however long Redis is away.
+                continue
             waiting = self._changes.get(symbol_id)
-            if waiting is not None:
-                waiting.merge(change)
-            else:
+            if waiting is None:
                 self._books[symbol_id] = books[symbol_id]
                 self._changes[symbol_id] = change
+                continue
+            waiting.merge(change)
+            book = books[symbol_id]
+            levels = len(book.buy.levels) + len(book.sell.levels)
+            if len(waiting.buy) + len(waiting.sell) > levels + _WAITING_LEVELS_MAX:
+                del self._changes[symbol_id]
+                self._rewrites[symbol_id] = None
         self._wake.set()
 
     def why_not_ready(self) -> str | None:
         """A sentence while Redis does not hold the books."""
         if self._is_lost:
             return "Redis is out of reach; start it or set REDIS_URL"
-        return f"{len(self._rewrites)} books are not in Redis yet" if self._rewrites else None
+        if self._foreign:
+            return (
+                f"Redis holds books of a newer log, of {len(self._foreign)} symbols such as {min(self._foreign)}; "
+                "give each exchange a Redis of its own, or flush this one"
+            )
+        missing = len(self._rewrites) + self._wholes_under_way
+        return f"{missing} books are not in Redis yet" if missing else None
 
     @Service.task
     async def _run(self) -> None:
@@ -127,7 +145,7 @@ class RedisPublisher(Service):
 
     async def _send(self) -> None:
         """One round trip: changes and whole books that are due, and a look at what Redis holds."""
-        async with self._sending, asyncio.timeout(_ROUND_TRIP_S_MAX):
+        async with self._sending, asyncio.timeout(REDIS_WRITE_S_MAX):
             await self._send_due()
 
     async def _send_due(self) -> None:
@@ -139,31 +157,38 @@ class RedisPublisher(Service):
         if not due:
             return
         # Whatever becomes of the round trip, a symbol is clean only when Redis has answered for it.
-        self._rewrites |= dict.fromkeys(due)
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for symbol_id, (mode, change) in due.items():
-                pipeline.evalsha(self._script_sha, 5, *SymbolKeys.of(symbol_id), *_arguments(mode, change))
-            answers = await pipeline.execute(raise_on_error=False)
-        failure = None
-        for (symbol_id, (_, change)), answer in zip(due.items(), answers, strict=True):
-            if isinstance(answer, Exception):
-                failure = answer
-            elif answer != b"RESYNC":
-                self._rewrites.pop(symbol_id, None)
-                self._hand_on(symbol_id, change.sequence, answer)
+        unanswered = set(due)
+        self._wholes_under_way = sum(mode == "whole" for mode, _ in due.values())
+        try:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for symbol_id, (mode, change) in due.items():
+                    pipeline.evalsha(self._script_sha, 5, *SymbolKeys.of(symbol_id), *_arguments(mode, change))
+                answers = await pipeline.execute(raise_on_error=False)
+            failure = None
+            for (symbol_id, (_, change)), answer in zip(due.items(), answers, strict=True):
+                if isinstance(answer, Exception):
+                    failure = answer
+                elif answer != b"RESYNC":
+                    unanswered.remove(symbol_id)
+                    self._set_foreign(symbol_id, is_foreign=answer == b"FOREIGN")
+                    self._hand_on(symbol_id, change, answer)
+        finally:
+            self._wholes_under_way = 0
+            # Some may be another keeper's by now.
+            self._rewrites |= dict.fromkeys(unanswered & self._books.keys())
         if failure is not None:
             raise failure
 
-    def _hand_on(self, symbol_id: int, sequence: int, answer: Any) -> None:
+    def _hand_on(self, symbol_id: int, change: BookChange, answer: Any) -> None:
         """Tell this process's own streams what Redis tells all others."""
         if symbol_id not in self._books:
             # It went to another keeper meanwhile.
             return
         if isinstance(answer, list):
             previous, json = answer
-            self._feed.publish(symbol_id, StoredChange(sequence, int(previous), json))
+            self._feed.publish(symbol_id, StoredChange(change.born, change.sequence, int(previous), json))
         elif answer == b"APPLIED":
-            self._feed.publish(symbol_id, StoredChange(sequence, None, b""))
+            self._feed.publish(symbol_id, StoredChange(change.born, change.sequence, None, b""))
 
     def _take_due(self) -> dict[int, tuple[str, BookChange]]:
         due: dict[int, tuple[str, BookChange]] = {}
@@ -195,9 +220,20 @@ class RedisPublisher(Service):
                 pipeline.hmget(SymbolKeys.of(symbol_id).meta, ["born", "sequence"])
             answers = await pipeline.execute()
         for symbol_id, (born, sequence) in zip(probed, answers, strict=True):
-            expected = behind[symbol_id]
-            if symbol_id in self._books and expected[1] and (int(born or -1), int(sequence or -1)) < expected:
+            expected, found = behind[symbol_id], (int(born or -1), int(sequence or -1))
+            self._set_foreign(symbol_id, is_foreign=found[0] > expected[0])
+            if symbol_id in self._books and expected[1] and found < expected:
                 self._rewrites[symbol_id] = None
+
+    def _set_foreign(self, symbol_id: int, *, is_foreign: bool) -> None:
+        """Remember whether Redis has a newer log of the symbol than this keeper, which nothing is written over."""
+        if not is_foreign or symbol_id not in self._books:
+            self._foreign.discard(symbol_id)
+            return
+        self._foreign.add(symbol_id)
+        if not self._is_foreign_told:
+            self._is_foreign_told = True
+            log.error("%s", self.why_not_ready())
 
     def _expected(self, symbol_id: int) -> tuple[int, int]:
         """The log and the sequence that Redis should be at."""

@@ -4,72 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from dataclasses import dataclass
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from forkast_streams.errors import Unavailable
 from forkast_streams.limits import REDIS_BLOCK_S_MAX, REDIS_TIMEOUT_S
-from forkast_streams.market_data.keys import PUBLISHED, SymbolKeys, levels_json
+from forkast_streams.market_data.keys import PUBLISHED, SymbolKeys
+from forkast_streams.market_data.shared_books import SharedBooks, beside_the_loop
+from forkast_streams.market_data.stored_book import Position, StoredBook, StoredChange
 
 T = TypeVar("T")
 
 _CHANGES_WAIT_MS = int(REDIS_BLOCK_S_MAX * 1000)
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a symbol is: its log, by the time of its first event in milliseconds, and the sequence there."""
-
-    born: int
-    sequence: int
-
-    def continues(self, earlier: Position) -> bool:
-        """Whether this is ``earlier`` or behind it in the same log."""
-        return self.born == earlier.born and self.sequence >= earlier.sequence
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBook:
-    """A book as Redis holds it; sides best first, each level as price, quantity, number of orders."""
-
-    symbol_id: int
-    position: Position
-    timestamp: int
-    buy: list[tuple[str, str, str]]
-    sell: list[tuple[str, str, str]]
-
-    def sides_json(self, depth: int | None = None) -> str:
-        """The best ``depth`` levels a side (default: all) as members of a JSON object."""
-        return f'"buy":{levels_json(self.buy[:depth])},"sell":{levels_json(self.sell[:depth])}'
-
-
-@dataclass(frozen=True, slots=True)
-class StoredChange:
-    """A change, from any sequence from ``previous`` on to ``sequence``.
-
-    Attributes:
-        previous: None when the book was written anew: what readers have is not to be continued.
-    """
-
-    sequence: int
-    previous: int | None
-    json: bytes
-
-    @classmethod
-    def of(cls, entry: tuple[bytes, dict[bytes, bytes]]) -> Self:
-        """From a stream's entry."""
-        entry_id, fields = entry
-        previous = fields.get(b"previous")
-        return cls(
-            int(entry_id.partition(b"-")[0]), None if previous is None else int(previous), fields.get(b"json", b"")
-        )
-
-    def continues(self, sequence: int) -> bool:
-        """Whether a reader that has the book at ``sequence`` can apply this change."""
-        return self.previous is not None and self.previous <= sequence < self.sequence
+# Changes that are sent to who missed them: one that missed more is better off with the book.
+_MISSED_MAX = 2_000
 
 
 class MarketDataReader:
@@ -81,6 +31,7 @@ class MarketDataReader:
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
+        self._books = SharedBooks(self._read_book)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -91,8 +42,13 @@ class MarketDataReader:
         return _position(await _answer(self._redis.hmget(SymbolKeys.of(symbol_id).meta, ["born", "sequence"])))
 
     async def book(self, symbol_id: int) -> StoredBook | None:
-        """The whole book at one moment."""
+        """The whole book at one moment, no earlier than that of the call."""
+        return await self._books.get(symbol_id)
+
+    async def _read_book(self, symbol_id: int, known: StoredBook | None) -> StoredBook | None:
         keys = SymbolKeys.of(symbol_id)
+        if known is not None and await self.position(symbol_id) == known.position:
+            return known
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hmget(keys.meta, ["born", "sequence", "timestamp"])
             pipeline.hgetall(keys.buy)
@@ -102,7 +58,8 @@ class MarketDataReader:
         if position is None:
             await self._require_books()
             return None
-        return StoredBook(symbol_id, position, int(meta[2]), _levels(buy, best_is_high=True), _levels(sell))
+        size = len(buy) + len(sell)
+        return await beside_the_loop(size, StoredBook.of, symbol_id, position, int(meta[2]), buy, sell)
 
     async def trades(self, symbol_id: int, limit: int) -> list[bytes] | None:
         """The last ``limit`` trades as JSON, newest first."""
@@ -120,23 +77,23 @@ class MarketDataReader:
         if not await _answer(self._redis.exists(PUBLISHED)):
             raise Unavailable("the books are not in Redis yet, or it has lost them")
 
-    async def changes_since(self, symbol_id: int, sequence: int) -> list[StoredChange] | None:
-        """Exactly what a reader that has the book at ``sequence`` has missed; None when that is not known any more."""
+    async def changes_since(self, symbol_id: int, earlier: Position) -> list[StoredChange] | None:
+        """Exactly what a reader that has the book at ``earlier`` has missed; None when that is not known any more."""
         keys = SymbolKeys.of(symbol_id)
         async with self._redis.pipeline(transaction=True) as pipeline:
             pipeline.hmget(keys.meta, ["born", "sequence"])
-            pipeline.xrange(keys.changes, min=f"({sequence}-0")
+            pipeline.xrange(keys.changes, min=f"({earlier.sequence}-0", count=_MISSED_MAX)
             meta, entries = await _answer(pipeline.execute())
         position = _position(meta)
-        if position is None or sequence > position.sequence:
+        if position is None or not position.continues(earlier):
             return None
         changes = [StoredChange.of(entry) for entry in entries]
-        reached = sequence
+        reached = earlier
         for change in changes:
             if not change.continues(reached):
                 return None
-            reached = change.sequence
-        return changes if reached == position.sequence else None
+            reached = change.position
+        return changes if reached == position else None
 
     async def wait_for_changes(self, symbol_id: int, sequence: int) -> list[StoredChange]:
         """The changes behind ``sequence``, waiting about a second for the first; empty when there is none."""
@@ -156,12 +113,3 @@ async def _answer(command: Awaitable[T], *, within_s: float = REDIS_TIMEOUT_S) -
 
 def _position(meta: list[Any]) -> Position | None:
     return None if meta[0] is None or meta[1] is None else Position(int(meta[0]), int(meta[1]))
-
-
-def _levels(stored: dict[bytes, bytes], *, best_is_high: bool = False) -> list[tuple[str, str, str]]:
-    levels = []
-    # The prices of a symbol have one number of decimals, so of two the longer is the higher.
-    for price in sorted(stored, key=lambda text: (len(text), text), reverse=best_is_high):
-        quantity, _, orders = stored[price].partition(b" ")
-        levels.append((price.decode(), quantity.decode(), orders.decode()))
-    return levels

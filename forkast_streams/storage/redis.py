@@ -30,8 +30,13 @@ class _PackingConnection(Connection):
         return _COMMANDS.pack(*args)  # type: ignore[no-any-return]
 
 
-def connect(redis_url: str) -> RedisClient:
-    """A client that fails soon instead of trying again by itself; connections are made when they are needed."""
+def connect(redis_url: str, *, answer_s_max: float = REDIS_BLOCK_S_MAX + REDIS_TIMEOUT_S) -> RedisClient:
+    """A client that fails soon instead of trying again by itself; connections are made when they are needed.
+
+    Args:
+        redis_url: where Redis is.
+        answer_s_max: seconds it may take for an answer; by default as long as a read may wait for data there.
+    """
     return Redis.from_url(
         redis_url,
         # Of a URL without TLS.
@@ -41,7 +46,6 @@ def connect(redis_url: str) -> RedisClient:
         # Each followed symbol keeps one connection, waiting.
         max_connections=_CONNECTIONS_MAX,
         socket_connect_timeout=REDIS_TIMEOUT_S,
-        # A read that waits for data on the server must not be cut off.
-        socket_timeout=REDIS_BLOCK_S_MAX + REDIS_TIMEOUT_S,
+        socket_timeout=answer_s_max,
         retry=Retry(NoBackoff(), 0),
     )

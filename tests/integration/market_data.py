@@ -80,18 +80,20 @@ class BookFollower:
         self.response = response
         self.kinds: list[str] = []
         self.sequence = 0
+        self.event_id = ""
         self.sides: dict[str, dict[str, dict[str, Any]]] = {"buy": {}, "sell": {}}
 
     async def next(self) -> dict[str, Any]:
         """Apply the next event and return it."""
-        event_id = 0
+        event_id = ""
         while line := await asyncio.wait_for(self.response.content.readline(), 10):
             if line.startswith(b"id: "):
-                event_id = int(line[4:])
+                event_id = line[4:].decode().strip()
             if line.startswith(b"data: "):
                 data: dict[str, Any] = json.loads(line[6:])
-                assert data["orderBookSnapShotId"] == event_id
+                assert str(data["orderBookSnapShotId"]) == event_id.partition("-")[0]
                 self._apply(data)
+                self.event_id = event_id
                 return data
         raise ConnectionResetError("the stream has ended")
 

@@ -78,8 +78,8 @@ def stored(env: dict[str, str]) -> dict[int, Depth]:
         try:
             return {
                 symbol_id: {
-                    "BUY": {price: (quantity, int(orders)) for price, quantity, orders in book.buy},
-                    "SELL": {price: (quantity, int(orders)) for price, quantity, orders in book.sell},
+                    name: {level["price"]: (level["quantity"], level["orders"]) for level in json.loads(side.json())}
+                    for name, side in (("BUY", book.buy), ("SELL", book.sell))
                 }
                 for symbol_id in SYMBOLS
                 if (book := await reader.book(symbol_id)) is not None

@@ -246,7 +246,7 @@ async def test_resumed_stream_brings_exactly_what_was_missed(exchange: Exchange)
     await follower.next()
     follower.response.close()
     await exchange.feed(flow[200:])
-    follower.response = (await exchange.follow(Last_Event_ID=str(follower.sequence))).response
+    follower.response = (await exchange.follow(Last_Event_ID=follower.event_id)).response
     book = await exchange.get(f"/order-book/{SYMBOL}")
     await follower.until(book["orderBookSnapShotId"])
     assert follower.kinds.count("snapshot") == 1
@@ -256,8 +256,10 @@ async def test_resumed_stream_brings_exactly_what_was_missed(exchange: Exchange)
 async def test_resumed_stream_that_missed_nothing_only_goes_on(exchange: Exchange) -> None:
     """A client that is at the newest book gets no event before something changes."""
     await exchange.feed([symbol_command(SYMBOL), rest_at("99", 1)])
-    follower = await exchange.follow(Last_Event_ID="2")
-    follower.sequence = 2
+    follower = await exchange.follow()
+    await follower.next()
+    follower.response.close()
+    follower.response = (await exchange.follow(Last_Event_ID=follower.event_id)).response
     await exchange.feed([rest_at("98", 2)])
     assert await follower.next() | {"timestamp": 0} == {
         "type": "change",
@@ -269,10 +271,14 @@ async def test_resumed_stream_that_missed_nothing_only_goes_on(exchange: Exchang
     }
 
 
-@pytest.mark.parametrize("last_event_id", ["1", "999999", "x", "-1", "9" * 40, ""])
+@pytest.mark.parametrize(
+    "last_event_id", ["1-{born}", "999999-{born}", "{newest}-1", "{newest}", "x", "-1", "9" * 40, ""]
+)
 async def test_id_that_cannot_be_resumed_gets_a_snapshot(exchange: Exchange, last_event_id: str) -> None:
-    """Too old, in the future or no id at all: the client starts anew."""
+    """Too old, in the future, of another log or no id at all: the client starts anew."""
     await exchange.feed(two_symbol_flow(100))
+    book = exchange.keeper.state.books[SYMBOL]
+    last_event_id = last_event_id.format(born=book.born, newest=book.published)
     # The changes from before the first whole book of this symbol are not kept, and neither are trimmed ones.
     await exchange.keeper.redis.xtrim(f"book:{SYMBOL}:changes", maxlen=2, approximate=False)
     follower = await exchange.follow(Last_Event_ID=last_event_id)
@@ -355,6 +361,59 @@ async def test_slow_client_is_cut_and_others_go_on(stack_env: dict[str, str], fe
             assert number < 1_000_000, "the slow client was never cut"
         assert follower.book() == sides(await exchange.get(f"/order-book/{SYMBOL}"))
         slow.close()
+
+
+async def store_long_book(exchange: Exchange, levels: int) -> None:
+    """Let Redis have a book of so many levels, as a keeper would after as many orders."""
+    await exchange.feed([symbol_command(SYMBOL)])
+    prices = {f"{price}.00": "1 1" for price in range(1, levels + 1)}
+    await exchange.keeper.redis.hset(f"book:{SYMBOL}:buy", mapping=prices)
+
+
+async def test_a_long_book_comes_whole_and_its_best_levels_alone(exchange: Exchange) -> None:
+    """A snapshot has all of 20,000 levels, an answer as many as were asked for, best first."""
+    await store_long_book(exchange, 20_000)
+    async with exchange.client.get(STREAM, read_bufsize=2**24) as response:
+        follower = BookFollower(response)
+        await follower.next()
+    assert len(follower.sides["buy"]) == 20_000
+    best = (await exchange.get(f"/order-book/{SYMBOL}?depth=3"))["buy"]
+    assert [level["price"] for level in best] == ["20000.00", "19999.00", "19998.00"]
+
+
+async def test_clients_that_come_at_once_share_one_read_and_one_snapshot(exchange: Exchange) -> None:
+    """What a book costs does not depend on how many ask for it."""
+    await store_long_book(exchange, 20_000)
+    snapshots = await asyncio.gather(*(exchange.hubs.snapshots.get(SYMBOL) for _ in range(100)))
+    assert len(set(map(id, snapshots))) == 1
+
+
+async def test_client_that_takes_no_snapshot_is_cut(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though nothing changes that would fill its queue."""
+    await store_long_book(exchange, 200_000)
+    monkeypatch.setattr(streams, "RESPONSE_WRITE_S_MAX", 0.2)
+    slow = connect_without_reading(exchange)
+
+    async def follows() -> bool:
+        return exchange.hubs.followed == {SYMBOL: 1}
+
+    await eventually(follows, "the client")
+
+    async def is_gone() -> bool:
+        return exchange.hubs.followed == {}
+
+    await eventually(is_gone, "its end")
+    slow.close()
+
+
+async def test_slow_client_ends_with_its_credential(exchange: Exchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that takes a long snapshot bit by bit does not outlive it."""
+    await store_long_book(exchange, 200_000)
+    monkeypatch.setattr(streams, "STREAM_RECHECK_S", 0.0)
+    exchange.lets_in = False
+    async with exchange.client.get(STREAM) as response:
+        received = await response.content.read()
+    assert 0 < len(received) < 200_000 * len('{"price":"1.00","quantity":"1","orders":1}')
 
 
 async def test_open_streams_end_when_the_process_stops(exchange: Exchange) -> None:

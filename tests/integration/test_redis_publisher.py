@@ -9,6 +9,7 @@ import pytest
 
 from forkast_streams.devstack.ports import free_ports
 from forkast_streams.devstack.redis import Redis as RedisServer
+from forkast_streams.market_data.changes import BookChange
 from forkast_streams.market_data.redis_publisher import RedisPublisher
 from forkast_streams.storage.redis import connect
 from tests.integration.market_data import Keeper, eventually
@@ -153,6 +154,82 @@ async def test_redis_away_stops_nothing_and_loses_nothing(tmp_path: Path) -> Non
         finally:
             await keeper.publisher.stop()
             server.stop()
+
+
+async def test_ready_while_a_change_is_on_its_way(keeper: Keeper) -> None:
+    """A round trip is no reason to be taken out of service."""
+    keeper.feed([symbol_command(SYMBOL)])
+    await keeper.is_published(SYMBOL)
+    await keeper.redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
+    keeper.feed([order_command(SYMBOL)])
+
+    async def is_on_its_way() -> bool:
+        return not keeper.publisher._changes
+
+    await eventually(is_on_its_way, "the round trip")
+    assert keeper.publisher.why_not_ready() is None
+    await keeper.redis.execute_command("CLIENT", "UNPAUSE")
+    await keeper.is_published(SYMBOL)
+
+
+async def test_changes_that_wait_for_redis_do_not_grow_above_the_book(tmp_path: Path) -> None:
+    """Orders come and go at ever other prices while Redis is away: what is kept is to write the book anew."""
+    server = RedisServer(tmp_path, free_ports(1)[0])
+    async with Keeper(f"redis://127.0.0.1:{server.port}") as keeper:
+        keeper.feed([symbol_command(SYMBOL)])
+        for number in range(1, 3_001):
+            order_id = f"00000000-0000-4000-8000-{number:012d}"
+            keeper.feed([order_command(SYMBOL, id=order_id, price=f"{number}")])
+            if number > 10:
+                keeper.feed([{"command": "CANCEL", "symbolId": SYMBOL, "orderId": order_id, "userId": 1}])
+            waiting = keeper.publisher._changes.get(SYMBOL)
+            assert waiting is None or len(waiting.buy) < 1_100
+        server.start()
+        try:
+            await eventually(lambda: has_books(keeper), "books in Redis")
+            await keeper.is_published(SYMBOL)
+        finally:
+            await keeper.publisher.stop()
+            server.stop()
+
+
+async def test_keeper_of_an_older_log_says_so(keeper: Keeper, stack_env: dict[str, str]) -> None:
+    """It writes nothing over a newer one, and is not taken for one whose books are served, until Redis is flushed."""
+    keeper.engine.clock = 1_800_000_000_000
+    keeper.feed([symbol_command(SYMBOL)])
+    await keeper.is_published(SYMBOL)
+    async with Keeper(stack_env["REDIS_URL"]) as older:
+        older.feed([symbol_command(SYMBOL), order_command(SYMBOL)])
+
+        async def says_why() -> str | None:
+            return older.publisher.why_not_ready()
+
+        assert "flush this one" in str(await eventually(says_why, "a reason"))
+        assert await keeper.stored_depth(SYMBOL) == {"BUY": {}, "SELL": {}}
+        keeper.publisher.own([])
+        await keeper.redis.flushall()
+
+        async def is_ready() -> bool:
+            return older.publisher.why_not_ready() is None and bool(await keeper.redis.exists(f"book:{SYMBOL}:meta"))
+
+        await eventually(is_ready, "the older log's book in Redis")
+
+
+async def test_kept_changes_are_bounded_in_bytes(keeper: Keeper) -> None:
+    """Of changes of a megabyte there are sixteen."""
+    keeper.feed([symbol_command(SYMBOL)])
+    await keeper.is_published(SYMBOL)
+    book = keeper.state.books[SYMBOL]
+    for number in range(1, 41):
+        levels = {f"{price}": (f"{number}", 1) for price in range(1_000_000, 1_023_000)}
+        last = book.published
+        book.published = book.sequence = last + 1
+        change = BookChange(SYMBOL, book.born, last, last + 1, book.timestamp, None, levels, {}, [])
+        keeper.publisher.publish([change], keeper.state.books)
+        await keeper.is_published(SYMBOL)
+    entries = await keeper.redis.xrange(f"book:{SYMBOL}:changes")
+    assert 10 <= len(entries) <= 17
+    assert len(entries[-1][1][b"json"]) > 1_000_000
 
 
 async def test_publisher_that_stops_sends_what_is_left(stack_env: dict[str, str]) -> None:

@@ -6,11 +6,11 @@ import asyncio
 
 from forkast_streams.market_data import feed as feed_module
 from forkast_streams.market_data.feed import LocalFeed
-from forkast_streams.market_data.redis_reader import StoredChange
+from forkast_streams.market_data.stored_book import Position, StoredChange
 
 
 def _change(sequence: int) -> StoredChange:
-    return StoredChange(sequence, sequence - 1, b"{}")
+    return StoredChange(1, sequence, sequence - 1, b"{}")
 
 
 async def test_a_follower_gets_what_is_published_after_it_came() -> None:
@@ -48,4 +48,4 @@ async def test_of_too_many_changes_the_last_one_is_left() -> None:
         feed.publish(7, _change(sequence))
     (left,) = await follower.take(10)
     assert left == _change(feed_module._WAITING_MAX + 1)
-    assert not left.continues(0)
+    assert not left.continues(Position(1, 0))
