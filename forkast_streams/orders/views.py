@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from forkast_streams.engine.commands import NewOrder
+from forkast_streams.engine.symbols import EXACT
 from forkast_streams.orders.requests import RULE_COLUMNS, plain
 
 _TIMES = ("createdAt", "updatedAt", "executedAt", "triggeredAt")
@@ -99,7 +100,7 @@ def _remaining(row: dict[str, Any]) -> int | Decimal:
     """What can still trade."""
     if row["status"] not in ("PENDING", "PARTIALLY_FILLED"):
         return 0
-    return _exact(Decimal(row["quantity"]) - Decimal(row["filledQuantity"]))
+    return _exact(EXACT.subtract(Decimal(row["quantity"]), Decimal(row["filledQuantity"])))
 
 
 def _moment(milliseconds: int) -> datetime:
@@ -107,7 +108,7 @@ def _moment(milliseconds: int) -> datetime:
 
 
 def _exact(number: Decimal) -> int | Decimal:
-    return int(number) if number == number.to_integral_value() else number.normalize()
+    return int(number) if number == number.to_integral_value() else number.normalize(EXACT)
 
 
 def _iso(moment: datetime | None) -> str | None:
