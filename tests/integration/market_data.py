@@ -5,18 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
+from aiohttp import web
+from aiohttp.test_utils import TestClient, TestServer
 from redis.asyncio import Redis
 
 from forkast_streams.market_data.feed import LocalFeed
+from forkast_streams.market_data.hub import Hubs
 from forkast_streams.market_data.redis_publisher import RedisPublisher
+from forkast_streams.market_data.redis_reader import MarketDataReader
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.storage.redis import connect
-from tests.unit.flows import records_of
-from tests.unit.market_events import HOME, PARTITIONS, EnginePartition, EventRecord
+from tests.unit.flows import order_command, records_of
+from tests.unit.market_events import HOME, PARTITIONS, SYMBOL, EnginePartition, EventRecord
+from web import errors
+from web.market_data import TradesView
+from web.order_book import OrderBookView
+from web.streams import OrderBookStream
+
+STREAM = f"/order-book/{SYMBOL}/stream"
 
 
 async def eventually(condition: Callable[[], Awaitable[Any]], what: str, *, within_s: float = 10.0) -> Any:
@@ -123,3 +135,74 @@ class BookFollower:
                 else:
                     levels[level["price"]] = level
         self.sequence = data["orderBookSnapShotId"]
+
+
+@dataclass
+class Exchange:
+    """A keeper and the web part, on one Redis."""
+
+    keeper: Keeper
+    client: TestClient[Any, Any]
+    hubs: Hubs
+    lets_in: bool = True
+    looks: int = 0
+
+    async def may_go_on(self, _: web.Request) -> bool:
+        """Whether the credential of a stream is still good."""
+        self.looks += 1
+        return self.lets_in
+
+    async def follow(self, **headers: str) -> BookFollower:
+        """Open a stream."""
+        headers = {name.replace("_", "-"): value for name, value in headers.items()}
+        return BookFollower(await self.client.get(STREAM, headers=headers))
+
+    async def get(self, path: str) -> Any:
+        """The JSON of a path."""
+        async with self.client.get(path) as response:
+            assert response.status == 200, await response.text()
+            return await response.json()
+
+    async def feed(self, commands: list[dict[str, Any]], *, size: int = 10) -> None:
+        """Process ``commands`` in batches; return when Redis has them."""
+        for at in range(0, len(commands), size):
+            self.keeper.feed(commands[at : at + size])
+            await self.keeper.is_published(SYMBOL)
+
+
+@asynccontextmanager
+async def run_exchange(
+    redis_url: str, *, size_max: int = 1_000, feed: LocalFeed | None = None
+) -> AsyncIterator[Exchange]:
+    """An exchange without Kafka; the web part closes as it does in a worker.
+
+    With a ``feed`` the streams are those of the keeper's own process, else of another one.
+    """
+    reader = MarketDataReader(connect(redis_url))
+    hubs = Hubs(reader, feed, size_max=size_max)
+    exchange: Exchange
+
+    async def may_go_on(request: web.Request) -> bool:
+        return await exchange.may_go_on(request)
+
+    stream = OrderBookStream(reader, hubs, may_go_on, heartbeat_s=0.2)
+    app = web.Application()
+    errors.install(app)
+    app.router.add_get("/order-book/{symbolId}", OrderBookView(reader).get)
+    app.router.add_get("/order-book/{symbolId}/stream", stream.get)
+    app.router.add_get("/trades/{symbolId}", TradesView(reader).get)
+    app.on_shutdown.append(stream.close)
+    async with Keeper(redis_url, feed) as keeper, TestClient(TestServer(app)) as client:
+        exchange = Exchange(keeper, client, hubs)
+        yield exchange
+    await reader.close()
+
+
+def sides(book: dict[str, Any]) -> dict[str, Any]:
+    """The two sides of a book."""
+    return {side: book[side] for side in ("buy", "sell")}
+
+
+def rest_at(price: str, number: int) -> dict[str, Any]:
+    """A limit order to buy that finds no counterpart."""
+    return order_command(SYMBOL, id=f"00000000-0000-0000-0001-{number:012x}", price=price)

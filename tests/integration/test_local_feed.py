@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.redis_reader import MarketDataReader
-from forkast_streams.storage.redis import connect
-from tests.integration.market_data import Keeper
-from tests.integration.test_market_data_web import Exchange, rest_at, run_exchange, sides
+from tests.integration.market_data import Exchange, Keeper, rest_at, sides
 from tests.unit.flows import symbol_command
 from tests.unit.market_events import SYMBOL
 
@@ -19,16 +15,6 @@ from tests.unit.market_events import SYMBOL
 def feed() -> LocalFeed:
     """Of the process with the streams."""
     return LocalFeed()
-
-
-@pytest.fixture
-async def exchange(stack_env: dict[str, str], feed: LocalFeed) -> AsyncIterator[Exchange]:
-    """A keeper with the streams, on an empty Redis."""
-    redis = connect(stack_env["REDIS_URL"])
-    await redis.flushall()
-    await redis.aclose()
-    async with run_exchange(stack_env["REDIS_URL"], feed=feed) as exchange:
-        yield exchange
 
 
 class _RedisIsNotAskedError(Exception):
