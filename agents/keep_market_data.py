@@ -7,12 +7,10 @@ from typing import Any
 
 from agents.checkpointed import CheckpointedAgent
 from forkast_streams.kafka_client import Pace
-from forkast_streams.limits import REDIS_WRITE_S_MAX
 from forkast_streams.market_data.redis_publisher import RedisPublisher
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.producer import EventProducer, SentBatch
 from forkast_streams.roles import ExchangeApp
-from forkast_streams.storage.redis import connect
 from forkast_streams.topics import MARKET_DATA_TABLE, ORDERS_EXCHANGE
 from tables.segments import SegmentTable
 
@@ -40,7 +38,7 @@ class MarketDataKeeper:
 def register(app: ExchangeApp) -> None:
     """Let ``app`` keep market data."""
     producer = EventProducer(app.settings.broker_list, client_id="forkast-keeper")
-    publisher = RedisPublisher(connect(app.settings.redis_url, answer_s_max=REDIS_WRITE_S_MAX), app.feed)
+    publisher = RedisPublisher(app.settings.redis_url, app.feed)
     table = app.tables.add(SegmentTable(app, MARKET_DATA_TABLE))
     keeper = MarketDataKeeper(publisher)
     agent = CheckpointedAgent(

@@ -99,7 +99,7 @@ async def _publish_speed(records: list[EventRecord], url: str) -> float:
     redis = connect(url)
     await redis.flushall()
     state = MarketDataState(HOME)
-    async with RedisPublisher(connect(url)) as publisher:
+    async with RedisPublisher(url) as publisher:
         started = time.perf_counter()
         for at in range(0, len(records), _BATCH):
             publisher.publish(state.apply(records[at : at + _BATCH]), state.books)
@@ -118,7 +118,7 @@ async def _publish_latencies(records: list[EventRecord], url: str) -> list[float
     await redis.flushall()
     state = MarketDataState(HOME)
     latencies = []
-    async with RedisPublisher(connect(url)) as publisher:
+    async with RedisPublisher(url) as publisher:
         for at, record in enumerate(records):
             changes = state.apply([record])
             publisher.publish(changes, state.books)

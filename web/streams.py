@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 from aiohttp import web
 
@@ -34,52 +34,66 @@ _HEADERS = {
 }
 
 
-class _EndedError(Exception):
-    """The client may not follow any longer."""
+class _CutError(Exception):
+    """The connection has to go in the middle of an event."""
 
 
 class _Client:
     """The connection of one client.
 
     Args:
-        may_go_on: whether the credential of the client's request is still good.
+        look: whether the credential of the client's request is still good.
     """
 
     def __init__(
-        self, request: web.Request, response: web.StreamResponse, may_go_on: Callable[[web.Request], Awaitable[bool]]
+        self, request: web.Request, response: web.StreamResponse, look: Callable[[web.Request], Awaitable[bool]]
     ) -> None:
         self._request = request
         self._response = response
-        self._may_go_on = may_go_on
-        self._opened = self._checked = time.monotonic()
+        self._look = look
+        self._opened = self._looked = time.monotonic()
 
-    async def send(self, data: bytes) -> None:
-        """Send ``data``, however long: what is not taken yet is no copy of it.
+    async def send(self, frames: list[bytes]) -> None:
+        """Send ``frames``, which all clients share: what is not taken yet is no copy of them.
 
         Raises:
-            _EndedError: the credential is not good any more.
-            TimeoutError: the client does not read, or too slowly.
+            _CutError: the client does not read, or too slowly, or its credential is not good any more.
             ConnectionResetError: it is gone.
         """
-        rest = memoryview(data)
-        while rest:
-            async with asyncio.timeout(RESPONSE_WRITE_S_MAX):
-                await self._response.write(rest[:_PIECE_BYTES])
-            rest = rest[_PIECE_BYTES:]
-            await self.check()
+        for at, piece in enumerate(_pieces(frames)):
+            if at > 0 and not await self.may_go_on():
+                raise _CutError
+            try:
+                async with asyncio.timeout(RESPONSE_WRITE_S_MAX):
+                    await self._response.write(piece)
+            except TimeoutError:
+                raise _CutError from None
 
-    async def check(self) -> None:
-        """Look now and then whether the client may go on.
-
-        Raises:
-            _EndedError: it may not.
-        """
+    async def may_go_on(self) -> bool:
+        """Whether the client may follow any longer; looked at now and then."""
         now = time.monotonic()
-        if now - self._checked < STREAM_RECHECK_S:
-            return
-        if now - self._opened >= STREAM_S_MAX or not await self._may_go_on(self._request):
-            raise _EndedError
-        self._checked = now
+        if now - self._looked < STREAM_RECHECK_S:
+            return True
+        self._looked = now
+        return now - self._opened < STREAM_S_MAX and await self._look(self._request)
+
+
+def _pieces(frames: list[bytes]) -> Iterator[bytes | memoryview]:
+    """``frames`` in pieces: short ones together, a long one bit by bit."""
+    together: list[bytes] = []
+    size = 0
+    for frame in frames:
+        if size + len(frame) > _PIECE_BYTES and together:
+            yield b"".join(together)
+            together, size = [], 0
+        if len(frame) > _PIECE_BYTES:
+            view = memoryview(frame)
+            yield from (view[at : at + _PIECE_BYTES] for at in range(0, len(frame), _PIECE_BYTES))
+        else:
+            together.append(frame)
+            size += len(frame)
+    if together:
+        yield b"".join(together)
 
 
 class OrderBookStream:
@@ -130,15 +144,15 @@ class OrderBookStream:
         self._open[task] = request
         try:
             with redis_answers():
-                first = await self._first_updates(symbol_id, request.headers.get("Last-Event-ID", ""))
+                first = await self._first_frames(symbol_id, request.headers.get("Last-Event-ID", ""))
             if first is None:
                 raise unknown_symbol(symbol_id)
             response = web.StreamResponse(headers=_HEADERS)
             await response.prepare(request)
-            await self._pump(_Client(request, response, self._may_go_on), first, subscription)
-        except TimeoutError:
+            await self._pump(_Client(request, response, self._may_go_on), *first, subscription)
+        except _CutError:
             cut()
-        except (ConnectionResetError, _EndedError):
+        except ConnectionResetError:
             pass
         finally:
             self._hubs.unsubscribe(subscription)
@@ -155,35 +169,35 @@ class OrderBookStream:
             if request.transport is not None:
                 request.transport.abort()
 
-    async def _first_updates(self, symbol_id: int, last_event_id: str) -> list[Update] | None:
-        """What the client missed, else a snapshot; None when the symbol is unknown."""
+    async def _first_frames(self, symbol_id: int, last_event_id: str) -> tuple[Position, list[bytes]] | None:
+        """What the client missed, else a snapshot, and where it is with that; None when the symbol is unknown."""
         position = Position.of_event_id(last_event_id)
         if position is not None:
             missed = await self._reader.changes_since(symbol_id, position)
             if missed is not None:
-                return [Update(position, is_snapshot=False, frame=b""), *map(Update.of_change, missed)]
+                # The comment brings the headers on their way when nothing was missed.
+                frames = [Update.of_change(change).frame for change in missed] or [_HEARTBEAT]
+                return missed[-1].position if missed else position, frames
         snapshot = await self._hubs.snapshots.get(symbol_id)
-        return None if snapshot is None else [snapshot]
+        return None if snapshot is None else (snapshot.position, [snapshot.frame])
 
-    async def _pump(self, client: _Client, first: list[Update], subscription: Subscription) -> None:
-        position = first[-1].position
-        # The comment brings the headers on their way when there is nothing missed to send.
-        await client.send(_together(first) or _HEARTBEAT)
-        while (updates := await subscription.take(self._heartbeat_s)) is not None:
-            news = []
+    async def _pump(self, client: _Client, position: Position, frames: list[bytes], subscription: Subscription) -> None:
+        await client.send(frames)
+        # A stream may be quiet for hours, and what it has sent may be long.
+        frames.clear()
+        while await client.may_go_on() and (updates := await subscription.take(self._heartbeat_s)) is not None:
             for update in updates:
-                # The first changes may be part of the snapshot that was read behind the subscription.
-                if update.is_snapshot or not position.continues(update.position):
-                    news.append(update)
+                if update.is_snapshot or update.continues(position):
+                    frames.append(update.frame)
                     position = update.position
-            if news or not updates:
-                await client.send(_together(news) or _HEARTBEAT)
-            await client.check()
-
-
-def _together(updates: list[Update]) -> bytes:
-    # A snapshot that comes alone is not copied.
-    return updates[0].frame if len(updates) == 1 else b"".join(update.frame for update in updates)
+                elif not position.continues(update.position):
+                    # The client comes back for a book that goes on: Redis, or its log, was another one in between.
+                    return
+                # Else it is part of the book that was read behind the subscription.
+            if frames or not updates:
+                await client.send(frames or [_HEARTBEAT])
+            frames.clear()
+            updates.clear()
 
 
 def register(app: ExchangeApp) -> None:

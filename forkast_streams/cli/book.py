@@ -107,7 +107,7 @@ def book(
 
 async def _follow(client: aiohttp.ClientSession, url: str) -> AsyncIterator[dict[str, Any]]:
     """The stream's messages; after a break it goes on behind the last one seen."""
-    last_id = ""
+    last_id = event_id = ""
     while True:
         headers = {"Last-Event-ID": last_id} if last_id else {}
         try:
@@ -115,9 +115,11 @@ async def _follow(client: aiohttp.ClientSession, url: str) -> AsyncIterator[dict
                 response.raise_for_status()
                 async for line in response.content:
                     if line.startswith(b"id: "):
-                        last_id = line[4:].decode().strip()
-                    if line.startswith(b"data: "):
+                        event_id = line[4:].decode().strip()
+                    # The last line may be cut off.
+                    if line.startswith(b"data: ") and line.endswith(b"\n"):
                         yield json.loads(line[6:])
+                        last_id = event_id
         except aiohttp.ClientError:
             pass
         await asyncio.sleep(_RECONNECT_S)

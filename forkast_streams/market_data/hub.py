@@ -6,6 +6,7 @@ It reads Redis, or, where this process publishes the symbol itself, what that ha
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -17,28 +18,49 @@ from forkast_streams.market_data.redis_reader import MarketDataReader
 from forkast_streams.market_data.shared_books import beside_the_loop
 from forkast_streams.market_data.stored_book import Position, StoredBook, StoredChange
 
+log = logging.getLogger(__name__)
+
 _BACKOFF_FIRST_S = 0.1
 _BACKOFF_MAX_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A change, or a whole book where the changes do not go on; ``frame`` is the server-sent event."""
+    """A change, or a whole book where the changes do not go on.
+
+    Attributes:
+        position: where a reader is that has it.
+        previous: the first sequence at which a reader can apply it; None for a whole book.
+        frame: the server-sent event.
+    """
 
     position: Position
-    is_snapshot: bool
+    previous: int | None
     frame: bytes
 
     @classmethod
     def of_change(cls, change: StoredChange) -> Update:
         """A change as an event."""
-        return cls(change.position, is_snapshot=False, frame=_frame(change.position, change.json))
+        return cls(change.position, change.previous, _frame(change.position, change.json))
 
     @classmethod
     def of_book(cls, book: StoredBook) -> Update:
         """A whole book as an event."""
         json = b'{"type":"snapshot",%b}' % book.members()
-        return cls(book.position, is_snapshot=True, frame=_frame(book.position, json))
+        return cls(book.position, None, _frame(book.position, json))
+
+    def continues(self, position: Position) -> bool:
+        """Whether it is a change that a reader can apply that has the book at ``position``."""
+        return (
+            self.previous is not None
+            and self.position.born == position.born
+            and self.previous <= position.sequence < self.position.sequence
+        )
+
+    @property
+    def is_snapshot(self) -> bool:
+        """Whether it is a whole book."""
+        return self.previous is None
 
 
 class Snapshots:
@@ -60,7 +82,11 @@ class Snapshots:
         making = self._made.get(book)
         if making is None:
             making = self._made[book] = asyncio.create_task(beside_the_loop(book.size, Update.of_book, book))
-        return await asyncio.shield(making)
+        try:
+            return await asyncio.shield(making)
+        except Exception:
+            self._made.pop(book, None)
+            raise
 
 
 class Subscription:
@@ -96,6 +122,9 @@ class Subscription:
         """Let ``update`` wait; cut the reader when too many do."""
         if self._is_closed:
             return
+        if update.is_snapshot:
+            # Nobody needs what came before it.
+            self._waiting.clear()
         if len(self._waiting) >= self._size_max:
             self.close()
             self._cut()
@@ -138,8 +167,11 @@ class _SymbolHub:
             try:
                 await self._advance()
                 backoff = _BACKOFF_FIRST_S
-            except Unavailable:
-                # Redis may come back with another state, or with none at first.
+            except Exception as exc:
+                # Redis may come back with another state, or with none at first. Whatever else it is, followers must
+                # not be left with a book that only looks quiet.
+                if not isinstance(exc, Unavailable):
+                    log.exception("the changes of symbol %d cannot be followed; trying again", self._symbol_id)
                 self._is_current = False
                 await asyncio.sleep(backoff)
                 backoff = min(2 * backoff, _BACKOFF_MAX_S)

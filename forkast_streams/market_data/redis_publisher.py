@@ -17,7 +17,6 @@ from typing import Any
 
 import msgspec
 from mode import Service
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from forkast_streams.limits import PROBED_SYMBOLS_MAX, REDIS_WRITE_S_MAX
@@ -26,6 +25,7 @@ from forkast_streams.market_data.changes import BookChange, LevelState
 from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.keys import SymbolKeys, levels_json
 from forkast_streams.market_data.stored_book import StoredChange
+from forkast_streams.storage.redis import connect
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ _SCRIPT = (files(__package__) / "publish.lua").read_text()
 _PROBE_INTERVAL_S = 0.5
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MAX_S = 1.0
+_STOP_S_MAX = 1.5
 # What one round trip carries: it must stay well within its time.
 _CHANGES_AT_ONCE = 200
 _WHOLE_LEVELS_AT_ONCE = 20_000
@@ -48,13 +49,13 @@ class RedisPublisher(Service):
     While one round trip is under way changes are merged, so that there is always one at most behind them.
 
     Args:
-        redis: the client.
+        redis_url: where Redis is.
         feed: gets what Redis has taken.
     """
 
-    def __init__(self, redis: Redis, feed: LocalFeed | None = None, **kwargs: Any) -> None:
+    def __init__(self, redis_url: str, feed: LocalFeed | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._redis = redis
+        self._redis = connect(redis_url, answer_s_max=REDIS_WRITE_S_MAX)
         self._feed = feed or LocalFeed()
         self._books: dict[int, SymbolBook] = {}
         self._changes: dict[int, BookChange] = {}
@@ -94,7 +95,7 @@ class RedisPublisher(Service):
             waiting.merge(change)
             book = books[symbol_id]
             levels = len(book.buy.levels) + len(book.sell.levels)
-            if len(waiting.buy) + len(waiting.sell) > levels + _WAITING_LEVELS_MAX:
+            if self._is_lost and len(waiting.buy) + len(waiting.sell) > levels + _WAITING_LEVELS_MAX:
                 del self._changes[symbol_id]
                 self._rewrites[symbol_id] = None
         self._wake.set()
@@ -135,10 +136,11 @@ class RedisPublisher(Service):
                 await self._wake.wait()
 
     async def on_stop(self) -> None:
-        """Send what is left, if Redis answers."""
+        """Send what is left, if Redis answers soon."""
         try:
-            while self._changes or self._rewrites:
-                await self._send()
+            async with asyncio.timeout(_STOP_S_MAX):
+                while not self._is_lost and (self._changes or self._rewrites):
+                    await self._send()
         except (RedisError, OSError, TimeoutError) as exc:
             log.warning("the last changes are not in Redis; the next start brings them (%r)", exc)
         await self._redis.aclose()

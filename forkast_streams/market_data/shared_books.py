@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
+from asyncio import sleep
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from time import monotonic
 from typing import ParamSpec, TypeVar
 
-from forkast_streams.errors import Unavailable
 from forkast_streams.market_data.stored_book import StoredBook
 
 P = ParamSpec("P")
@@ -25,20 +25,16 @@ class _Reads:
     """The reads of one book.
 
     Attributes:
-        lock: held during a read.
-        begun: how many there were.
-        answered: the number of the last one that was not broken off.
-        book: what it found; None when there is no such symbol.
-        failure: why it found nothing out, else None.
+        next: one that has not begun, for whoever asks now.
+        current: one that has.
+        book: what the last one found.
         not_before: when the next one may begin.
         forgotten: when all this is thrown away.
     """
 
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    begun: int = 0
-    answered: int = 0
+    next: asyncio.Task[StoredBook | None] | None = None
+    current: asyncio.Task[StoredBook | None] | None = None
     book: StoredBook | None = None
-    failure: Unavailable | None = None
     not_before: float = 0.0
     forgotten: asyncio.TimerHandle | None = None
 
@@ -61,40 +57,33 @@ class SharedBooks:
             Unavailable: it cannot be read.
         """
         reads = self._reads.setdefault(symbol_id, _Reads())
-        known = reads.begun
+        # One that has begun may have missed what the caller has seen of the book already.
+        if reads.next is None:
+            reads.next = asyncio.create_task(self._read_next(symbol_id, reads))
+        return await asyncio.shield(reads.next)
+
+    async def _read_next(self, symbol_id: int, reads: _Reads) -> StoredBook | None:
+        if reads.current is not None:
+            await asyncio.wait({reads.current})
+        await sleep(max(0.0, reads.not_before - monotonic()))
+        reads.current, reads.next = reads.next, None
+        began = monotonic()
+        known, reads.book = reads.book, None
         try:
-            async with reads.lock:
-                # One that began before the call may have missed what the caller has seen of the book already.
-                if reads.answered <= known:
-                    await self._read_once(symbol_id, reads)
-                if reads.failure is not None:
-                    raise Unavailable(str(reads.failure)) from reads.failure
-                return reads.book
+            reads.book = await self._read(symbol_id, known)
+            return reads.book
         finally:
-            self._forget_later(symbol_id, reads)
-
-    async def _read_once(self, symbol_id: int, reads: _Reads) -> None:
-        # Whoever asks while this waits shares the read.
-        await asyncio.sleep(max(0.0, reads.not_before - time.monotonic()))
-        reads.begun += 1
-        began = time.monotonic()
-        try:
-            reads.book, reads.failure = await self._read(symbol_id, reads.book), None
-        except Unavailable as exc:
-            reads.book, reads.failure = None, exc
-        reads.answered = reads.begun
-        ended = time.monotonic()
-        reads.not_before = ended + (ended - began)
-
-    def _forget_later(self, symbol_id: int, reads: _Reads) -> None:
-        if reads.forgotten is not None:
-            reads.forgotten.cancel()
-        reads.forgotten = asyncio.get_running_loop().call_later(_KEPT_S, self._forget, symbol_id, reads)
+            ended = monotonic()
+            reads.not_before = ended + (ended - began)
+            reads.current = None
+            if reads.forgotten is not None:
+                reads.forgotten.cancel()
+            reads.forgotten = asyncio.get_running_loop().call_later(_KEPT_S, self._forget, symbol_id, reads)
 
     def _forget(self, symbol_id: int, reads: _Reads) -> None:
-        # Whoever holds the lock comes past here again.
-        if not reads.lock.locked():
-            self._reads.pop(symbol_id, None)
+        # A read comes past here again.
+        if reads.next is None and reads.current is None:
+            del self._reads[symbol_id]
 
 
 async def beside_the_loop(levels: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

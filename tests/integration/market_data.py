@@ -46,7 +46,7 @@ class Keeper:
 
     def __init__(self, redis_url: str, feed: LocalFeed | None = None) -> None:
         self.redis: Redis = connect(redis_url)
-        self.publisher = RedisPublisher(connect(redis_url), feed)
+        self.publisher = RedisPublisher(redis_url, feed)
         self.engine = EnginePartition(HOME, PARTITIONS)
         self.state = MarketDataState(HOME)
         self._events = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from forkast_streams.devstack.ports import free_ports
 from forkast_streams.devstack.redis import Redis as RedisServer
 from forkast_streams.market_data.changes import BookChange
 from forkast_streams.market_data.redis_publisher import RedisPublisher
-from forkast_streams.storage.redis import connect
 from tests.integration.market_data import Keeper, eventually
 from tests.unit.flows import order_command, symbol_command
 from tests.unit.market_events import NEIGHBOUR, SYMBOL, depth_of, depth_of_engine, two_symbol_flow
@@ -161,15 +161,43 @@ async def test_ready_while_a_change_is_on_its_way(keeper: Keeper) -> None:
     keeper.feed([symbol_command(SYMBOL)])
     await keeper.is_published(SYMBOL)
     await keeper.redis.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
-    keeper.feed([order_command(SYMBOL)])
+    try:
+        keeper.feed([order_command(SYMBOL)])
 
-    async def is_on_its_way() -> bool:
-        return not keeper.publisher._changes
+        async def is_on_its_way() -> bool:
+            return not keeper.publisher._changes
 
-    await eventually(is_on_its_way, "the round trip")
-    assert keeper.publisher.why_not_ready() is None
-    await keeper.redis.execute_command("CLIENT", "UNPAUSE")
+        await eventually(is_on_its_way, "the round trip")
+        assert keeper.publisher.why_not_ready() is None
+    finally:
+        await keeper.redis.execute_command("CLIENT", "UNPAUSE")
     await keeper.is_published(SYMBOL)
+
+
+async def test_a_slow_write_is_waited_for(keeper: Keeper, caplog: pytest.LogCaptureFixture) -> None:
+    """Longer than a read would: a Redis that is busy is not given up, with all its books to be written again."""
+    keeper.feed([symbol_command(SYMBOL)])
+    await keeper.is_published(SYMBOL)
+    await keeper.redis.execute_command("CLIENT", "PAUSE", 3_000, "WRITE")
+    keeper.feed([order_command(SYMBOL)])
+    await keeper.is_published(SYMBOL)
+    assert not caplog.records
+
+
+async def test_stop_does_not_wait_for_a_redis_that_hangs(tmp_path: Path) -> None:
+    """The time of the whole process's stop is short, and the next start brings what Redis lacks."""
+    server = RedisServer(tmp_path, free_ports(1)[0])
+    server.start()
+    try:
+        async with Keeper(f"redis://127.0.0.1:{server.port}") as keeper:
+            keeper.feed([symbol_command(SYMBOL)])
+            await keeper.is_published(SYMBOL)
+            await keeper.redis.execute_command("CLIENT", "PAUSE", 60_000, "ALL")
+            keeper.feed([order_command(SYMBOL)])
+            async with asyncio.timeout(3):
+                await keeper.publisher.stop()
+    finally:
+        server.stop()
 
 
 async def test_changes_that_wait_for_redis_do_not_grow_above_the_book(tmp_path: Path) -> None:
@@ -177,6 +205,11 @@ async def test_changes_that_wait_for_redis_do_not_grow_above_the_book(tmp_path: 
     server = RedisServer(tmp_path, free_ports(1)[0])
     async with Keeper(f"redis://127.0.0.1:{server.port}") as keeper:
         keeper.feed([symbol_command(SYMBOL)])
+
+        async def says_why() -> str | None:
+            return keeper.publisher.why_not_ready()
+
+        await eventually(says_why, "Redis being away")
         for number in range(1, 3_001):
             order_id = f"00000000-0000-4000-8000-{number:012d}"
             keeper.feed([order_command(SYMBOL, id=order_id, price=f"{number}")])
@@ -243,4 +276,4 @@ async def test_publisher_that_stops_sends_what_is_left(stack_env: dict[str, str]
 
 def test_publisher_can_be_made_without_redis() -> None:
     """Nothing is connected before it is needed, so that a worker starts while Redis is away."""
-    assert RedisPublisher(connect("redis://127.0.0.1:1")).why_not_ready() is None
+    assert RedisPublisher("redis://127.0.0.1:1").why_not_ready() is None

@@ -113,8 +113,8 @@ async def test_reads_take_half_of_the_time_at_most(monkeypatch: pytest.MonkeyPat
         now += 0.25
         return StoredBook.of(symbol_id, Position(1, 1), 0, {}, {})
 
-    monkeypatch.setattr(shared_books.time, "monotonic", lambda: now)
-    monkeypatch.setattr(shared_books.asyncio, "sleep", sleep)
+    monkeypatch.setattr(shared_books, "monotonic", lambda: now)
+    monkeypatch.setattr(shared_books, "sleep", sleep)
     books = SharedBooks(read)
     await books.get(7)
     now += 0.1
