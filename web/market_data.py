@@ -64,7 +64,8 @@ def market_data_reader(app: ExchangeApp) -> MarketDataReader:
     web_app = app.web.web_app
     reader: MarketDataReader | None = web_app.get(_READER)
     if reader is None:
-        reader = web_app[_READER] = MarketDataReader(connect(app.settings.redis_url))
+        redis_url = app.settings.redis_url
+        reader = web_app[_READER] = MarketDataReader(connect(redis_url), waiting=connect(redis_url))
 
         web_app.on_cleanup.append(lambda _: reader.close())
     return reader

@@ -27,15 +27,21 @@ class MarketDataReader:
 
     All methods raise ``Unavailable`` when Redis does not answer in time or has lost the books, and answer None for an
     unknown symbol.
+
+    Args:
+        redis: the client.
+        waiting: one for what waits for changes, a connection for each symbol: it must not take those of all others.
     """
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, waiting: Redis | None = None) -> None:
         self._redis = redis
+        self._waiting = waiting or redis
         self._books = SharedBooks(self._read_book)
 
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
+        await self._waiting.aclose()
 
     async def position(self, symbol_id: int) -> Position | None:
         """Where the symbol's book is."""
@@ -98,7 +104,7 @@ class MarketDataReader:
     async def wait_for_changes(self, symbol_id: int, sequence: int) -> list[StoredChange]:
         """The changes behind ``sequence``, waiting about a second for the first; empty when there is none."""
         key = SymbolKeys.of(symbol_id).changes
-        read = self._redis.xread({key: f"{sequence}-0"}, block=_CHANGES_WAIT_MS)
+        read = self._waiting.xread({key: f"{sequence}-0"}, block=_CHANGES_WAIT_MS)
         streams: Any = await _answer(read, within_s=_CHANGES_WAIT_MS / 1000 + REDIS_TIMEOUT_S)
         return [StoredChange.of(entry) for _, entries in streams or () for entry in entries]
 
