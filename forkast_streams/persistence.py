@@ -171,6 +171,11 @@ def fold(
     for record in records:
         if record.offset < reached:
             continue
+        if record.offset > reached:
+            raise CorruptLog(
+                f"orders.exchange goes on at offset {record.offset}, expected {reached}; the events between were not "
+                "read: a restart reads them again if they are still there."
+            )
         reached = record.offset + 1
         event = decode_event(record.value)
         symbol_id = event.symbol_id

@@ -30,12 +30,18 @@ _CLEAN_EVERY_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What is registered for a user's client order id; ``is_new`` if this claim registered it."""
+    """What is registered for a user's client order id.
+
+    Attributes:
+        is_new: whether this claim registered it.
+        age_s: seconds since then.
+    """
 
     order_id: str
     symbol_id: int
     digest: bytes
     is_new: bool
+    age_s: float
 
 
 @dataclass(slots=True)
@@ -134,7 +140,7 @@ class ClientOrderIds(Service):
         for waiting in batch:
             row = found.get(waiting.key)
             if row is not None:
-                claim = Claim(row["orderId"], row["symbolId"], bytes.fromhex(row["digest"]), row["isNew"])
+                claim = Claim(row["orderId"], row["symbolId"], bytes.fromhex(row["digest"]), row["isNew"], row["ageS"])
                 if not waiting.claimed.done():
                     waiting.claimed.set_result(claim)
             elif waiting.attempts < _ATTEMPTS_MAX:

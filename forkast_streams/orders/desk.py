@@ -33,6 +33,8 @@ from forkast_streams.storage.postgres import Postgres
 
 TRADES_SHOWN_MAX = 1_000
 _PLACED_MAX = 50_000
+# Half of the time that an order without a row is known.
+_CLAIM_SENT_AGAIN_S_MAX = PENDING_S_MAX / 2
 _CLOSED = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED"})
 
 
@@ -158,23 +160,32 @@ class OrderDesk:
 
         Raises:
             ApiError: 400, no such id is possible; 404, the user has no such order.
-            Unavailable: the database is out of reach and the order is not pending.
+            Unavailable: what is known of the order now cannot be read.
         """
         if order_id.startswith(CLIENT_ID_PREFIX):
             return await self._find_by_client_id(order_id.removeprefix(CLIENT_ID_PREFIX), user_id)
         order_id = parse_order_id(order_id)
-        pending = await self._pending.get(order_id, user_id)
+        pending, not_looked = await self._look_for_pending(order_id, user_id)
         try:
             rows = await self._postgres.query("orders_by_id", ids=[order_id], user_id=user_id)
         except Unavailable:
-            if pending is None:
+            # An older one may have been read from its row already, and must not go back to what it was.
+            failing_since_ms = self._postgres.failing_since_ms
+            if pending is None or failing_since_ms is None or pending["createdAtMs"] <= failing_since_ms:
                 raise
             rows = []
         if rows:
             return order_view(rows[0])
-        if pending is None:
-            raise _not_found()
-        return order_view(rows_of_pending([pending])[0])
+        if pending is not None:
+            return order_view(rows_of_pending([pending])[0])
+        raise not_looked or _not_found()
+
+    async def _look_for_pending(self, order_id: str, user_id: int) -> tuple[dict[str, Any] | None, Unavailable | None]:
+        """The pending order; none, and why, when it could not be looked for."""
+        try:
+            return await self._pending.get(order_id, user_id), None
+        except Unavailable as exc:
+            return None, exc
 
     async def find_open(self, order_id: str, user_id: int) -> dict[str, Any]:
         """As ``find``, for a request to change the order.
@@ -238,12 +249,18 @@ class OrderDesk:
         order.order_id = claim.order_id
         if claim.is_new:
             return False
-        # Whoever claimed it may have died before the log had the order. To send it again costs a repeat at most.
         if order.order_id in self._placed:
             return True
         try:
             await self.find(order.order_id, order.user_id)
         except ApiError:
+            # Whoever claimed it may have died before the log had the order. To send it again costs a repeat at most,
+            # for as long as the engine surely remembers the id.
+            if claim.age_s > _CLAIM_SENT_AGAIN_S_MAX:
+                raise Unavailable(
+                    "an earlier request with this clientOrderId has made no order that could be seen, but its order "
+                    "may be on its way: look again later, or use another clientOrderId for a new order"
+                ) from None
             return False
         return True
 

@@ -13,13 +13,16 @@ import asyncio
 import logging
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
+from heapq import nlargest
 from importlib.resources import files
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from forkast_streams.breaker import Breaker
+from forkast_streams.errors import Unavailable
 from forkast_streams.storage.redis import REDIS_AWAY, RedisClient
 
 log = logging.getLogger(__name__)
@@ -37,6 +40,7 @@ _WRITE_WAIT_S = 0.05
 _READ_WAIT_S = 0.25
 _PAUSE_S = 1.0
 _RETRY_S = 0.5
+_AWAY = "orders that have no row yet cannot be looked for now; try again shortly"
 
 Order = dict[str, Any]
 
@@ -87,7 +91,11 @@ class PendingOrders:
         self._add([order], waiter)
 
     async def get(self, order_id: str, user_id: int) -> Order | None:
-        """A pending order of a user."""
+        """A pending order of a user.
+
+        Raises:
+            Unavailable: this process has not taken it, and Redis does not say whether another one has.
+        """
         own = self._own.get(order_id)
         raw = own.json if own is not None else await self._read(self._redis.get, f"order:{order_id}")
         if raw is None:
@@ -96,7 +104,9 @@ class PendingOrders:
         return order if order["userId"] == user_id else None
 
     async def of_user(self, user_id: int, *, newer_than_ms: int, most: int = LISTED_MAX) -> list[Order]:
-        """The pending orders of a user that were placed after a moment.
+        """The pending orders of a user that were placed after a moment, newest first, as pages have them.
+
+        While Redis is away they are those that this process has taken.
 
         Args:
             user_id: whose orders.
@@ -105,16 +115,17 @@ class PendingOrders:
                 show no others than the newest ``n * limit``.
         """
         most = min(most, LISTED_MAX)
-        newest = islice(reversed(self._own_of_user.get(user_id, {}).values()), most)
-        orders: dict[str, Order] = {own.id: _decode(own.json) for own in newest if own.created_ms > newer_than_ms}
-        key = _of_user(user_id)
-        ids = await self._read(self._redis.zrevrangebyscore, key, "+inf", f"({newer_than_ms}", start=0, num=most)
-        unknown = [f"order:{order_id}" for raw in ids or [] if (order_id := raw.decode()) not in self._own]
-        for raw in (await self._read(self._redis.mget, unknown) if unknown else None) or []:
-            if raw is not None:
-                order = _decode(raw)
-                orders[order["id"]] = order
-        return sorted(orders.values(), key=_created, reverse=True)[:most]
+        own = [one for one in self._own_of_user.get(user_id, {}).values() if one.created_ms > newer_than_ms]
+        newest = nlargest(most, own, key=lambda one: (one.created_ms, one.id))
+        orders: list[Order] = [_decode(one.json) for one in newest]
+        with suppress(Unavailable):
+            key = _of_user(user_id)
+            # The newest first, and of one moment those with the largest id.
+            ids = await self._read(self._redis.zrevrangebyscore, key, "+inf", f"({newer_than_ms}", start=0, num=most)
+            others = [f"order:{order_id}" for raw in ids if (order_id := raw.decode()) not in self._own]
+            if others:
+                orders += [_decode(raw) for raw in await self._read(self._redis.mget, others) if raw is not None]
+        return nlargest(most, orders, key=lambda order: (order["createdAtMs"], order["id"]))
 
     async def close(self) -> None:
         """Stop writing."""
@@ -138,15 +149,19 @@ class PendingOrders:
             del self._own_of_user[oldest.user_id]
 
     async def _read(self, command: Any, *args: Any, **options: Any) -> Any:
-        """What Redis answers, or None when it does not soon."""
+        """What Redis answers.
+
+        Raises:
+            Unavailable: nothing, or not soon.
+        """
         if not self._reads.allows():
-            return None
+            raise Unavailable(_AWAY)
         try:
             answer = await _within(_READ_WAIT_S, command(*args, **options))
         except REDIS_AWAY as exc:
             self._reads.failed()
             log.warning("pending orders of other processes are not seen, Redis is away: %r", exc)
-            return None
+            raise Unavailable(_AWAY) from exc
         self._reads.succeeded()
         return answer
 
@@ -233,11 +248,6 @@ def _release(waiters: list[asyncio.Future[Any]]) -> None:
 async def _within(seconds: float, answer: Awaitable[ResultT]) -> ResultT:
     async with asyncio.timeout(seconds):
         return await answer
-
-
-def _created(order: Order) -> int:
-    created: int = order["createdAtMs"]
-    return created
 
 
 def _of_user(user_id: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing, suppress
 from importlib import resources
@@ -64,6 +65,10 @@ class Postgres(Service):
         timeout_s: the most a statement takes, with the wait for a connection.
         name: shown in ``pg_stat_activity``.
         options: the server's settings for these connections.
+
+    Attributes:
+        failing_since_ms: the moment, in epoch milliseconds, since which no statement has been answered; None while
+            they are.
     """
 
     def __init__(
@@ -90,6 +95,7 @@ class Postgres(Service):
         # aiopg wakes nobody who waits for a connection when one comes back broken, so nobody waits there.
         self._slots = asyncio.Semaphore(connections)
         self._is_away = False
+        self.failing_since_ms: int | None = None
         self._pool: aiopg.Pool | None = None
         # Names of the queries that are prepared, by connection.
         self._prepared: WeakKeyDictionary[aiopg.Connection, set[str]] = WeakKeyDictionary()
@@ -163,6 +169,18 @@ class Postgres(Service):
 
     async def _run(self, run: Run) -> tuple[list[str], list[Row]]:
         """Run what ends with a statement on a connection; return that one's columns' names and its rows."""
+        try:
+            answer = await self._run_on_connection(run)
+        except Exception as exc:
+            if not is_transient(exc):
+                self.failing_since_ms = None
+            elif self.failing_since_ms is None:
+                self.failing_since_ms = int(time.time() * 1000)
+            raise
+        self.failing_since_ms = None
+        return answer
+
+    async def _run_on_connection(self, run: Run) -> tuple[list[str], list[Row]]:
         try:
             # A statement given up closes its connection, so the next one does not meet its answer.
             async with (

@@ -274,11 +274,16 @@ def test_flushed_redis_hides_no_order(oms: Worker, env: dict[str, str]) -> None:
 
 
 def test_outage_of_postgres_stops_no_order_entry(oms: Worker, stack: Stack) -> None:
-    """With credential and symbols known, orders are taken and read; the list says 503 with Retry-After."""
-    place(oms, user="hank")
+    """With credential and symbols known, orders are taken and read; the list says 503 with Retry-After.
+
+    An older order is not read: its row may have said more than what was kept when it was placed.
+    """
+    older = place(oms, user="hank")
     postgres = stack.server("postgres")
     postgres.stop()
     try:
+        for method in ("GET", "DELETE"):
+            assert call(oms, method, f"/orders/{older}", user="hank")[0] == 503
         order_id = place(oms, user="hank")
         assert call(oms, "GET", f"/orders/{order_id}", user="hank")[0] == 200
         status, body, headers = call(oms, "GET", "/orders", user="hank")
@@ -288,6 +293,22 @@ def test_outage_of_postgres_stops_no_order_entry(oms: Worker, stack: Stack) -> N
     finally:
         postgres.start()
     wait_until(lambda: call(oms, "GET", "/orders", user="hank")[0] == 200, "the list being back")
+
+
+def test_pages_of_a_batch_that_has_no_rows_yet(oms: Worker) -> None:
+    """All its orders are of one moment; each is on one page, in the order of a longer page."""
+    body = json.dumps({"orders": [json.loads(changed())] * 60}).encode()
+    status, answer, _ = call(oms, "POST", "/orders/batch", body, user="irene")
+    assert status == 200
+    placed = {result["orderId"] for result in answer["results"]}
+
+    def page(number: int, limit: int) -> list[str]:
+        orders = call(oms, "GET", f"/orders?page={number}&limit={limit}", user="irene")[1]["orders"]
+        return [order["id"] for order in orders]
+
+    pages = [order_id for number in range(1, 8) for order_id in page(number, 10)]
+    assert placed <= set(pages)
+    assert pages == page(1, 100)
 
 
 def test_outage_of_kafka_is_answered_with_503(oms: Worker, stack: Stack) -> None:

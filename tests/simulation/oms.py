@@ -53,7 +53,7 @@ class Backends:
         for row in msgspec.json.decode(parameters["claims"]):
             key = row["userId"], row["clientOrderId"]
             is_new = key not in self.claims
-            answers.append(self.claims.setdefault(key, row) | {"isNew": is_new})
+            answers.append(self.claims.setdefault(key, row) | {"isNew": is_new, "ageS": 0.0})
         return answers
 
     def orders_by_id(self, parameters: dict[str, Any]) -> list[Row]:
@@ -66,10 +66,15 @@ class Backends:
 
 
 class OmsPostgres:
-    """The service's way to its tables; any statement may find the connection broken, before or after it."""
+    """The service's way to its tables; any statement may find the connection broken, before or after it.
+
+    Attributes:
+        failing_since_ms: as the product's; an outage here is a single statement's.
+    """
 
     def __init__(self, process: Process, backends: Backends) -> None:
         self._process = process
+        self.failing_since_ms: int | None = None
         self._statements: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
             "claim_client_ids": backends.claim,
             "orders_by_id": backends.orders_by_id,

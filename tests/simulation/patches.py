@@ -105,7 +105,6 @@ def register_keeper(app: Any, public: Mapping[int, PublicBook]) -> None:
     with (
         patch.object(agents.keep_market_data, "EventProducer", lambda *_, **__: SimEventProducer(app.process, app.log)),
         patch.object(agents.keep_market_data, "SegmentTable", SimTable),
-        patch.object(agents.keep_market_data, "connect", lambda _: None),
         patch.object(agents.keep_market_data, "RedisPublisher", lambda *_, **__: SimPublisher(public)),
     ):
         agents.keep_market_data.register(app)

@@ -12,7 +12,9 @@ from uuid import UUID
 import pytest
 
 from forkast_streams.engine.commands import BUY, GTC, LIMIT, NewOrder
+from forkast_streams.errors import ApiError, Unavailable
 from forkast_streams.orders.client_ids import Claim
+from forkast_streams.orders.commands import digest_of
 from forkast_streams.orders.desk import OrderDesk
 
 
@@ -29,6 +31,8 @@ class Servers:
         self.may_answer = asyncio.Event()
         self.inside = self.inside_most = 0
         self._claim: Claim | None = None
+        self.age_s = 0.0
+        self.away: Unavailable | None = None
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
@@ -42,8 +46,8 @@ class Servers:
     async def claim(self, _user_id: int, _client_id: str, order_id: str, symbol_id: int, digest: bytes) -> Claim:
         with self._busy():
             await turns(5)
-        claim = self._claim or Claim(order_id, symbol_id, digest, is_new=True)
-        self._claim = replace(claim, is_new=False)
+        claim = self._claim or Claim(order_id, symbol_id, digest, is_new=True, age_s=0.0)
+        self._claim = replace(claim, is_new=False, age_s=self.age_s)
         return claim
 
     async def append(self, _symbol_id: int, _command: bytes, then: Callable[[int, Any], None]) -> None:
@@ -56,6 +60,8 @@ class Servers:
 
     async def get(self, *_: object) -> None:
         """No order can be read that was not placed here."""
+        if self.away is not None:
+            raise self.away
 
     async def query(self, *_: object, **__: object) -> list[Any]:
         return []
@@ -118,3 +124,27 @@ async def test_nothing_stays_of_requests_that_are_cancelled(servers: Servers, de
     assert (third.result().repeated, third.result().order.order_id) == (False, str(UUID(int=1)))
     assert servers.inside_most == 1
     assert not desk._under_way
+
+
+@pytest.mark.parametrize(("age_s", "is_sent"), [(299.0, True), (301.0, False)])
+async def test_an_old_claim_without_an_order_is_not_sent_again(
+    servers: Servers, desk: OrderDesk, age_s: float, is_sent: bool
+) -> None:
+    """Its order may be filled by now and only not be seen yet, and the engine forgets ids in the end."""
+    servers.may_answer.set()
+    servers.age_s = age_s
+    await servers.claim(1, "mine", str(UUID(int=1)), 7, digest_of(order(1)))
+    if is_sent:
+        assert not (await desk.place(order(2))).repeated
+    else:
+        with pytest.raises(Unavailable, match="look again later"):
+            await desk.place(order(2))
+
+
+async def test_an_order_that_could_not_be_looked_for_is_not_unknown(servers: Servers, desk: OrderDesk) -> None:
+    """Another process may have taken it, and Redis, which would say so, is away."""
+    with pytest.raises(ApiError, match="no order with this id"):
+        await desk.find(str(UUID(int=5)), 1)
+    servers.away = Unavailable("Redis is away")
+    with pytest.raises(Unavailable, match="Redis is away"):
+        await desk.find(str(UUID(int=5)), 1)

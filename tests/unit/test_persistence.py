@@ -153,7 +153,16 @@ def test_what_is_no_event_stops_the_sink(value: bytes | None, says: str) -> None
 def test_a_hole_in_the_sequence_stops_the_sink(missing: int) -> None:
     """An event that is gone is found by the next one, also when it is the symbol's first."""
     events = events_of([BUY_10, SELL_4])
-    with pytest.raises(CorruptLog, match=f"expected {missing + 1}"):
+    left = [Record(at, e.timestamp, e.key, e.value) for at, e in enumerate(events[:missing] + events[missing + 1 :])]
+    with pytest.raises(CorruptLog, match=f"sequence {missing + 2} at offset {missing}, expected {missing + 1}"):
+        fold(left, 0, {})
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_a_hole_in_the_offsets_stops_the_sink(missing: int) -> None:
+    """What was not read is never passed over, be it of another symbol: the next start reads it."""
+    events = events_of([BUY_10, SELL_4])
+    with pytest.raises(CorruptLog, match=f"goes on at offset {missing + 1}, expected {missing}"):
         fold(events[:missing] + events[missing + 1 :], 0, {})
 
 

@@ -15,11 +15,13 @@ taken AS (
     WHERE known."createdAt" < excluded."createdAt" - interval '24 hours'
     RETURNING "userId", "clientOrderId", "orderId", "symbolId", digest
 )
-SELECT "userId", "clientOrderId", "orderId"::text, "symbolId", encode(digest, 'hex') AS digest, true AS "isNew"
+SELECT "userId", "clientOrderId", "orderId"::text, "symbolId", encode(digest, 'hex') AS digest, true AS "isNew",
+    0.0::float8 AS "ageS"
 FROM taken
 UNION ALL
 SELECT known."userId", known."clientOrderId", known."orderId"::text, known."symbolId",
-    encode(known.digest, 'hex'), false
+    encode(known.digest, 'hex'), false,
+    extract(epoch FROM (now() AT TIME ZONE 'UTC') - known."createdAt")::float8
 FROM "ClientOrderId" AS known JOIN claims USING ("userId", "clientOrderId")
 -- Who waited for a transaction that renewed an old row sees it here as it was before.
 WHERE known."createdAt" >= (now() AT TIME ZONE 'UTC') - interval '24 hours'

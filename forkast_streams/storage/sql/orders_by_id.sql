@@ -9,3 +9,4 @@ SELECT id::text, "userId", "symbolId", type::text, side::text, price, quantity, 
        ) AS fills) AS "averagePrice"
 FROM "Order" AS o
 WHERE id = ANY(%(ids)s::uuid[]) AND "userId" = %(user_id)s
+ORDER BY "createdAt" DESC, "symbolId"

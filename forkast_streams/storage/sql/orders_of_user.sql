@@ -11,10 +11,13 @@ WITH pending AS (
 ),
 page AS (
     SELECT * FROM (
-        SELECT id, "userId", "symbolId", type::text, side::text, price, quantity, "filledQuantity", status::text, "timeInForce",
+        -- Limited here, too: above a union, Postgres would read and sort all that the user ever placed.
+        (SELECT id, "userId", "symbolId", type::text, side::text, price, quantity, "filledQuantity", status::text, "timeInForce",
             "clientOrderId", reason, "createdAt", "updatedAt", "executedAt", "stopPrice", "expiresAt", "postOnly",
             "displayQuantity", "selfTradePrevention", "quoteQuantity", "triggeredAt", replaces::text
         FROM "Order" WHERE "userId" = %(user_id)s
+        ORDER BY "Order"."createdAt" DESC, "Order".id DESC
+        LIMIT %(limit)s + %(offset)s)
         UNION ALL
         SELECT * FROM pending
     ) AS orders
