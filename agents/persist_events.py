@@ -15,7 +15,7 @@ from typing import Any
 from faust.types import TP, EventT, StreamT
 from mode import Service
 
-from forkast_streams.errors import CorruptLog
+from forkast_streams.errors import CorruptLog, Unavailable
 from forkast_streams.failfast import fail_fast
 from forkast_streams.kafka_client import Pace
 from forkast_streams.limits import DRAIN_S_MAX
@@ -39,6 +39,8 @@ CONNECTIONS = 1
 FETCH_PACE = Pace(seconds=0.1, busy_seconds=0.25, busy_bytes=128 * 1024)
 # A worker that is further behind than this does not call itself ready.
 _LAG_MAX = 20_000
+# Seconds until a worker must know where to go on.
+_START_S_MAX = 20.0
 
 
 class PartitionWriter:
@@ -129,8 +131,13 @@ class EventSink(Service):
         return sum(writer.waiting_events for writer in self.writers.values())
 
     async def _restore_positions(self, tps: set[TP]) -> Mapping[TP, int]:
+        # Faust waits for this no longer than broker_request_timeout, and then, in silence, for ever.
         try:
-            return await self._start_writers(tps)
+            async with asyncio.timeout(_START_S_MAX):
+                return await self._start_writers(tps)
+        except TimeoutError:
+            away = Unavailable(f"Postgres did not answer within {_START_S_MAX:g} s; it is tried again after a restart")
+            fail_fast(f"reading the progress of {ORDERS_EXCHANGE}", away)
         except Exception as exc:
             fail_fast(f"reading the progress of {ORDERS_EXCHANGE}", exc)
 

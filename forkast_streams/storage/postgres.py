@@ -21,6 +21,7 @@ from psycopg2.extensions import parse_dsn
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from forkast_streams.errors import SetupError, Unavailable
+from forkast_streams.storage.addresses import ServerAddresses
 from forkast_streams.storage.queries import prepared, query
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,7 @@ _PING_INTERVAL_S = 1.0
 _CONNECT_S_MAX = 3.0
 # Seconds between two looks for the answer to a statement that takes long.
 _NUDGE_S = 0.5
+_ENCODING = "UTF8"
 _PREPARE_LOCK = 0x666F726B617374
 
 # aiopg leaves the reader of a refused connection in uvloop's books (aio-libs/aiopg#909). The next connection whose
@@ -83,6 +85,7 @@ class Postgres(Service):
     ) -> None:
         super().__init__(**kwargs)
         self._url = database_url
+        self._addresses = ServerAddresses(database_url)
         self._connections = connections
         self._timeout_s = timeout_s
         self._name = name
@@ -113,6 +116,7 @@ class Postgres(Service):
             enable_hstore=False,
             enable_uuid=False,
             application_name=self._name,
+            client_encoding=_ENCODING,
             connect_timeout=_CONNECT_TIMEOUT_S,
             options=" ".join(f"-c {option}={value}" for option, value in self._options.items()),
         )
@@ -212,11 +216,25 @@ class Postgres(Service):
             raise RuntimeError("Postgres is not started or already stopped")
         # There is a slot for each connection, so this waits for nobody but for the server to take a new one.
         async with asyncio.timeout(_CONNECT_S_MAX):
-            connection = await pool.acquire()
+            connection = await self._acquire(pool)
         try:
             yield connection
         finally:
             await pool.release(connection)
+
+    async def _acquire(self, pool: aiopg.Pool) -> aiopg.Connection:
+        if pool.freesize:
+            return await pool.acquire()
+        # What the pool makes its next connection with.
+        pool._conn_kwargs |= await self._addresses.next()
+        try:
+            return await pool.acquire()
+        except RuntimeError:
+            # See _STALE_READER: it is not the address.
+            raise
+        except BaseException:
+            self._addresses.failed()
+            raise
 
     async def retrying(self, what: str, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Await ``attempt()`` again and again while its errors are transient; ``what`` stands in the log."""
@@ -323,6 +341,7 @@ def _prepare(database_url: str, demo_users: bool) -> None:
     script = _packaged("schema.sql") + _packaged("init.sql", demo_users=demo_users)
     try:
         with closing(_connect_or_create(database_url)) as connection, connection, connection.cursor() as cursor:
+            _require_unicode(cursor)
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_PREPARE_LOCK,))
             cursor.execute(script)
     except psycopg2.errors.UndefinedColumn as exc:
@@ -335,6 +354,14 @@ def _prepare(database_url: str, demo_users: bool) -> None:
             f"the database could not be prepared ({_sentence(exc)}); check DATABASE_URL and that its user may create "
             "tables."
         ) from exc
+
+
+def _require_unicode(cursor: Any) -> None:
+    """Names of symbols are texts of any script, and one that cannot be written would stop the sink."""
+    cursor.execute("SHOW server_encoding")
+    [(encoding,)] = cursor.fetchall()
+    if encoding != _ENCODING:
+        raise SetupError(f"the database's encoding is {encoding}; use a database whose encoding is {_ENCODING}.")
 
 
 def _packaged(name: str, *, demo_users: bool = True) -> str:
@@ -362,5 +389,9 @@ def _create_missing(database_url: str) -> bool:
                 return False
             # Another `init` at the same time may have been faster.
             with suppress(psycopg2.errors.DuplicateDatabase, psycopg2.errors.UniqueViolation):
-                cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+                cursor.execute(
+                    sql.SQL("CREATE DATABASE {} ENCODING {} TEMPLATE template0").format(
+                        sql.Identifier(name), sql.Literal(_ENCODING)
+                    )
+                )
     return True

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
 
-from forkast_streams.storage.postgres import Postgres
+import psycopg2
+import pytest
+import uvloop
+from psycopg2.extensions import parse_dsn
+
+from forkast_streams.devstack.ports import free_ports
+from forkast_streams.errors import SetupError
+from forkast_streams.storage.postgres import Postgres, prepare_database
 
 
 async def test_an_answer_that_the_loop_is_not_told_of_is_found(stack_env: dict[str, str]) -> None:
@@ -25,3 +35,41 @@ async def test_an_answer_that_the_loop_is_not_told_of_is_found(stack_env: dict[s
         assert time.monotonic() - started < 5.0
         assert connection.closed
         assert await postgres.fetch("SELECT 3") == [(3,)]
+
+
+# aiopg leaves what it has of a refused connection to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_host_that_is_away_is_passed_over(
+    stack_env: dict[str, str], new_loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """Of several hosts the first may be gone after a failover: the next attempt goes to another one and stays."""
+    url = stack_env["DATABASE_URL"]
+    live = parse_dsn(url)
+    user = f"{live['user']}:{live['password']}" if "password" in live else live["user"]
+    hosts = f"127.0.0.1:{free_ports(1)[0]},{live['host']}:{live['port']}"
+
+    async def ask() -> list[Any]:
+        postgres = Postgres(f"postgresql://{user}@{hosts}/{live['dbname']}")
+        await postgres.start()
+        try:
+            return [
+                await postgres.retrying("test", lambda: postgres.fetch("SELECT current_database()")) for _ in range(3)
+            ]
+        finally:
+            await postgres.stop()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(asyncio.wait_for(ask(), 20)) == [[(live["dbname"],)]] * 3
+
+
+def test_a_database_of_another_encoding_is_refused(stack_env: dict[str, str]) -> None:
+    """A symbol's name that it cannot hold would stop the sink much later."""
+    with closing(psycopg2.connect(stack_env["DATABASE_URL"])) as connection:
+        connection.autocommit = True
+        connection.cursor().execute(
+            "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"
+        )
+    url = stack_env["DATABASE_URL"].rpartition("/")[0] + "/latin"
+    with pytest.raises(SetupError, match="encoding is LATIN1"):
+        asyncio.run(prepare_database(url, demo_users=False))

@@ -6,6 +6,10 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from faust.types import TP
+
+from agents import persist_events
 from agents.persist_events import EventSink, PartitionWriter
 from forkast_streams.storage.history import PartitionHistory
 from tests.simulation.shell import SimTransport
@@ -41,3 +45,22 @@ async def test_writers_that_start_during_a_drain_do_not_break_it() -> None:
     sink.writers[0].idle.set()
     await drain
     assert not sink.writers
+
+
+async def test_a_start_without_postgres_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody would begin again later: Faust gives up a start that takes long, and says nothing."""
+
+    class EndedError(Exception):
+        """The process."""
+
+    def fail_fast(_what: str, exc: BaseException) -> None:
+        raise EndedError(str(exc))
+
+    async def never(*_: object) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(persist_events, "_START_S_MAX", 0.01)
+    monkeypatch.setattr(persist_events, "fail_fast", fail_fast)
+    monkeypatch.setattr(_POSTGRES, "retrying", never, raising=False)
+    with pytest.raises(EndedError, match="Postgres did not answer"):
+        await a_sink()._restore_positions({TP("orders.exchange", 0)})
