@@ -7,6 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -203,9 +204,15 @@ class OrderDesk:
         if not order["filledQuantity"]:
             return []
         rows = await self._postgres.query(
-            "trades_of_order", id=order["id"], symbol_id=order["symbolId"], limit=TRADES_SHOWN_MAX
+            "trades_of_order",
+            id=order["id"],
+            symbol_id=order["symbolId"],
+            created_at=order["createdAt"],
+            limit=TRADES_SHOWN_MAX,
         )
-        return [trade_view(row) for row in rows]
+        # The order may have traded on since it was read.
+        filled = accumulate(row["quantity"] for row in rows)
+        return [trade_view(row) for row, so_far in zip(rows, filled, strict=True) if so_far <= order["filledQuantity"]]
 
     async def page(self, user_id: int, page: int, limit: int) -> list[dict[str, Any]]:
         """A page of the user's orders, newest first, those without a row among them."""

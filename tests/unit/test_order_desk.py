@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
 from typing import Any, cast
 from uuid import UUID
 
@@ -32,6 +34,7 @@ class Servers:
         self.inside = self.inside_most = 0
         self._claim: Claim | None = None
         self.age_s = 0.0
+        self.rows: list[Any] = []
         self.away: Unavailable | None = None
 
     @contextmanager
@@ -64,7 +67,7 @@ class Servers:
             raise self.away
 
     async def query(self, *_: object, **__: object) -> list[Any]:
-        return []
+        return self.rows
 
 
 async def turns(count: int) -> None:
@@ -148,3 +151,12 @@ async def test_an_order_that_could_not_be_looked_for_is_not_unknown(servers: Ser
     servers.away = Unavailable("Redis is away")
     with pytest.raises(Unavailable, match="Redis is away"):
         await desk.find(str(UUID(int=5)), 1)
+
+
+async def test_trades_are_those_that_the_order_has(servers: Servers, desk: OrderDesk) -> None:
+    """It may trade between the two looks at the tables; what is answered is of one moment."""
+    order = {"id": "a", "symbolId": 7, "createdAt": "2026-01-01T00:00:00.000Z", "filledQuantity": Decimal("2.5")}
+    moment = datetime(2026, 1, 1)  # noqa: DTZ001 - as the driver gives it
+    row = {"tradeId": "t", "price": Decimal(1), "isTaker": False, "timestamp": moment}
+    servers.rows = [row | {"quantity": Decimal(text)} for text in ("1", "1.5", "3")]
+    assert [trade["quantity"] for trade in await desk.trades(order)] == [Decimal(1), Decimal("1.5")]

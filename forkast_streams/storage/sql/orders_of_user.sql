@@ -29,8 +29,10 @@ SELECT page.id::text, "userId", "symbolId", type, side, price, quantity, "filled
        "displayQuantity", "selfTradePrevention", "quoteQuantity", "triggeredAt", replaces,
        (SELECT sum(price * quantity) / sum(quantity) FROM (
             SELECT price, quantity FROM "Trade" AS t WHERE t."buyOrderId" = page.id AND t."symbolId" = page."symbolId"
+                AND t."timestamp" >= page."createdAt"
             UNION ALL
             SELECT price, quantity FROM "Trade" AS t WHERE t."sellOrderId" = page.id AND t."symbolId" = page."symbolId"
+                AND t."timestamp" >= page."createdAt"
        ) AS fills) AS "averagePrice"
 FROM page
 ORDER BY "createdAt" DESC, id DESC

@@ -5,5 +5,6 @@ FROM (
     UNION ALL
     SELECT *, 'SELL' FROM "Trade" WHERE "sellOrderId" = %(id)s AND "symbolId" = %(symbol_id)s
 ) AS t
+WHERE t."timestamp" >= %(created_at)s::timestamp
 ORDER BY t.sequence
 LIMIT %(limit)s
