@@ -183,21 +183,33 @@ class OrderBookStream:
 
     async def _pump(self, client: _Client, position: Position, frames: list[bytes], subscription: Subscription) -> None:
         await client.send(frames)
-        # A stream may be quiet for hours, and what it has sent may be long.
+        # A stream may be quiet for hours, and what it has sent may be long: nothing here keeps it.
         frames.clear()
         while await client.may_go_on() and (updates := await subscription.take(self._heartbeat_s)) is not None:
-            for update in updates:
-                if update.is_snapshot or update.continues(position):
-                    frames.append(update.frame)
-                    position = update.position
-                elif not position.continues(update.position):
-                    # The client comes back for a book that goes on: Redis, or its log, was another one in between.
-                    return
-                # Else it is part of the book that was read behind the subscription.
+            reached = _collect(updates, position, frames)
+            if reached is None:
+                return
             if frames or not updates:
                 await client.send(frames or [_HEARTBEAT])
+            position = reached
             frames.clear()
             updates.clear()
+
+
+def _collect(updates: list[Update], position: Position, frames: list[bytes]) -> Position | None:
+    """Add to ``frames`` what a client at ``position`` has not got; return where it is then.
+
+    None when the updates do not go on from there, because Redis, or its log, was another one in between: the client
+    comes back for a book that does.
+    """
+    for update in updates:
+        if update.is_snapshot or update.continues(position):
+            frames.append(update.frame)
+            position = update.position
+        elif not position.continues(update.position):
+            return None
+        # Else it is part of the book that was read behind the subscription.
+    return position
 
 
 def register(app: ExchangeApp) -> None:

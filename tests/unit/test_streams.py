@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, cast
@@ -69,6 +70,13 @@ async def test_a_quiet_stream_keeps_nothing_of_what_it_has_sent(stream: Stream) 
     """Snapshots of long books are megabytes, and a stream may stay open for a day."""
     assert stream.client.sent == [b"snapshot"]
     assert stream.frames == []
+    frame = b"another snapshot"
+    stream.subscription.put(Update(Position(2, 3), None, frame))
+    await stream.settle()
+    assert stream.client.sent == [b"snapshot", frame]
+    stream.client.sent.clear()
+    # The test's code, its variable and the argument of this call.
+    assert sys.getrefcount(frame) == 3
 
 
 async def test_changes_that_the_snapshot_has_are_not_sent(stream: Stream) -> None:
