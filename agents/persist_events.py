@@ -40,7 +40,7 @@ FETCH_PACE = Pace(seconds=0.1, busy_seconds=0.25, busy_bytes=128 * 1024)
 # A worker that is further behind than this does not call itself ready.
 _LAG_MAX = 20_000
 # Seconds until a worker must know where to go on.
-_START_S_MAX = 20.0
+_LOAD_S_MAX = 15.0
 
 
 class PartitionWriter:
@@ -131,13 +131,8 @@ class EventSink(Service):
         return sum(writer.waiting_events for writer in self.writers.values())
 
     async def _restore_positions(self, tps: set[TP]) -> Mapping[TP, int]:
-        # Faust waits for this no longer than broker_request_timeout, and then, in silence, for ever.
         try:
-            async with asyncio.timeout(_START_S_MAX):
-                return await self._start_writers(tps)
-        except TimeoutError:
-            away = Unavailable(f"Postgres did not answer within {_START_S_MAX:g} s; it is tried again after a restart")
-            fail_fast(f"reading the progress of {ORDERS_EXCHANGE}", away)
+            return await self._start_writers(tps)
         except Exception as exc:
             fail_fast(f"reading the progress of {ORDERS_EXCHANGE}", exc)
 
@@ -145,8 +140,15 @@ class EventSink(Service):
         """Begin at the tables' place in every assigned partition."""
         await self.drain()
         histories = {tp: PartitionHistory(self.postgres, tp.topic, tp.partition, self._statements) for tp in tps}
-        for history in histories.values():
-            await history.load()
+        # Faust waits for all of this no longer than broker_request_timeout, and then, in silence, for ever.
+        try:
+            async with asyncio.timeout(_LOAD_S_MAX):
+                for history in histories.values():
+                    await history.load()
+        except TimeoutError:
+            raise Unavailable(
+                f"Postgres did not say where to go on within {_LOAD_S_MAX:g} s; it is asked again after a restart"
+            ) from None
         positions = {tp: history.next_offset for tp, history in histories.items()}
         await self._check_log(positions)
         for tp, history in histories.items():

@@ -203,12 +203,12 @@ def _collect(updates: list[Update], position: Position, frames: list[bytes]) -> 
     comes back for a book that does.
     """
     for update in updates:
-        if update.is_snapshot or update.continues(position):
+        if update.continues(position) or (update.is_snapshot and not position.continues(update.position)):
             frames.append(update.frame)
             position = update.position
         elif not position.continues(update.position):
             return None
-        # Else it is part of the book that was read behind the subscription.
+        # Else it is part of the book that was read behind the subscription, or an older one.
     return position
 
 

@@ -15,7 +15,7 @@ from forkast_streams.errors import Unavailable
 from forkast_streams.limits import REDIS_BLOCK_S_MAX
 from forkast_streams.market_data.feed import Follower, LocalFeed
 from forkast_streams.market_data.redis_reader import MarketDataReader
-from forkast_streams.market_data.shared_books import beside_the_loop
+from forkast_streams.market_data.shared_books import beside_the_loop, shared_task
 from forkast_streams.market_data.stored_book import Position, StoredBook, StoredChange
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class Snapshots:
             return None
         making = self._made.get(book)
         if making is None:
-            making = self._made[book] = asyncio.create_task(beside_the_loop(book.size, Update.of_book, book))
+            making = self._made[book] = shared_task(beside_the_loop(book.size, Update.of_book, book))
         try:
             return await asyncio.shield(making)
         except Exception:

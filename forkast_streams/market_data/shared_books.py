@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import sleep
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from time import monotonic
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from forkast_streams.market_data.stored_book import StoredBook
 
@@ -59,7 +59,7 @@ class SharedBooks:
         reads = self._reads.setdefault(symbol_id, _Reads())
         # One that has begun may have missed what the caller has seen of the book already.
         if reads.next is None:
-            reads.next = asyncio.create_task(self._read_next(symbol_id, reads))
+            reads.next = shared_task(self._read_next(symbol_id, reads))
         return await asyncio.shield(reads.next)
 
     async def _read_next(self, symbol_id: int, reads: _Reads) -> StoredBook | None:
@@ -84,6 +84,13 @@ class SharedBooks:
         # A read comes past here again.
         if reads.next is None and reads.current is None:
             del self._reads[symbol_id]
+
+
+def shared_task(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task for whoever waits for it; when nobody does any more, its failure is nobody's either."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda task: task.cancelled() or task.exception())
+    return task
 
 
 async def beside_the_loop(levels: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

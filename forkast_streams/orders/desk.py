@@ -30,12 +30,14 @@ from forkast_streams.orders.requests import (
 )
 from forkast_streams.orders.symbols import Symbols
 from forkast_streams.orders.views import order_view, pending_order, rows_of_pending, trade_view
-from forkast_streams.storage.postgres import Postgres
+from forkast_streams.storage.postgres import PING_INTERVAL_S, Postgres
 
 TRADES_SHOWN_MAX = 1_000
 _PLACED_MAX = 50_000
 # Half of the time that an order without a row is known.
 _CLAIM_SENT_AGAIN_S_MAX = PENDING_S_MAX / 2
+# Other processes ask Postgres in other moments than this one, and the log has a clock of its own.
+_ANSWERED_MARGIN_MS = int(2_000 * PING_INTERVAL_S)
 _CLOSED = frozenset({"FILLED", "CANCELLED", "REJECTED", "EXPIRED"})
 
 
@@ -127,7 +129,7 @@ class OrderDesk:
             ApiError: 400, a rule is broken; 404, there is no such order; 409, it has ended; else as ``place``.
             Unavailable: as ``find`` and ``place``.
         """
-        old = await self.find(old_id, user_id)
+        old = await self.find(old_id, user_id, for_change=True)
         if request.symbol_id != old["symbolId"]:
             message = "an order is replaced by one of the same symbol"
             raise ApiError(400, "INVALID_VALUE", message, field="symbolId")
@@ -156,23 +158,27 @@ class OrderDesk:
             await self._pending.add_all(pending)
         return [failed.get(one.order.order_id, one) if isinstance(one, Placed) else one for one in claimed]
 
-    async def find(self, order_id: str, user_id: int) -> dict[str, Any]:
+    async def find(self, order_id: str, user_id: int, *, for_change: bool = False) -> dict[str, Any]:
         """A user's order as it is seen, by its id or ``client:`` and its client order id.
+
+        Args:
+            order_id: which order.
+            user_id: whose it must be.
+            for_change: it need not be as it is now: the engine will decide.
 
         Raises:
             ApiError: 400, no such id is possible; 404, the user has no such order.
             Unavailable: what is known of the order now cannot be read.
         """
         if order_id.startswith(CLIENT_ID_PREFIX):
-            return await self._find_by_client_id(order_id.removeprefix(CLIENT_ID_PREFIX), user_id)
+            order_id = await self._id_of_client(order_id.removeprefix(CLIENT_ID_PREFIX), user_id)
         order_id = parse_order_id(order_id)
         pending, not_looked = await self._look_for_pending(order_id, user_id)
         try:
             rows = await self._postgres.query("orders_by_id", ids=[order_id], user_id=user_id)
         except Unavailable:
-            # An older one may have been read from its row already, and must not go back to what it was.
-            failing_since_ms = self._postgres.failing_since_ms
-            if pending is None or failing_since_ms is None or pending["createdAtMs"] <= failing_since_ms:
+            # An older one may have been read from its row already, and must not be seen to go back to what it was.
+            if pending is None or not (for_change or self._is_newer_than_rows(pending)):
                 raise
             rows = []
         if rows:
@@ -194,7 +200,7 @@ class OrderDesk:
         Raises:
             ApiError: 409, the order has ended.
         """
-        order = await self.find(order_id, user_id)
+        order = await self.find(order_id, user_id, for_change=True)
         if order["status"] in _CLOSED:
             raise _closed(order)
         return order
@@ -258,18 +264,29 @@ class OrderDesk:
             return False
         if order.order_id in self._placed:
             return True
-        try:
-            await self.find(order.order_id, order.user_id)
-        except ApiError:
-            # Whoever claimed it may have died before the log had the order. To send it again costs a repeat at most,
-            # for as long as the engine surely remembers the id.
-            if claim.age_s > _CLAIM_SENT_AGAIN_S_MAX:
+        if await self._is_known(order):
+            return True
+        # Whoever claimed it may have died before the log had the order. To send it again costs a repeat at most, for as
+        # long as the engine surely remembers the id; later it must be sure that the log does not have it.
+        if claim.age_s > _CLAIM_SENT_AGAIN_S_MAX:
+            rows = await self._postgres.query("is_past_claim", symbol_id=order.symbol_id, age_s=claim.age_s)
+            if not rows[0]["isPast"]:
                 raise Unavailable(
-                    "an earlier request with this clientOrderId has made no order that could be seen, but its order "
-                    "may be on its way: look again later, or use another clientOrderId for a new order"
-                ) from None
-            return False
-        return True
+                    "an earlier request with this clientOrderId has made no order that can be seen, but one may be on "
+                    "its way: look again later, or use another clientOrderId for a new order"
+                )
+        return False
+
+    async def _is_known(self, order: NewOrder) -> bool:
+        pending, _ = await self._look_for_pending(order.order_id, order.user_id)
+        if pending is not None:
+            return True
+        return bool(await self._postgres.query("orders_by_id", ids=[order.order_id], user_id=order.user_id))
+
+    def _is_newer_than_rows(self, pending: dict[str, Any]) -> bool:
+        """Whether nobody has had the chance to read a row of this order: Postgres was away when the log took it."""
+        newer: bool = pending["createdAtMs"] > self._postgres.answered_ms + _ANSWERED_MARGIN_MS
+        return newer
 
     async def _claim_all(self, orders: Sequence[NewOrder | ForkastError]) -> list[Placed | ForkastError]:
         """Claim the client order ids of a batch; what has none needs no claim, and no task of its own."""
@@ -288,14 +305,14 @@ class OrderDesk:
         except (ApiError, Unavailable) as exc:
             return exc
 
-    async def _find_by_client_id(self, client_order_id: str, user_id: int) -> dict[str, Any]:
+    async def _id_of_client(self, client_order_id: str, user_id: int) -> str:
         if not CLIENT_ORDER_ID.fullmatch(client_order_id):
             message = "after client: must come a client order id, 1 to 36 letters, digits, '-' or '_'"
             raise ApiError(400, "INVALID_ID", message, field="id")
         order_id = await self._client_ids.find(user_id, client_order_id)
         if order_id is None:
             raise _not_found()
-        return await self.find(order_id, user_id)
+        return order_id
 
     def _remember(self, order: NewOrder) -> None:
         if order.client_order_id is None:

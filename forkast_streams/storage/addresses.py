@@ -8,28 +8,41 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from typing import Any
 
 from psycopg2.extensions import parse_dsn
 
+from forkast_streams.errors import SetupError
+
 _PORT = "5432"
+_LOOK_S_MAX = 1.0
 
 
 class ServerAddresses:
-    """The addresses of the hosts in ``database_url``; one that works is kept.
+    """The addresses of the hosts in ``database_url``; one that works is kept. For one attempt at a time.
 
     Args:
         database_url: ``postgresql://`` URL, with one host or several.
+
+    Raises:
+        SetupError: hosts and ports of the URL do not fit together.
     """
 
     def __init__(self, database_url: str) -> None:
         parts = parse_dsn(database_url)
         # A path is a socket of this machine, and who has named addresses needs no look.
-        names = [] if "hostaddr" in parts else [host for host in parts.get("host", "").split(",") if host]
-        ports = parts.get("port", _PORT).split(",")
+        names = [] if "hostaddr" in parts else parts.get("host", "").split(",")
+        if any(not host or host[0] in "/@" for host in names):
+            names = []
+        ports = parts["port"].split(",") if "port" in parts else [""]
         if len(ports) == 1:
             ports *= len(names)
-        self._hosts = [(host, port or _PORT) for host, port in zip(names, ports, strict=True) if host[0] not in "/@"]
-        self._looking: asyncio.Task[list[dict[str, str]]] | None = None
+        if names and len(ports) != len(names):
+            raise SetupError(f"DATABASE_URL names {len(names)} hosts and {len(ports)} ports; give each host a port.")
+        self._hosts = list(zip(names, ports, strict=False))
+        # By host: what is being looked up, and what was found the last time.
+        self._looks: dict[str, asyncio.Task[list[Any]]] = {}
+        self._known: dict[str, list[str]] = {}
         self._turn = 0
 
     async def next(self) -> dict[str, str]:
@@ -40,28 +53,31 @@ class ServerAddresses:
         """
         if not self._hosts:
             return {}
-        # Names are looked up in threads, of which there are few: one look at a time, whoever still waits for it.
-        if self._looking is None or self._looking.done():
-            self._looking = asyncio.create_task(self._look_up())
-        addresses = await asyncio.shield(self._looking)
-        return addresses[self._turn % len(addresses)]
+        of_hosts = await asyncio.gather(*(self._addresses_of(host) for host, _ in self._hosts))
+        found = [
+            # The host stays for its certificate.
+            {"host": host, "hostaddr": address} | ({"port": port} if port else {})
+            for (host, port), addresses in zip(self._hosts, of_hosts, strict=True)
+            for address in addresses
+        ]
+        if not found:
+            raise OSError(f"no address is known of {', '.join(host for host, _ in self._hosts)}")
+        return found[self._turn % len(found)]
 
     def failed(self) -> None:
         """Take another one the next time."""
         self._turn += 1
 
-    async def _look_up(self) -> list[dict[str, str]]:
-        loop = asyncio.get_running_loop()
-        addresses: list[dict[str, str]] = []
-        failure: OSError | None = None
-        for host, port in self._hosts:
-            try:
-                found = await loop.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
-            except OSError as exc:
-                failure = exc
-                continue
-            # The host stays for its certificate.
-            addresses += [{"host": host, "port": port, "hostaddr": str(address[0])} for *_, address in found]
-        if not addresses:
-            raise failure or OSError("the database's host has no address")
-        return addresses
+    async def _addresses_of(self, host: str) -> list[str]:
+        """The host's addresses; those of the last time while a look fails or takes long."""
+        look = self._looks.get(host)
+        if look is None:
+            # Names are looked up in threads, of which there are few: one look a host, however long it takes.
+            loop = asyncio.get_running_loop()
+            look = self._looks[host] = loop.create_task(loop.getaddrinfo(host, _PORT, type=socket.SOCK_STREAM))
+        await asyncio.wait({look}, timeout=_LOOK_S_MAX)
+        if look.done():
+            self._looks.pop(host, None)
+            if look.exception() is None:
+                self._known[host] = [str(address[0]) for *_, address in look.result()]
+        return self._known.get(host, [])

@@ -36,9 +36,10 @@ _SERVER_PATIENCE = 1.25
 _LOCK_TIMEOUT_MS = 5_000
 _CONNECT_TIMEOUT_S = 5
 _RETRY_WAIT_S_MAX = 2.0
-_PING_INTERVAL_S = 1.0
-# Seconds a connection may take to come up.
+PING_INTERVAL_S = 1.0
+# Seconds a connection may take to come up, with the wait for others to come up, and what one attempt may take of them.
 _CONNECT_S_MAX = 3.0
+_ATTEMPT_S_MAX = 2.5
 # Seconds between two looks for the answer to a statement that takes long.
 _NUDGE_S = 0.5
 _ENCODING = "UTF8"
@@ -69,8 +70,8 @@ class Postgres(Service):
         options: the server's settings for these connections.
 
     Attributes:
-        failing_since_ms: the moment, in epoch milliseconds, since which no statement has been answered; None while
-            they are.
+        answered_ms: when a statement was answered last, in epoch milliseconds; while the server answers that is no
+            longer ago than ``PING_INTERVAL_S``.
     """
 
     def __init__(
@@ -98,7 +99,8 @@ class Postgres(Service):
         # aiopg wakes nobody who waits for a connection when one comes back broken, so nobody waits there.
         self._slots = asyncio.Semaphore(connections)
         self._is_away = False
-        self.failing_since_ms: int | None = None
+        self._connecting = asyncio.Lock()
+        self.answered_ms = 0
         self._pool: aiopg.Pool | None = None
         # Names of the queries that are prepared, by connection.
         self._prepared: WeakKeyDictionary[aiopg.Connection, set[str]] = WeakKeyDictionary()
@@ -173,15 +175,8 @@ class Postgres(Service):
 
     async def _run(self, run: Run) -> tuple[list[str], list[Row]]:
         """Run what ends with a statement on a connection; return that one's columns' names and its rows."""
-        try:
-            answer = await self._run_on_connection(run)
-        except Exception as exc:
-            if not is_transient(exc):
-                self.failing_since_ms = None
-            elif self.failing_since_ms is None:
-                self.failing_since_ms = int(time.time() * 1000)
-            raise
-        self.failing_since_ms = None
+        answer = await self._run_on_connection(run)
+        self.answered_ms = int(time.time() * 1000)
         return answer
 
     async def _run_on_connection(self, run: Run) -> tuple[list[str], list[Row]]:
@@ -225,16 +220,18 @@ class Postgres(Service):
     async def _acquire(self, pool: aiopg.Pool) -> aiopg.Connection:
         if pool.freesize:
             return await pool.acquire()
-        # What the pool makes its next connection with.
-        pool._conn_kwargs |= await self._addresses.next()
-        try:
-            return await pool.acquire()
-        except RuntimeError:
-            # See _STALE_READER: it is not the address.
-            raise
-        except BaseException:
-            self._addresses.failed()
-            raise
+        async with self._connecting:
+            # What the pool makes its next connection with.
+            pool._conn_kwargs |= await self._addresses.next()
+            try:
+                async with asyncio.timeout(_ATTEMPT_S_MAX):
+                    return await pool.acquire()
+            except RuntimeError:
+                # See _STALE_READER: it is not the address.
+                raise
+            except Exception:
+                self._addresses.failed()
+                raise
 
     async def retrying(self, what: str, attempt: Callable[[], Awaitable[ResultT]]) -> ResultT:
         """Await ``attempt()`` again and again while its errors are transient; ``what`` stands in the log."""
@@ -274,7 +271,7 @@ class Postgres(Service):
                     raise
                 self._is_away = True
                 self._why_unreachable = f"Postgres is out of reach: {_sentence(exc)}"
-            await self.sleep(_PING_INTERVAL_S)
+            await self.sleep(PING_INTERVAL_S)
 
 
 def _once(statement: str, parameters: Mapping[str, Any] | None) -> Run:

@@ -73,3 +73,31 @@ def test_a_database_of_another_encoding_is_refused(stack_env: dict[str, str]) ->
     url = stack_env["DATABASE_URL"].rpartition("/")[0] + "/latin"
     with pytest.raises(SetupError, match="encoding is LATIN1"):
         asyncio.run(prepare_database(url, demo_users=False))
+
+
+async def test_tables_are_past_a_claim_when_its_partition_traded_later(stack_env: dict[str, str]) -> None:
+    """In another symbol as well; a trade from before, or in another partition, says nothing."""
+    await prepare_database(stack_env["DATABASE_URL"], demo_users=False)
+    async with Postgres(stack_env["DATABASE_URL"]) as postgres:
+        for symbol_id, partition, ago_s in ((99_001, 901, 600), (99_002, 901, 200), (99_003, 902, 0)):
+            await postgres.fetch(
+                'INSERT INTO "SymbolSequence" VALUES (%(id)s, %(partition)s, 5)',
+                {"id": symbol_id, "partition": partition},
+            )
+            await postgres.fetch(
+                'INSERT INTO "Trade" ("symbolId", price, quantity, "buyOrderId", "sellOrderId", "timestamp", sequence,'
+                ' "takerSide") VALUES (%(id)s, 1, 1, gen_random_uuid(), gen_random_uuid(),'
+                " (now() AT TIME ZONE 'UTC') - make_interval(secs => %(ago)s), 5, 'BUY')",
+                {"id": symbol_id, "ago": ago_s},
+            )
+        answers = {
+            (symbol_id, age_s): (await postgres.query("is_past_claim", symbol_id=symbol_id, age_s=age_s))[0]["isPast"]
+            for symbol_id, age_s in ((99_001, 400.0), (99_001, 250.0), (99_001, 150.0), (99_003, 100.0), (99_004, 9e4))
+        }
+    assert answers == {
+        (99_001, 400.0): True,
+        (99_001, 250.0): False,
+        (99_001, 150.0): False,
+        (99_003, 100.0): True,
+        (99_004, 9e4): False,
+    }

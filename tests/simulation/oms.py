@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, cast
 
@@ -69,12 +70,12 @@ class OmsPostgres:
     """The service's way to its tables; any statement may find the connection broken, before or after it.
 
     Attributes:
-        failing_since_ms: as the product's; an outage here is a single statement's.
+        answered_ms: as the product's; an outage here is a single statement's.
     """
 
     def __init__(self, process: Process, backends: Backends) -> None:
         self._process = process
-        self.failing_since_ms: int | None = None
+        self.answered_ms = sys.maxsize
         self._statements: dict[str, Callable[[dict[str, Any]], list[Row]]] = {
             "claim_client_ids": backends.claim,
             "orders_by_id": backends.orders_by_id,

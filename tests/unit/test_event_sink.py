@@ -59,8 +59,8 @@ async def test_a_start_without_postgres_ends(monkeypatch: pytest.MonkeyPatch) ->
     async def never(*_: object) -> None:
         await asyncio.get_running_loop().create_future()
 
-    monkeypatch.setattr(persist_events, "_START_S_MAX", 0.01)
+    monkeypatch.setattr(persist_events, "_LOAD_S_MAX", 0.01)
     monkeypatch.setattr(persist_events, "fail_fast", fail_fast)
     monkeypatch.setattr(_POSTGRES, "retrying", never, raising=False)
-    with pytest.raises(EndedError, match="Postgres did not answer"):
+    with pytest.raises(EndedError, match="Postgres did not say"):
         await a_sink()._restore_positions({TP("orders.exchange", 0)})

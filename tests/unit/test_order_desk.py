@@ -35,6 +35,7 @@ class Servers:
         self._claim: Claim | None = None
         self.age_s = 0.0
         self.rows: list[Any] = []
+        self.is_past = False
         self.away: Unavailable | None = None
 
     @contextmanager
@@ -66,8 +67,8 @@ class Servers:
         if self.away is not None:
             raise self.away
 
-    async def query(self, *_: object, **__: object) -> list[Any]:
-        return self.rows
+    async def query(self, name: str, **_: object) -> list[Any]:
+        return [{"isPast": self.is_past}] if name == "is_past_claim" else self.rows
 
 
 async def turns(count: int) -> None:
@@ -129,19 +130,29 @@ async def test_nothing_stays_of_requests_that_are_cancelled(servers: Servers, de
     assert not desk._under_way
 
 
-@pytest.mark.parametrize(("age_s", "is_sent"), [(299.0, True), (301.0, False)])
-async def test_an_old_claim_without_an_order_is_not_sent_again(
-    servers: Servers, desk: OrderDesk, age_s: float, is_sent: bool
+@pytest.mark.parametrize(
+    ("age_s", "is_past", "is_sent"), [(299.0, False, True), (301.0, False, False), (301.0, True, True)]
+)
+async def test_an_old_claim_is_sent_again_when_it_surely_made_no_order(
+    servers: Servers, desk: OrderDesk, age_s: float, is_past: bool, is_sent: bool
 ) -> None:
     """Its order may be filled by now and only not be seen yet, and the engine forgets ids in the end."""
     servers.may_answer.set()
-    servers.age_s = age_s
+    servers.age_s, servers.is_past = age_s, is_past
     await servers.claim(1, "mine", str(UUID(int=1)), 7, digest_of(order(1)))
     if is_sent:
         assert not (await desk.place(order(2))).repeated
     else:
         with pytest.raises(Unavailable, match="look again later"):
             await desk.place(order(2))
+
+
+async def test_a_young_claim_is_sent_again_though_redis_is_away(servers: Servers, desk: OrderDesk) -> None:
+    """The engine takes it once."""
+    servers.may_answer.set()
+    servers.away = Unavailable("Redis is away")
+    await servers.claim(1, "mine", str(UUID(int=1)), 7, digest_of(order(1)))
+    assert not (await desk.place(order(2))).repeated
 
 
 async def test_an_order_that_could_not_be_looked_for_is_not_unknown(servers: Servers, desk: OrderDesk) -> None:
