@@ -107,6 +107,10 @@ class Authenticator:
         stored = self._users.peek(email)
         return stored.user if stored is not None and self._digest(email, password, stored) in self._matched else None
 
+    def is_checking(self, email: str, password: str) -> bool:
+        """Whether this very credential is being checked."""
+        return self._digest(email, password) in self._checks
+
     async def authenticate(self, email: str, password: str) -> User | None:
         """Return the user, or None when there is no such user or the password is another.
 

@@ -128,11 +128,15 @@ class Authentication:
             raise _unauthorized()
         email, password = credentials
         user = self._authenticator.known(email, password)
-        if user is None:
+        if user is not None:
+            self._authenticator.remember(header, email)
+        elif self._authenticator.is_checking(email, password):
+            # Many connections of one client begin at once; that tries no more than one of them does.
             self._limits.require_login_allowed(address, email)
             user = await self._authenticator.authenticate(email, password)
         else:
-            self._authenticator.remember(header, email)
+            with self._limits.login_under_way(address, email):
+                user = await self._authenticator.authenticate(email, password)
         return _Failure(email, "unknown user or wrong password") if user is None else user
 
     async def _by_key(self, request: web.Request, header: str, address: str) -> User | _Failure:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -40,6 +43,8 @@ class RequestLimits:
         failures, of_user = rates.login_failures, rates.login_failures_user
         self._failures = Limit("login", failures / _MINUTE_S, max(1.0, failures))
         self._failures_of_user = Limit("login-user", of_user / _MINUTE_S, max(1.0, of_user))
+        # Credentials that are being checked, by limit and key.
+        self._under_way: Counter[tuple[str, str]] = Counter()
 
     def address_of(self, request: web.Request) -> str:
         """The network that counts as one client: an IPv4 address, or an IPv6 home's 64 bits."""
@@ -87,10 +92,28 @@ class RequestLimits:
         """
         for limit, key in self._login_keys(address, name):
             bucket = self._limits.bucket(limit, key)
-            if limit.rate and bucket.tokens < 1:
+            if limit.rate and bucket.tokens - self._under_way[limit.name, key] < 1:
                 message = "too many logins have failed from here; wait before you try again"
                 headers = {"Retry-After": str(bucket.retry_after_s())}
                 raise ApiError(429, "TOO_MANY_LOGINS", message, headers=headers)
+
+    @contextmanager
+    def login_under_way(self, address: str, name: str) -> Iterator[None]:
+        """Count a credential that is being checked as a wrong one for as long: nobody can try many at once.
+
+        Raises:
+            ApiError: 429, see ``require_login_allowed``.
+        """
+        self.require_login_allowed(address, name)
+        keys = [(limit.name, key) for limit, key in self._login_keys(address, name)]
+        self._under_way.update(keys)
+        try:
+            yield
+        finally:
+            self._under_way.subtract(keys)
+            for key in keys:
+                if not self._under_way[key]:
+                    del self._under_way[key]
 
     def login_failed(self, address: str, name: str) -> None:
         """Count a wrong credential."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
@@ -109,3 +111,21 @@ def test_address_is_the_clients(remote: str, forwarded: list[str], direct: str, 
     limits = RateLimits(connect("redis://127.0.0.1:1"))
     assert RequestLimits(limits, RateSettings(), behind_proxy=False).address_of(request) == direct
     assert RequestLimits(limits, RateSettings(), behind_proxy=True).address_of(request) == behind_proxy
+
+
+async def test_credentials_that_are_being_checked_count_as_wrong_ones(limits: RequestLimits) -> None:
+    """Or many could be tried at once; one that was right gives its place back."""
+    with ExitStack() as checks:
+        for _ in range(10):
+            checks.enter_context(limits.login_under_way("192.0.2.1", "alice"))
+        with pytest.raises(ApiError, match="too many logins"), limits.login_under_way("192.0.2.1", "alice"):
+            pass
+        with limits.login_under_way("192.0.2.1", "bob"), limits.login_under_way("192.0.2.2", "alice"):
+            pass
+    limits.login_failed("192.0.2.1", "alice")
+    with ExitStack() as checks:
+        for _ in range(9):
+            checks.enter_context(limits.login_under_way("192.0.2.1", "alice"))
+        with pytest.raises(ApiError, match="too many logins"):
+            limits.require_login_allowed("192.0.2.1", "alice")
+    assert not limits._under_way
