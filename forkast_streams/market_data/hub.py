@@ -51,11 +51,7 @@ class Update:
 
     def continues(self, position: Position) -> bool:
         """Whether it is a change that a reader can apply that has the book at ``position``."""
-        return (
-            self.previous is not None
-            and self.position.born == position.born
-            and self.previous <= position.sequence < self.position.sequence
-        )
+        return self.previous is not None and self.position.is_reached_from(position, self.previous)
 
     @property
     def is_snapshot(self) -> bool:

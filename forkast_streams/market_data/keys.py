@@ -7,14 +7,13 @@ changes and ``trades:ID`` one of trades, whose entries have the ids ``SEQUENCE-0
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 # Is there as long as Redis has lost nothing: without it a symbol that is not there may exist all the same.
 PUBLISHED = "books:published"
 
 # A level in JSON, of its price, quantity and number of orders.
-LEVEL_JSON = b'{"price":"%b","quantity":"%b","orders":%b}'
+LEVEL_JSON = '{"price":"%s","quantity":"%s","orders":%s}'
 
 
 class SymbolKeys(NamedTuple):
@@ -31,9 +30,3 @@ class SymbolKeys(NamedTuple):
         """The keys of ``symbol_id``."""
         book = f"book:{symbol_id}"
         return cls(f"{book}:meta", f"{book}:buy", f"{book}:sell", f"{book}:changes", f"trades:{symbol_id}")
-
-
-def levels_json(levels: Iterable[tuple[str, str, int | str]]) -> str:
-    """Price, quantity and number of orders of each level as a JSON array."""
-    parts = [f'{{"price":"{price}","quantity":"{quantity}","orders":{orders}}}' for price, quantity, orders in levels]
-    return f"[{','.join(parts)}]"

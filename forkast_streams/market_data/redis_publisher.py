@@ -23,7 +23,7 @@ from forkast_streams.limits import PROBED_SYMBOLS_MAX, REDIS_WRITE_S_MAX
 from forkast_streams.market_data.book import SymbolBook
 from forkast_streams.market_data.changes import BookChange, LevelState
 from forkast_streams.market_data.feed import LocalFeed
-from forkast_streams.market_data.keys import SymbolKeys, levels_json
+from forkast_streams.market_data.keys import LEVEL_JSON, SymbolKeys
 from forkast_streams.market_data.stored_book import StoredChange
 from forkast_streams.storage.redis import connect
 
@@ -273,4 +273,5 @@ def _arguments(mode: str, change: BookChange) -> list[Any]:
 
 
 def _changed_json(levels: dict[str, LevelState]) -> str:
-    return levels_json((price, quantity, orders) for price, (quantity, orders) in levels.items())
+    parts = [LEVEL_JSON % (price, quantity, orders) for price, (quantity, orders) in levels.items()]
+    return f"[{','.join(parts)}]"

@@ -8,6 +8,7 @@ from typing import Self
 
 from forkast_streams.market_data.keys import LEVEL_JSON
 
+_LEVEL = LEVEL_JSON.encode()
 _EVENT_ID = re.compile(r"([0-9]{1,15})-([0-9]{1,15})", re.ASCII)
 
 
@@ -21,6 +22,10 @@ class Position:
     def continues(self, earlier: Position) -> bool:
         """Whether this is ``earlier`` or behind it in the same log."""
         return self.born == earlier.born and self.sequence >= earlier.sequence
+
+    def is_reached_from(self, earlier: Position, previous: int) -> bool:
+        """Whether a change to here that begins at ``previous`` can be applied to the book at ``earlier``."""
+        return self.born == earlier.born and previous <= earlier.sequence < self.sequence
 
     @property
     def event_id(self) -> str:
@@ -59,7 +64,7 @@ class StoredSide:
     def json(self, depth: int | None = None) -> bytes:
         """The best ``depth`` levels (default: all) as a JSON array."""
         levels = self.levels
-        parts = [LEVEL_JSON % (price, *levels[price].split(b" ")) for price in self.prices[:depth]]
+        parts = [_LEVEL % (price, *levels[price].split(b" ")) for price in self.prices[:depth]]
         return b"[%b]" % b",".join(parts)
 
 
@@ -129,8 +134,4 @@ class StoredChange:
 
     def continues(self, position: Position) -> bool:
         """Whether a reader that has the book at ``position`` can apply this change."""
-        return (
-            self.born == position.born
-            and self.previous is not None
-            and self.previous <= position.sequence < self.sequence
-        )
+        return self.previous is not None and self.position.is_reached_from(position, self.previous)

@@ -175,11 +175,6 @@ class Postgres(Service):
 
     async def _run(self, run: Run) -> tuple[list[str], list[Row]]:
         """Run what ends with a statement on a connection; return that one's columns' names and its rows."""
-        answer = await self._run_on_connection(run)
-        self.answered_ms = int(time.time() * 1000)
-        return answer
-
-    async def _run_on_connection(self, run: Run) -> tuple[list[str], list[Row]]:
         try:
             # A statement given up closes its connection, so the next one does not meet its answer.
             async with (
@@ -190,6 +185,7 @@ class Postgres(Service):
             ):
                 with _Nudge(connection):
                     await run(connection, cursor)
+                    self.answered_ms = int(time.time() * 1000)
                     if not cursor.description:
                         return [], []
                     return [column.name for column in cursor.description], await cursor.fetchall()

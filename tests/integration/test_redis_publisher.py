@@ -36,6 +36,11 @@ async def has_books(keeper: Keeper) -> bool:
     return True
 
 
+async def why_not_ready(keeper: Keeper) -> str | None:
+    """A sentence while Redis does not hold the keeper's books."""
+    return keeper.publisher.why_not_ready()
+
+
 async def test_redis_has_the_engines_books(keeper: Keeper) -> None:
     """After a thousand commands in small batches depth and tape in Redis are those of the engine."""
     commands = two_symbol_flow(1_000)
@@ -137,17 +142,14 @@ async def test_redis_away_stops_nothing_and_loses_nothing(tmp_path: Path) -> Non
     async with Keeper(f"redis://127.0.0.1:{server.port}") as keeper:
         keeper.feed(commands[:100])
 
-        async def says_why() -> str | None:
-            return keeper.publisher.why_not_ready()
-
-        assert "Redis is out of reach" in str(await eventually(says_why, "a reason"))
+        assert "Redis is out of reach" in str(await eventually(lambda: why_not_ready(keeper), "a reason"))
         server.start()
         try:
             await eventually(lambda: has_books(keeper), "books in Redis")
             server.stop()
             for at in range(100, 600, 10):
                 keeper.feed(commands[at : at + 10])
-            await eventually(says_why, "a reason")
+            await eventually(lambda: why_not_ready(keeper), "a reason")
             server.start()
             await eventually(lambda: has_books(keeper), "books in Redis")
             assert keeper.publisher.why_not_ready() is None
@@ -206,10 +208,7 @@ async def test_changes_that_wait_for_redis_do_not_grow_above_the_book(tmp_path: 
     async with Keeper(f"redis://127.0.0.1:{server.port}") as keeper:
         keeper.feed([symbol_command(SYMBOL)])
 
-        async def says_why() -> str | None:
-            return keeper.publisher.why_not_ready()
-
-        await eventually(says_why, "Redis being away")
+        await eventually(lambda: why_not_ready(keeper), "Redis being away")
         for number in range(1, 3_001):
             order_id = f"00000000-0000-4000-8000-{number:012d}"
             keeper.feed([order_command(SYMBOL, id=order_id, price=f"{number}")])
@@ -234,10 +233,7 @@ async def test_keeper_of_an_older_log_says_so(keeper: Keeper, stack_env: dict[st
     async with Keeper(stack_env["REDIS_URL"]) as older:
         older.feed([symbol_command(SYMBOL), order_command(SYMBOL)])
 
-        async def says_why() -> str | None:
-            return older.publisher.why_not_ready()
-
-        assert "flush this one" in str(await eventually(says_why, "a reason"))
+        assert "flush this one" in str(await eventually(lambda: why_not_ready(older), "a reason"))
         assert await keeper.stored_depth(SYMBOL) == {"BUY": {}, "SELL": {}}
         keeper.publisher.own([])
         await keeper.redis.flushall()

@@ -45,17 +45,23 @@ async def _asked(books: SharedBooks, times: int) -> list[asyncio.Task[StoredBook
     return tasks
 
 
+async def _begun(source: Source, books: SharedBooks) -> asyncio.Task[StoredBook | None]:
+    """Whoever asked for a book that is being read, until the source may answer."""
+    source.may_answer.clear()
+    (first,) = await _asked(books, 1)
+    await _until(lambda: len(source.known) == 1)
+    return first
+
+
 async def test_who_asks_during_a_read_shares_the_next_one() -> None:
     """That which is under way may have begun before what they have seen; a single other one serves them all."""
     source = Source()
     books = SharedBooks(source.read)
-    source.may_answer.clear()
-    first = await _asked(books, 1)
-    await _until(lambda: len(source.known) == 1)
+    first = await _begun(source, books)
     source.sequence = 2
     later = await _asked(books, 50)
     source.may_answer.set()
-    found = [book.position.sequence for book in await asyncio.gather(*first, *later) if book is not None]
+    found = [book.position.sequence for book in await asyncio.gather(first, *later) if book is not None]
     assert found == [1] + [2] * 50
     assert len(source.known) == 2
 
@@ -73,13 +79,11 @@ async def test_a_failure_is_shared_and_forgotten() -> None:
     """Nobody waits in a line of requests each of which finds out for itself that Redis is away."""
     source = Source()
     books = SharedBooks(source.read)
-    source.may_answer.clear()
-    first = await _asked(books, 1)
-    await _until(lambda: len(source.known) == 1)
+    first = await _begun(source, books)
     source.failure = Unavailable("Redis does not answer")
     later = await _asked(books, 50)
     source.may_answer.set()
-    failures = await asyncio.gather(*first, *later, return_exceptions=True)
+    failures = await asyncio.gather(first, *later, return_exceptions=True)
     assert [type(failure) for failure in failures] == [Unavailable] * 51
     assert len(source.known) == 2
     source.failure = None
@@ -90,9 +94,7 @@ async def test_a_reader_that_is_gone_leaves_the_others_a_read_of_their_own() -> 
     """Its client has closed the connection in the middle of it."""
     source = Source()
     books = SharedBooks(source.read)
-    source.may_answer.clear()
-    (gone,) = await _asked(books, 1)
-    await _until(lambda: len(source.known) == 1)
+    gone = await _begun(source, books)
     waiting = await _asked(books, 2)
     gone.cancel()
     source.may_answer.set()
