@@ -78,6 +78,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         process: handles a batch: lets the state process the records and hands over its outputs, and returns the
             batches that must be acknowledged before a checkpoint may cover them.
         on_loaded: called with all states after each rebalance, before the first batch.
+        latest_ms: when the log took the newest record of a state, at the latest; None: states do not know.
         fetch_pace: between two fetches while the worker keeps up.
     """
 
@@ -92,6 +93,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         new_state: Callable[[int, int], StateT],
         process: Callable[[int, StateT, tuple[Any, ...]], Awaitable[list[SentBatch]]],
         on_loaded: Callable[[Mapping[int, StateT]], Awaitable[None]] | None = None,
+        latest_ms: Callable[[StateT], int] | None = None,
         fetch_pace: Pace,
         **kwargs: Any,
     ) -> None:
@@ -106,12 +108,16 @@ class CheckpointedAgent(Service, Generic[StateT]):
         self._new_state = new_state
         self._process = process
         self._on_loaded = on_loaded
+        self._latest_ms = latest_ms
+        # The first offset that the log has, of the partitions that were loaded last.
+        self._earliest: Mapping[TP, int | None] = {}
         self._idle = Idle()
         self._goals: dict[int, int] = {}
         self._drains = 0
         transport = app.transport
         assert isinstance(transport, BatchTransport)
         transport.restore_positions = self._restore_positions
+        transport.latest_ms = self._latest_ms_of
         transport.drains.append(self.drain)
         transport.fetch_pace = fetch_pace
         table.on_recover(self._load_or_die)
@@ -287,7 +293,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         self._goals = {}
         if not tps:
             return
-        earliest = await self.app.consumer.earliest_offsets(*tps)
+        earliest = self._earliest = await self.app.consumer.earliest_offsets(*tps)
         ends = await self.app.consumer.highwaters(*tps)
         for tp in tps:
             position = loaded[tp.partition].state.next_offset
@@ -300,6 +306,13 @@ class CheckpointedAgent(Service, Generic[StateT]):
 
     async def _restore_positions(self, tps: set[TP]) -> Mapping[TP, int]:
         return {tp: self.partitions[tp.partition].state.next_offset for tp in tps if tp.partition in self.partitions}
+
+    def _latest_ms_of(self, tp: TP) -> int | None:
+        """When the log took what is right before the place of ``tp``'s state, at the latest; None: it is not there."""
+        assigned = self.partitions.get(tp.partition)
+        if assigned is None or self._latest_ms is None or (self._earliest.get(tp) or 0) >= assigned.state.next_offset:
+            return None
+        return self._latest_ms(assigned.state)
 
     def _behind(self, partition: int) -> int | None:
         """How many records are still to be processed; None while the broker has not told."""

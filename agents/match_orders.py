@@ -89,6 +89,7 @@ def register(app: ExchangeApp) -> None:
         new_state=EnginePartition,
         process=matcher.process,
         on_loaded=check,
+        latest_ms=lambda engine: engine.clock,
         fetch_pace=_FETCH_PACE,
     )
     if keys is not None:

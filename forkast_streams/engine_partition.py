@@ -24,7 +24,7 @@ from forkast_streams.errors import CorruptLog, InvalidRecord
 from forkast_streams.limits import COMMAND_BYTES_MAX, KEY_BYTES_MAX
 from forkast_streams.producer_keys import KeyRing, contradiction, digest_of
 from forkast_streams.record_signatures import STRAY_HEADER, verify
-from forkast_streams.records import Headers, InputRecord, OutputRecord, Outputs
+from forkast_streams.records import Headers, InputRecord, OutputRecord, Outputs, TransactionMark
 from forkast_streams.topics import ORDERS_NEW, partition_for
 
 # An offset has 63 bits, which 18 digits are always within.
@@ -76,6 +76,9 @@ class EnginePartition:
                     f"{ORDERS_NEW}-{self.partition} goes on at offset {offset}, expected {self.next_offset}; "
                     "records are gone that were never processed."
                 )
+            if isinstance(record, TransactionMark):
+                self.next_offset = offset + 1
+                continue
             self.clock = max(self.clock, record.timestamp)
             try:
                 self._process_one(record, offset, outputs)

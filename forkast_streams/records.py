@@ -35,6 +35,17 @@ class InputRecord(Protocol):
         """Names and values."""
 
 
+class TransactionMark(Struct, frozen=True, gc=False):
+    """Stands where the log has Kafka's mark of the end of a transaction, which takes an offset and is no record."""
+
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: None = None
+    value: None = None
+    headers: Headers = ()
+
+
 class OutputRecord(Struct, frozen=True, gc=False):
     """A record to send; ``timestamp`` in milliseconds."""
 

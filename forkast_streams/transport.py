@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import aiokafka
 import faust
+from aiokafka.errors import OffsetOutOfRangeError
 from faust.transport.consumer import ConsumerMessage
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, AppT, TopicT
@@ -22,6 +23,8 @@ from mode import Service
 from mode.services import WaitResults
 from mode.utils.futures import maybe_async
 
+from forkast_streams.errors import CorruptLog
+from forkast_streams.failfast import fail_fast
 from forkast_streams.kafka_client import Pace, PacedFetcher, RawTopics
 
 # aiokafka's own 1.5 s would hold the single fetch slot of a broker connection at a seek for that long.
@@ -184,7 +187,10 @@ class BatchConsumer(driver.Consumer):
             # An empty set would mean all partitions to aiokafka.
             await self.sleep(_IDLE_POLL_S)
             return {}, active
-        return await self._getmany(active_partitions=active, timeout=timeout), active
+        try:
+            return await self._getmany(active_partitions=active, timeout=timeout), active
+        except (CorruptLog, OffsetOutOfRangeError) as exc:
+            fail_fast("reading the log", exc)
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 - as above
         """Yield a batch per partition for batch topics, single messages for others (changelogs).
@@ -297,10 +303,18 @@ class BatchConsumer(driver.Consumer):
             positions = await restore(assigned)
             for tp, offset in positions.items():
                 await self.seek(tp, offset)
+                self._expect_before(tp, offset)
                 # Among those that the next commit looks at: one that a crash has cut off is made up for without a
                 # new record, so that whoever looks at the group sees what is answered.
                 self._acked.setdefault(tp, [])
             self.positions.update(positions)
+
+    def _expect_before(self, tp: TP, offset: int) -> None:
+        latest_ms = self.transport.latest_ms
+        newest = None if latest_ms is None else latest_ms(tp)
+        fetcher = getattr(self._thread._consumer, "_fetcher", None)
+        if newest is not None and isinstance(fetcher, PacedFetcher):
+            fetcher.expect_before(tp, offset, newest)
 
     async def wait_empty(self) -> None:
         """Let the agents finish and make durable what they have in hand, then commit; on revocation and at stop."""
@@ -330,6 +344,9 @@ class BatchTransport(driver.Transport):
         batch_topics: names of the topics that are delivered in batches.
         restore_positions: called after each rebalance with the assigned batch partitions; returns the offset from
             which each must be read.
+        latest_ms: tells when the log can have taken the record before that place at the latest, in milliseconds; None
+            where nobody knows or there is no such record any more. A later one there is another one: then the log has
+            lost its end and has grown again, and the worker stops.
         drains: called before partitions go and before the worker stops.
         fetch_pace: between two fetches of a worker that keeps up.
     """
@@ -340,6 +357,7 @@ class BatchTransport(driver.Transport):
         super().__init__(*args, **kwargs)
         self.batch_topics: set[str] = RawTopics()
         self.restore_positions: Callable[[set[TP]], Awaitable[Mapping[TP, int]]] | None = None
+        self.latest_ms: Callable[[TP], int | None] | None = None
         self.drains: list[Callable[[], Awaitable[None]]] = []
         self.fetch_pace = Pace()
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import struct
+from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.structs import TopicPartition
+
+from forkast_streams.errors import CorruptLog
+from forkast_streams.records import TransactionMark
+
+# What every batch begins with: the offset of its first record, and how many bytes follow.
+_BATCH_PREFIX = struct.Struct(">qi")
 
 
 class RawTopics(set[str]):
@@ -17,13 +27,92 @@ class RawTopics(set[str]):
         return value
 
 
+@dataclass(slots=True)
+class Before:
+    """The record right before the place from which a partition is read, as far as it is known.
+
+    A log that was cut and has grown again has another one there, and what others have written up to the place would be
+    taken for read.
+
+    Attributes:
+        offset: its own.
+        latest_ms: it was not taken by the log later than this.
+        record: itself, if it was read by this consumer.
+        is_doubted: whether it is to be read once more, because something has happened to the log since.
+    """
+
+    offset: int
+    latest_ms: int = 0
+    record: Any = None
+    is_doubted: bool = False
+
+    def check(self, tp: TopicPartition, records: list[Any]) -> None:
+        """Look for it among ``records``.
+
+        Raises:
+            CorruptLog: another one is there.
+        """
+        known = self.record
+        for found in records:
+            if found.offset != self.offset:
+                continue
+            if found.timestamp <= self.latest_ms if known is None else _is_same(found, known):
+                self.is_doubted = False
+                return
+        raise cut_log(tp, self.offset)
+
+
+def cut_log(tp: TopicPartition, offset: int) -> CorruptLog:
+    """The error for a log that does not have at ``offset`` what was read there."""
+    return CorruptLog(
+        f"{tp.topic}-{tp.partition} has lost its end: at offset {offset} is not what was read there. What came behind "
+        "it may be gone; restore the topic, or give up what was made of it: delete its consumers' changelogs, local "
+        "folders and tables."
+    )
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return bool((one.timestamp, one.key, one.value) == (other.timestamp, other.key, other.value))
+
+
+class _LenientBytes(bytearray):
+    """Text that is no UTF-8 is read with replacement characters."""
+
+    def __getitem__(self, at: Any) -> Any:
+        found = super().__getitem__(at)
+        return _LenientBytes(found) if isinstance(found, bytearray) else found
+
+    def decode(self, encoding: str = "utf-8", errors: str = "replace") -> str:
+        """The text."""
+        return super().decode(encoding, errors)
+
+
+class _LenientBatch(_DefaultRecordBatchPy):
+    """Reads the names of headers whatever bytes they have, as brokers take them; aiokafka's quick parser refuses."""
+
+    _buffer: bytearray
+
+    def _maybe_uncompress(self) -> None:
+        super()._maybe_uncompress()
+        self._buffer = _LenientBytes(self._buffer)
+
+
 class PartitionRecords(fetcher.PartitionRecords):
     """Leaves out aiokafka's ``ConsumerRecord`` for raw topics, which takes a third of the time of reading a record.
 
     A record of the parser has ``offset, timestamp, timestamp_type, key, value, headers``.
+
+    Args:
+        fetched: the bytes of all batches, which the parser among the other arguments hides.
+        before: what must be right before the first record, and was fetched with it.
     """
 
     next_fetch_offset: int
+
+    def __init__(self, *args: Any, fetched: bytes = b"", before: Before | None = None) -> None:
+        super().__init__(*args)
+        self._fetched = fetched
+        self._before = before
 
     @property
     def is_raw(self) -> bool:
@@ -36,20 +125,38 @@ class PartitionRecords(fetcher.PartitionRecords):
 
         Raises:
             CorruptRecordException: a batch is not as it was written.
+            CorruptLog: the log has another record before them than it had.
         """
         first, found = self.next_fetch_offset, list[Any]()
         while self._records.has_next():
             batch = self._records.next_batch()
             if self._check_crcs and not batch.validate_crc():
                 raise CorruptRecordException(f"Invalid CRC - {self._tp}")
-            if not batch.is_control_batch:
-                found += batch
+            records = self._records_of(batch)
+            if batch.is_control_batch:
+                # They take offsets that would else be missing.
+                records = [TransactionMark(mark.offset, mark.timestamp, mark.timestamp_type) for mark in records]
+            found += records
             # More than the last record's own: that may have been compacted away.
             self.next_fetch_offset = batch.next_offset
+        if self._before is not None:
+            self._before.check(self._tp, found)
         if found and found[0].offset < first:
             # The broker sends whole batches.
             found = [record for record in found if record.offset >= first]
         return found
+
+    def _records_of(self, batch: Any) -> list[Any]:
+        try:
+            return list(batch)
+        except UnicodeDecodeError:
+            at = 0
+            while True:
+                first, size = _BATCH_PREFIX.unpack_from(self._fetched, at)
+                end = at + _BATCH_PREFIX.size + size
+                if first == batch.base_offset:
+                    return list(_LenientBatch(self._fetched[at:end]))
+                at = end
 
 
 class FetchResult(fetcher.FetchResult):

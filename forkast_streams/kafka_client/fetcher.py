@@ -8,7 +8,6 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any
 
 from aiokafka.consumer import fetcher
@@ -26,31 +25,13 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, RawTopics
+from forkast_streams.kafka_client.fetched import Before, FetchResult, PartitionRecords, RawTopics, cut_log
+from forkast_streams.kafka_client.pace import Pace
 from forkast_streams.limits import FETCH_BYTES_TOGETHER
 
 log = logging.getLogger(__name__)
 
 _NO_LEADER = -1
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How long to let more come between two fetches of a consumer that keeps up.
-
-    Attributes:
-        seconds: behind a fetch with records; 0: none. One that comes later than this anyway does not wait.
-        busy_seconds: behind one with many; None: as behind any.
-        busy_bytes: how many.
-    """
-
-    seconds: float = 0.0
-    busy_seconds: float | None = None
-    busy_bytes: int = 0
-
-    def seconds_after(self, size: int) -> float:
-        """How long to wait behind a fetch of ``size`` bytes."""
-        return self.seconds if self.busy_seconds is None or size < self.busy_bytes else self.busy_seconds
 
 
 class PacedFetcher(fetcher.Fetcher):
@@ -71,11 +52,14 @@ class PacedFetcher(fetcher.Fetcher):
         # The base starts the routine.
         self.pace = Pace()
         self._next_at: dict[Any, float] = {}
+        # Brokers answer with an error at once: without a pause each one would be asked for all that a core can do.
+        self._refused_until: dict[Any, float] = {}
         self._turn = 0
         self._failed: BaseException | None = None
         self._watched: set[asyncio.Future[Any]] = set()
         self._asked_for: frozenset[TopicPartition] = frozenset()
         self._fetched: frozenset[TopicPartition] | None = None
+        self._before: dict[TopicPartition, Before] = {}
         super().__init__(*args, **kwargs)
 
     async def fetched_records(
@@ -90,6 +74,9 @@ class PacedFetcher(fetcher.Fetcher):
         deadline = self._loop.time() + timeout
         while True:
             drained: dict[TopicPartition, list[Any]] = await super().fetched_records(partitions, 0, max_records)
+            for tp, records in drained.items():
+                if self._is_raw(tp):
+                    self._before[tp] = Before(records[-1].offset, record=records[-1])
             left = deadline - self._loop.time()
             if drained or left <= 0:
                 return drained
@@ -114,14 +101,31 @@ class PacedFetcher(fetcher.Fetcher):
             self._records.pop(tp, None)
             self._wake()
 
+    def expect_before(self, tp: TopicPartition, offset: int, latest_ms: int) -> None:
+        """Read on only if the record before ``offset`` was taken by the log at ``latest_ms`` or earlier."""
+        self._before[tp] = Before(offset - 1, latest_ms, is_doubted=True)
+        self._wake()
+
+    def _is_raw(self, tp: TopicPartition) -> bool:
+        return isinstance(self._value_deserializer, RawTopics) and tp.topic in self._value_deserializer
+
+    def _doubt(self, tp: TopicPartition) -> None:
+        """A broker that has come back, or another one, may have less of the log than was read."""
+        if tp in self._before:
+            self._before[tp].is_doubted = True
+
+    def _doubted(self, tp: TopicPartition, position: int) -> Before | None:
+        """What has to be read once more before ``tp`` is read from ``position`` on."""
+        before = self._before.get(tp)
+        return before if before is not None and before.is_doubted and before.offset == position - 1 else None
+
     def _ask_for(self, partitions: frozenset[TopicPartition]) -> None:
         """From the first batch topic on, fetch nothing that nobody asks for.
 
         A recovered changelog stays assigned, and what a worker writes there would come back to it; before, a fetch must
         not wait behind one that does not name its partition.
         """
-        raw = self._value_deserializer
-        is_recovered = isinstance(raw, RawTopics) and any(tp.topic in raw for tp in partitions)
+        is_recovered = any(map(self._is_raw, partitions))
         self._asked_for, self._fetched = partitions, partitions if is_recovered else None
         self._wake()
 
@@ -232,7 +236,8 @@ class PacedFetcher(fetcher.Fetcher):
             elif state.paused:
                 resumed.append(state.resume_fut)
             elif fetched is None or tp in fetched:
-                fetchable[node_id].append((tp, state.position))
+                position = state.position
+                fetchable[node_id].append((tp, position if self._doubted(tp, position) is None else position - 1))
         # First it must be known from where all partitions of a broker are read.
         requests = [
             (node_id, self._request(partitions))
@@ -265,13 +270,18 @@ class PacedFetcher(fetcher.Fetcher):
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> bool:
         """Fetch from a broker; return whether there is something for those who wait for records."""
-        wait_s = self._next_at.get(node_id, 0.0) - time.monotonic()
+        now = time.monotonic()
+        wait_s = self._next_at.get(node_id, 0.0) - now
+        refused_s = self._refused_until.pop(node_id, 0.0) - now
         try:
-            if wait_s > 0 and not _has_more(assignment, request):
-                await asyncio.sleep(wait_s)
+            if refused_s > 0 or (wait_s > 0 and not _has_more(assignment, request)):
+                await asyncio.sleep(max(wait_s, refused_s))
             has_new, size = await self._fetch(assignment, node_id, request)
         except KafkaError as exc:
             log.warning("a fetch from broker %s failed: %s", node_id, exc)
+            for topic, partitions in request.topics:
+                for partition, *_ in partitions:
+                    self._doubt(TopicPartition(topic, partition))
             await asyncio.sleep(self._retry_backoff)
             return False
         except asyncio.CancelledError:
@@ -296,20 +306,28 @@ class PacedFetcher(fetcher.Fetcher):
             for partition in partitions:
                 number, error_code, highwater, last_stable = partition[:4]
                 tp = TopicPartition(topic, number)
-                state, position = assignment.state_value(tp), positions[topic, number]
-                if not state.has_valid_position or state.position != position:
+                state, asked = assignment.state_value(tp), positions[topic, number]
+                position = state.position if state.has_valid_position else None
+                before = None if position is None else self._doubted(tp, position)
+                if position is None or asked != (position if before is None else before.offset):
                     # Somebody has sought to another place meanwhile.
                     continue
                 if error_code:
-                    has_new |= self._refused(tp, position, state, for_code(error_code))
+                    self._refused_until[node_id] = time.monotonic() + self._retry_backoff
+                    has_new |= self._refused(tp, asked, state, for_code(error_code))
                     continue
                 state.highwater, state.lso, state.timestamp = highwater, last_stable, fetched_ms
                 if records := partition[-1]:
-                    has_new |= self._take(tp, position, assignment, aborted=partition[5], records=records)
+                    has_new |= self._take(tp, position, assignment, before, aborted=partition[5], records=records)
                     size += len(records)
+                elif before is not None and highwater <= asked:
+                    self._set_error(tp, cut_log(tp, asked))
+                    has_new = True
         return has_new, size
 
-    def _take(self, tp: TopicPartition, position: int, assignment: Any, *, aborted: Any, records: bytes) -> bool:
+    def _take(
+        self, tp: TopicPartition, position: int, assignment: Any, before: Before | None, *, aborted: Any, records: bytes
+    ) -> bool:
         """Keep the records of a partition until somebody takes them."""
         found = MemoryRecords(records)
         if found.has_next():
@@ -324,6 +342,8 @@ class PacedFetcher(fetcher.Fetcher):
                     self._value_deserializer,
                     self._check_crcs,
                     self._isolation_level,
+                    fetched=records,
+                    before=before,
                 ),
                 assignment=assignment,
                 backoff=self._prefetch_backoff,
@@ -340,18 +360,19 @@ class PacedFetcher(fetcher.Fetcher):
     def _refused(self, tp: TopicPartition, position: int, state: Any, error: type[KafkaError]) -> bool:
         """The broker has an error instead of records; return whether those who wait for records must know."""
         assert error is not NoError, "that is none"
-        if error in (NotLeaderForPartitionError, UnknownTopicOrPartitionError):
-            self._client.force_metadata_update()
-            return False
         if error is TopicAuthorizationFailedError:
             log.warning("no permission to read from topic %s", tp.topic)
             self._set_error(tp, TopicAuthorizationFailedError(tp.topic))
             return True
         if error is not OffsetOutOfRangeError:
-            log.warning("a fetch from %s-%d failed: %s", tp.topic, tp.partition, error.__name__)
+            if error not in (NotLeaderForPartitionError, UnknownTopicOrPartitionError):
+                log.warning("a fetch from %s-%d failed: %s", tp.topic, tp.partition, error.__name__)
+            self._doubt(tp)
+            self._client.force_metadata_update()
             return False
         log.info("offset %d of %s-%d is not in the log any more", position, tp.topic, tp.partition)
-        if self._default_reset_strategy == OffsetResetStrategy.NONE:
+        if self._default_reset_strategy == OffsetResetStrategy.NONE or self._is_raw(tp):
+            # To begin anew would hide that something is gone: raw topics are read from where a state was made of them.
             self._set_error(tp, OffsetOutOfRangeError({tp: position}))
             return True
         state.await_reset(self._default_reset_strategy)

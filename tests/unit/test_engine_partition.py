@@ -11,7 +11,7 @@ from forkast_streams.checkpoint import Checkpointer
 from forkast_streams.engine_partition import STRAY_HEADER, EnginePartition
 from forkast_streams.errors import CorruptLog
 from forkast_streams.limits import COMMAND_BYTES_MAX, KEY_BYTES_MAX
-from forkast_streams.records import Outputs
+from forkast_streams.records import Outputs, TransactionMark
 from tests.unit.flows import (
     PARTITIONS,
     START_MS,
@@ -247,6 +247,13 @@ def test_known_records_are_dropped_and_a_hole_stops_the_engine() -> None:
     assert not state.process(records[:10]).events
     with pytest.raises(CorruptLog, match="expected 10"):
         state.process(records[11:])
+
+
+def test_the_mark_of_a_transaction_is_no_hole_and_has_no_outcome() -> None:
+    engine = EnginePartition(0, 1)
+    symbol = json.dumps(symbol_command(1)).encode()
+    outputs = engine.process([Record(0, 1, b"1", symbol), TransactionMark(1, 5, 1)])
+    assert (len(outputs.events), len(outputs.dead), engine.next_offset, engine.clock) == (1, 0, 2, 1)
 
 
 def test_largest_order_of_the_smallest_lot_can_be_checkpointed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
@@ -22,7 +23,9 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
 from aiokafka.structs import TopicPartition
 
+from forkast_streams.errors import CorruptLog
 from forkast_streams.kafka_client import Pace, PacedFetcher, RawTopics, fetched
+from forkast_streams.records import TransactionMark
 
 _TOPIC, _CHANGELOG = "orders.new", "changelog"
 _FIRST, _SECOND, _OF_CHANGELOG = TopicPartition(_TOPIC, 0), TopicPartition(_TOPIC, 1), TopicPartition(_CHANGELOG, 0)
@@ -30,18 +33,35 @@ _FIRST, _SECOND, _OF_CHANGELOG = TopicPartition(_TOPIC, 0), TopicPartition(_TOPI
 
 # Of a batch in the log: where its attributes begin, which its checksum covers with all behind them, and two of them.
 _ATTRIBUTES_AT = 21
-_CONTROL = 0x20
+_RECORDS_AT = 61
+_CONTROL, _GZIP = 0x20, 0x01
 
 
-def _records(first: int, *values: bytes, attributes: int = 0) -> bytes:
+def _records(
+    first: int, *values: bytes, attributes: int = 0, time_ms: int = 1_000, header: bytes | None = None
+) -> bytes:
+    """A batch; ``header`` is the name, of four bytes, of one that its records have."""
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 16)
     for number, value in enumerate(values):
-        builder.append(number, 1_000, b"7", value, [])
+        builder.append(number, time_ms, b"7", value, [] if header is None else [("name", b"v")])
     batch = bytearray(builder.build())
+    if header is not None:
+        batch = batch.replace(b"name", header)
     batch[:8] = first.to_bytes(8, "big")
     batch[_ATTRIBUTES_AT : _ATTRIBUTES_AT + 2] = attributes.to_bytes(2, "big")
     batch[_ATTRIBUTES_AT - 4 : _ATTRIBUTES_AT] = calc_crc32c(bytes(batch[_ATTRIBUTES_AT:])).to_bytes(4, "big")
     return bytes(batch)
+
+
+def _packed(batch: bytes) -> bytes:
+    """The same with its records packed by gzip."""
+    header, records = bytearray(batch[:_RECORDS_AT]), gzip.compress(batch[_RECORDS_AT:])
+    header[8:12] = (_RECORDS_AT - 12 + len(records)).to_bytes(4, "big")
+    header[_ATTRIBUTES_AT + 1] |= _GZIP
+    header[_ATTRIBUTES_AT - 4 : _ATTRIBUTES_AT] = calc_crc32c(bytes(header[_ATTRIBUTES_AT:]) + records).to_bytes(
+        4, "big"
+    )
+    return bytes(header) + records
 
 
 class _Cluster:
@@ -84,12 +104,12 @@ class _Client:
         request, answer = await asyncio.wait_for(self.fetches.get(), 5)
         asked = {TopicPartition(topic, number): at for topic, parts in request.topics for number, at, _ in parts}
 
-        def reply(*, error: int = 0, of: TopicPartition | None = None, **records: bytes) -> None:
+        def reply(*, error: int = 0, of: TopicPartition | None = None, end: int = 9, **records: bytes) -> None:
             topics: dict[str, list[tuple[Any, ...]]] = {}
             for tp in asked:
                 found = records.get(f"p{tp.partition}", b"") if tp.topic == _TOPIC else b""
                 code = error if tp == of else 0
-                topics.setdefault(tp.topic, []).append((tp.partition, code, 9, 9, 0, None, -1, found))
+                topics.setdefault(tp.topic, []).append((tp.partition, code, end, end, 0, None, -1, found))
             answer.set_result(FetchResponse_v11(0, 0, 0, list(topics.items())))
 
         reply.fail = answer.set_exception  # type: ignore[attr-defined]
@@ -139,14 +159,115 @@ async def test_records_come_in_order_and_the_next_fetch_goes_on_behind_them(one:
 
 
 async def test_of_whole_batches_only_what_was_asked_for_is_delivered(one: _Consumer) -> None:
-    """Not what stands before the place in the first one, and not the marks of transactions, which take offsets too."""
+    """Not what stands before the place in the first one; the marks of transactions, which take offsets, as such."""
     _, reply = await one.client.next()
     taken = one.ask(_FIRST)
     batches = [_records(3, b"x", b"y", b"a"), _records(6, b"mark", attributes=_CONTROL), _records(7, b"b")]
     reply(p0=b"".join(batches))
-    assert [(record.offset, record.value) for record in (await taken)[_FIRST]] == [(5, b"a"), (7, b"b")]
+    found = (await taken)[_FIRST]
+    assert [(record.offset, record.value) for record in found] == [(5, b"a"), (6, None), (7, b"b")]
+    assert [isinstance(record, TransactionMark) for record in found] == [False, True, False]
     asked, _ = await one.client.next()
     assert asked[_FIRST] == 8
+
+
+@pytest.mark.parametrize("is_packed", [False, True])
+async def test_a_header_whose_name_is_no_utf_8_is_read_with_the_others(one: _Consumer, *, is_packed: bool) -> None:
+    """A broker takes it, so whoever may write could end every reader with one record."""
+    _, reply = await one.client.next()
+    taken = one.ask(_FIRST)
+    odd = _records(6, b"b", b"c", header=b"\xff\xfe\xff\xfe")
+    reply(p0=_records(5, b"a", header=b"good") + (_packed(odd) if is_packed else odd) + _records(8, b"d"))
+    found = (await taken)[_FIRST]
+    assert [(record.offset, record.value) for record in found] == [(5, b"a"), (6, b"b"), (7, b"c"), (8, b"d")]
+    assert [list(record.headers) for record in found[1:]] == [[("\ufffd" * 4, b"v")]] * 2 + [[]]
+
+
+async def test_after_a_failure_the_record_before_the_place_is_read_once_more(one: _Consumer) -> None:
+    """A broker that comes back may have lost what it had acknowledged, and have taken something else since."""
+    _, reply = await one.client.next()
+    taken = one.ask(_FIRST)
+    reply(p0=_records(5, b"a", b"b"))
+    await taken
+    _, reply = await one.client.next()
+    reply.fail(KafkaConnectionError())  # type: ignore[attr-defined]
+    asked, reply = await one.client.next()
+    assert asked[_FIRST] == 6
+    reply(p0=_records(5, b"a", b"b") + _records(7, b"c"))
+    assert [(record.offset, record.value) for record in (await one.ask(_FIRST))[_FIRST]] == [(7, b"c")]
+    asked, _ = await one.client.next()
+    assert asked[_FIRST] == 8
+
+
+async def test_the_record_before_the_place_may_come_alone(one: _Consumer) -> None:
+    """Then reading goes on behind it, as nothing is new."""
+    one.fetcher.expect_before(_FIRST, 5, 1_000)
+    waiting = one.ask(_FIRST)
+    asked: dict[TopicPartition, int] = {}
+    while asked.get(_FIRST) != 4:
+        asked, reply = await one.client.next()
+        reply(p0=_records(4, b"a") if asked[_FIRST] == 4 else b"")
+    asked, _ = await one.client.next()
+    assert asked[_FIRST] == 5
+    waiting.cancel()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"p0": _records(5, b"a", b"other") + _records(7, b"c")},
+        {"p0": _records(5, b"a", b"b", time_ms=2_000) + _records(7, b"c")},
+        {"p0": _records(7, b"c")},
+        {"end": 6},
+        {"error": OffsetOutOfRangeError.errno, "of": _FIRST},
+    ],
+)
+async def test_a_log_that_was_cut_is_not_read_on(one: _Consumer, answer: dict[str, Any]) -> None:
+    """Grown again, or not yet: with another record there, none, or an end before."""
+    _, reply = await one.client.next()
+    taken = one.ask(_FIRST)
+    reply(p0=_records(5, b"a", b"b"))
+    await taken
+    _, reply = await one.client.next()
+    reply.fail(KafkaConnectionError())  # type: ignore[attr-defined]
+    waiting = one.ask(_FIRST)
+    _, reply = await one.client.next()
+    reply(**answer)
+    with pytest.raises((CorruptLog, OffsetOutOfRangeError)):
+        await waiting
+
+
+async def test_a_state_knows_when_the_record_before_its_place_was_taken(one: _Consumer) -> None:
+    """At the latest; a later one is another one."""
+    one.fetcher.expect_before(_FIRST, 5, 999)
+    waiting = one.ask(_FIRST)
+    asked: dict[TopicPartition, int] = {}
+    while asked.get(_FIRST) != 4:
+        asked, reply = await one.client.next()
+        reply(p0=_records(4, b"a", b"b") if asked[_FIRST] == 4 else b"")
+    with pytest.raises(CorruptLog, match=r"orders\.new-0 has lost its end: at offset 4"):
+        await waiting
+
+
+@pytest.mark.parametrize("error", [56, 74, 5])
+async def test_a_refused_fetch_is_tried_again_after_a_pause_with_a_look_for_the_leader(
+    one: _Consumer, error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Brokers refuse at once, so without the pause they are asked for all that a core can do."""
+    waited: list[float] = []
+    sleep = asyncio.sleep
+
+    async def note(seconds: float) -> None:
+        waited.append(seconds)
+        await sleep(0)
+
+    monkeypatch.setattr("forkast_streams.kafka_client.fetcher.asyncio.sleep", note)
+    _, reply = await one.client.next()
+    reply(error=error, of=_FIRST)
+    asked, _ = await one.client.next()
+    assert asked[_FIRST] == 5
+    assert waited == [pytest.approx(one.fetcher._retry_backoff, rel=0.5)]
+    assert one.client.looked_for_leaders == 1
 
 
 async def test_a_batch_that_is_damaged_is_not_delivered(one: _Consumer) -> None:
@@ -335,7 +456,7 @@ def _paced(pace: Pace, *, has_new: bool = True, size: int = 10) -> PacedFetcher:
         return has_new, size
 
     paced = PacedFetcher.__new__(PacedFetcher)
-    paced.pace, paced._next_at, paced._fetch = pace, {}, fetch  # type: ignore[method-assign]
+    paced.pace, paced._next_at, paced._refused_until, paced._fetch = pace, {}, {}, fetch  # type: ignore[method-assign]
     return paced
 
 
