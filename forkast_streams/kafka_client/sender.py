@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import Any
 
-from aiokafka.errors import KafkaError, OutOfOrderSequenceNumber, ProducerFenced, TransactionalIdAuthorizationFailed
+from aiokafka.errors import (
+    KafkaError,
+    NotLeaderForPartitionError,
+    OutOfOrderSequenceNumber,
+    ProducerFenced,
+    TransactionalIdAuthorizationFailed,
+)
 from aiokafka.producer import message_accumulator, sender
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.structs import RecordMetadata, TopicPartition
 
 log = logging.getLogger(__name__)
+
+_NO_LEADER = -1
 
 # Of a partition, with what a process may hold of them: a batch of inputs leads to some five.
 _BATCHES_WAITING_MAX = 8
@@ -55,6 +65,34 @@ class Accumulator(message_accumulator.MessageAccumulator):
             acknowledged = await super().add_batch(builder, tp, timeout)
         return acknowledged
 
+    def drain_by_nodes(
+        self, ignore_nodes: Any, muted_partitions: Any = frozenset()
+    ) -> tuple[dict[Any, dict[TopicPartition, Any]], bool]:
+        """The batches that can be sent, by broker; give up those that no broker took in time.
+
+        aiokafka numbers a batch when it gives it up, and the broker refuses all that come behind the missing number.
+        """
+        for tp in list(self._batches):
+            waiting = self._batches[tp]
+            while waiting and waiting[0].expired() and self._cluster.leader_for_partition(tp) in (None, _NO_LEADER):
+                waiting.popleft().failure(NotLeaderForPartitionError())
+            if not waiting:
+                del self._batches[tp]
+        found: tuple[dict[Any, dict[TopicPartition, Any]], bool] = super().drain_by_nodes(
+            ignore_nodes, muted_partitions
+        )
+        return found
+
+    def _pop_batch(self, tp: TopicPartition) -> Any:
+        batch = super()._pop_batch(tp)
+        # It has a number now, and a broker may have it: it is sent until that is known.
+        batch._ttl = math.inf  # noqa: SLF001 - has no public name
+        return batch
+
+    def number_by(self, manager: TransactionManager) -> None:
+        """Give the batches that have no number yet those of ``manager``."""
+        self._txn_manager = manager
+
     def wake(self) -> None:
         """Let the sender look again at what can be sent."""
         self._wakeup(self._waiter_future)
@@ -70,6 +108,7 @@ class Sender(sender.Sender):
     """
 
     gather_turns = GATHER_TURNS
+    _txn_manager: TransactionManager | None
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -131,7 +170,18 @@ class Sender(sender.Sender):
     async def _send_produce_req(self, node_id: Any, batches: dict[TopicPartition, Any]) -> None:
         try:
             await sender.SendProduceReqHandler(self, batches).do(node_id)
+            if any(batch.future.done() and batch.future.exception() for batch in batches.values()):
+                self._begin_anew()
             self._in_flight.remove(node_id)
             self._muted_partitions.difference_update(batches)
         finally:
             self._ended.pop(node_id).set()
+
+    def _begin_anew(self) -> None:
+        """Number what comes behind a batch that has failed for good as another producer's: its number is missing.
+
+        The broker would refuse every later batch of the partition. Batches under way keep their numbers.
+        """
+        if self._txn_manager is not None:
+            self._txn_manager = TransactionManager(None, self._txn_manager.transaction_timeout_ms)
+            self._message_accumulator.number_by(self._txn_manager)

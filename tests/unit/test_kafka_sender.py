@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, ProducerClosed
+from aiokafka.errors import (
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    NotLeaderForPartitionError,
+    ProducerClosed,
+    TopicAuthorizationFailedError,
+)
 from aiokafka.producer import producer as aiokafka_producer
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.protocol.produce import ProduceResponse_v7
+from aiokafka.protocol.transaction import InitProducerIdRequest
+from aiokafka.record.memory_records import MemoryRecords
 
 from forkast_streams.kafka_client import sender
 
@@ -19,11 +30,13 @@ _TP = TopicPartition("orders.exchange", 3)
 
 
 class _Cluster:
-    """Knows one broker."""
+    """Knows one broker, or none."""
+
+    leader = 0
 
     def leader_for_partition(self, _tp: TopicPartition) -> int:
         """The broker."""
-        return 0
+        return self.leader
 
 
 def _batch(value: bytes) -> BatchBuilder:
@@ -264,6 +277,79 @@ async def test_a_request_that_fails_is_sent_again_before_what_came_behind(sendin
     assert b"first" in sent[0]
     assert b"second" in sent[1]
     await asyncio.gather(*acknowledged)
+
+
+class _CountingBroker:
+    """Takes a producer's batches only in the order of their numbers, as brokers do."""
+
+    _client_id = "one"
+
+    def __init__(self) -> None:
+        self.cluster = _Cluster()
+        self.error = 0
+        self._expected: dict[int, int] = {}
+
+    async def send(self, _node: int, request: Any, **_: Any) -> Any:
+        """Name a producer, or take its batches."""
+        if isinstance(request, InitProducerIdRequest):
+            self._expected[len(self._expected)] = 0
+            return SimpleNamespace(error_code=0, producer_id=len(self._expected) - 1, producer_epoch=0)
+        [(_, [(number, data)])] = request._topics
+        batch = MemoryRecords(bytes(data)).next_batch()
+        error = self.error or (0 if batch.base_sequence == self._expected[batch.producer_id] else 45)
+        self._expected[batch.producer_id] += 0 if error else len(list(batch))
+        return _acknowledged(number, error=error)
+
+    def get_random_node(self) -> int:
+        """The one there is."""
+        return 0
+
+    def force_metadata_update(self) -> asyncio.Future[bool]:
+        """The leader is as before, which takes a moment to find out."""
+        return asyncio.ensure_future(asyncio.sleep(0.01, True))
+
+
+@pytest.fixture
+async def numbering() -> AsyncIterator[tuple[_CountingBroker, Any]]:
+    """A broker that counts, and the accumulator of an idempotent producer, whose batches live for 0.05 s."""
+    broker = _CountingBroker()
+    manager = TransactionManager(None, 1_000)
+    accumulator = aiokafka_producer.MessageAccumulator(broker.cluster, 1_000, None, 0.05, txn_manager=manager)
+    one = sender.Sender(
+        broker,
+        acks=-1,
+        txn_manager=manager,
+        message_accumulator=accumulator,
+        retry_backoff_ms=1,
+        request_timeout_ms=1_000,
+    )
+    await one.start()
+    yield broker, accumulator
+    one.sender_task.cancel()
+    await asyncio.gather(one.sender_task, return_exceptions=True)
+
+
+async def test_a_batch_that_failed_for_good_takes_no_later_one_with_it(numbering: tuple[_CountingBroker, Any]) -> None:
+    """A missing permission, for instance: its number is missing at the broker, too."""
+    broker, accumulator = numbering
+    assert (await (await _add(accumulator, b"v"))).offset == 40
+    broker.error = TopicAuthorizationFailedError.errno
+    with pytest.raises(TopicAuthorizationFailedError):
+        await (await _add(accumulator, b"v"))
+    broker.error = 0
+    for _ in range(3):
+        assert (await (await _add(accumulator, b"v"))).offset == 40
+
+
+async def test_a_batch_that_found_no_leader_in_time_has_no_number(numbering: tuple[_CountingBroker, Any]) -> None:
+    broker, accumulator = numbering
+    assert (await (await _add(accumulator, b"v"))).offset == 40
+    broker.cluster.leader = -1
+    with pytest.raises(NotLeaderForPartitionError):
+        await (await _add(accumulator, b"v"))
+    broker.cluster.leader = 0
+    for _ in range(3):
+        assert (await (await _add(accumulator, b"v"))).offset == 40
 
 
 async def test_an_unexpected_error_ends_the_sender(sending: tuple[_Client, Any]) -> None:
