@@ -92,6 +92,10 @@ class EventProducer(Service):
         """Number of partitions of ``topic``."""
         return len(await self._connected().partitions_for(topic))
 
+    async def reaches_brokers(self) -> bool:
+        """Ask a broker who leads the partitions; return whether one has answered."""
+        return bool(await self._connected().client.force_metadata_update())
+
     async def send(
         self,
         topic: str,

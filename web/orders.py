@@ -15,6 +15,7 @@ from forkast_streams.orders.command_log import CommandLog
 from forkast_streams.orders.commands import amend_command, cancel_command
 from forkast_streams.orders.desk import OrderDesk, Placed
 from forkast_streams.orders.ids import random_hex
+from forkast_streams.orders.log_watch import LogWatch
 from forkast_streams.orders.pending import PendingOrders
 from forkast_streams.orders.requests import AmendOrder, PlaceOrder, amendment, decode_body
 from forkast_streams.orders.symbols import Symbols
@@ -111,7 +112,10 @@ def register(app: ExchangeApp) -> None:
     pending = PendingOrders(redis)
     desk = OrderDesk(CommandLog(producer), postgres, Symbols(postgres), pending, client_ids)
     views = OrderViews(desk)
+    watch = LogWatch(producer)
+    app.ready_checks.append(watch.why_not_ready)
     app.run_service(producer)
+    app.run_service(watch)
     app.run_service(postgres)
     app.run_service(client_ids)
     router = app.web.web_app.router

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -133,7 +133,7 @@ class _PartitionWriter:
         self._producer = producer
         self._partition = partition
         self._deadlines = deadlines
-        self._waiting: list[_Waiting] = []
+        self._waiting: deque[_Waiting] = deque()
         self._task: asyncio.Task[None] | None = None
 
     def append(self, records: list[OutputRecord], then: Then | None = None) -> asyncio.Future[Any]:
@@ -143,6 +143,9 @@ class _PartitionWriter:
         """
         appended_ms = asyncio.get_running_loop().create_future()
         waiting = _Waiting(records, appended_ms, then)
+        # While the log takes nothing, what is refused must not pile up.
+        while self._waiting and self._waiting[0].is_over():
+            self._waiting.popleft()
         self._waiting.append(waiting)
         self._deadlines.limit(waiting, _SEND_S_MAX)
         if self._task is None or self._task.done():
@@ -153,8 +156,8 @@ class _PartitionWriter:
         while self._waiting:
             # A batch is closed when it is handed over; whatever comes before it can leave belongs into it.
             await self._producer.until_free(ORDERS_NEW, self._partition)
-            group, self._waiting = self._waiting, []
-            group = [one for one in group if not one.appended_ms.done()]
+            group = [one for one in self._waiting if not one.is_over()]
+            self._waiting.clear()
             try:
                 await self._write(group)
             except Exception as exc:

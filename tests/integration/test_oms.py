@@ -316,7 +316,7 @@ def test_pages_of_a_batch_that_has_no_rows_yet(oms: Worker) -> None:
 
 
 def test_outage_of_kafka_is_answered_with_503(oms: Worker, stack: Stack) -> None:
-    """Never 201, never a hang: the answer comes within 10 s and says that the outcome is unknown."""
+    """Never 201, never a hang: the answer comes within 10 s and says that the outcome is unknown; /ready says why."""
     kafka = stack.server("kafka")
     kafka.stop()
     try:
@@ -324,6 +324,9 @@ def test_outage_of_kafka_is_answered_with_503(oms: Worker, stack: Stack) -> None
         assert (status, body["error"]["code"]) == (503, "LOG_UNAVAILABLE")
         assert "unknown" in body["error"]["message"]
         assert headers["Retry-After"]
+        status, body, _ = call(oms, "GET", "/ready")
+        assert (status, body["reasons"][0][:22]) == (503, "Kafka has not answered")
     finally:
         kafka.start()
     wait_until(lambda: call(oms, "POST", "/orders", changed())[0] == 201, "orders being taken again")
+    wait_until(lambda: call(oms, "GET", "/ready")[0] == 200, "the OMS being ready again")

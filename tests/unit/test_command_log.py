@@ -164,6 +164,18 @@ async def test_a_command_that_nobody_waits_for_any_more_is_not_sent(monkeypatch:
     assert await third == 2
 
 
+async def test_what_is_refused_while_the_log_is_away_does_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that lasts."""
+    monkeypatch.setattr(command_log, "_SEND_S_MAX", 0.01)
+    producer = _Producer()
+    log = _log(producer)
+    for _ in range(5):
+        answers = await asyncio.gather(*(log.append(1, b"a") for _ in range(10)), return_exceptions=True)
+        assert all(isinstance(answer, ApiError) for answer in answers)
+    [partition] = log._partitions
+    assert len(partition._waiting) <= 10
+
+
 async def test_what_follows_an_acknowledgement_is_waited_for_as_well() -> None:
     """It begins with the log's time of the command, not before, and not for a command that nobody waits for."""
     producer = _Producer()
