@@ -6,6 +6,7 @@ a heartbeat is worth sending: one that comes too early or twice changes nothing.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from mode import Service
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.limits import HEARTBEAT_INTERVAL_S
 from forkast_streams.producer import EventProducer
+from forkast_streams.records import OutputRecord
 from forkast_streams.topics import ORDERS_NEW
 
 log = logging.getLogger(__name__)
@@ -37,20 +39,31 @@ class Heartbeats(Service):
         super().__init__(**kwargs)
         self._engines = engines
         self._producer = producer
+        # By partition: one that takes nothing must not hold up the others.
+        self._sending: dict[int, asyncio.Task[None]] = {}
+
+    async def on_stop(self) -> None:
+        """Wait for no acknowledgement any more."""
+        for task in self._sending.values():
+            task.cancel()
 
     @Service.task
     async def _beat(self) -> None:
         while not self.should_stop:
             await self.sleep(HEARTBEAT_INTERVAL_S)
             now_ms = int(time.time() * 1000)
-            due = [(engine.partition, symbol_id) for engine in self._engines() for symbol_id in engine.due(now_ms)]
-            try:
-                for partition, symbol_id in due:
-                    await self._producer.send(
-                        ORDERS_NEW, key=b"%d" % symbol_id, value=heartbeat(symbol_id), partition=partition
-                    )
-            except (KafkaError, RuntimeError) as exc:
-                log.warning("heartbeats wait, the log does not take them: %r", exc)
+            for engine in self._engines():
+                under_way = self._sending.get(engine.partition)
+                if (under_way is None or under_way.done()) and (due := engine.due(now_ms)):
+                    self._sending[engine.partition] = asyncio.create_task(self._send(engine.partition, due, now_ms))
+
+    async def _send(self, partition: int, symbol_ids: list[int], now_ms: int) -> None:
+        beats = [OutputRecord(b"%d" % symbol_id, heartbeat(symbol_id), now_ms) for symbol_id in symbol_ids]
+        try:
+            for batch in await self._producer.send_batch(ORDERS_NEW, partition, beats):
+                await batch.acknowledged
+        except (KafkaError, RuntimeError) as exc:
+            log.warning("heartbeats of %s-%d wait, the log does not take them: %r", ORDERS_NEW, partition, exc)
 
 
 def heartbeat(symbol_id: int) -> bytes:

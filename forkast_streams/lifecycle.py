@@ -14,7 +14,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import faust
@@ -35,6 +36,8 @@ CUT_STATUS = 75
 _LOOK_INTERVAL_S = 1.0
 _PROBE_INTERVAL_S = 5.0
 _PROBE_S_MAX = 5.0
+# Of the probe's time, until the ends that are known are looked at without the others.
+_ENDS_S_MAX = 3.0
 
 
 class Stalled(RuntimeError):
@@ -107,6 +110,7 @@ class Watchdog(Service):
         self._judge = ProgressJudge(STALL_S_MAX)
         self._turned_at = time.monotonic()
         self._ended = threading.Event()
+        self._silent: list[TP] = []
 
     async def on_start(self) -> None:
         """Watch the event loop from outside of it."""
@@ -141,7 +145,7 @@ class Watchdog(Service):
             except (KafkaError, OSError, TimeoutError):
                 # Without Kafka nobody makes progress, and a worker that starts again would not either.
                 await _close(consumer)
-                consumer, pending = None, {}
+                consumer, pending, self._silent = None, {}, []
             if any(excuse() is not None for excuse in self._excuses):
                 pending = {}
             stalled = self._judge.judge(time.monotonic(), pending)
@@ -158,15 +162,21 @@ class Watchdog(Service):
             await probe.topics()
             return {"partitions being assigned and recovered": reached}
         positions: dict[TP, int] = app.consumer.positions
-        if not positions:
-            return {}
-        ends = await probe.end_offsets(list(positions))
+        ends = await _ends(probe, positions)
+        self._silent = sorted(positions.keys() - ends.keys())
         # Not by where the log ends, which moves on while a worker stands still.
         return {
             f"{tp.topic}-{tp.partition} at {position}": position
             for tp, position in positions.items()
-            if position < ends[tp]
+            if position < ends.get(tp, position)
         }
+
+    def why_not_ready(self) -> str | None:
+        """A sentence while a partition of ours has no broker that tells where it ends; others are judged as ever."""
+        if not self._silent:
+            return None
+        names = ", ".join(f"{tp.topic}-{tp.partition}" for tp in self._silent)
+        return f"no broker tells where {names} ends: is its leader away, or the topic gone?"
 
     def _watch_loop(self) -> None:
         looked_at = time.monotonic()
@@ -179,6 +189,23 @@ class Watchdog(Service):
             if now - self._turned_at > LOOP_STALL_S_MAX and not self._ended.is_set():
                 faulthandler.dump_traceback(sys.__stderr__ or 2)
                 fail_fast("the event loop", Stalled(f"it did not turn for {LOOP_STALL_S_MAX:g} s"))
+
+
+async def _ends(probe: AIOKafkaConsumer, tps: Iterable[TP]) -> dict[TP, int]:
+    """Where partitions end; one whose leader does not answer is left out, and holds up no other one."""
+    asked = [asyncio.create_task(probe.end_offsets([tp])) for tp in tps]
+    if not asked:
+        return {}
+    answered, silent = await asyncio.wait(asked, timeout=_ENDS_S_MAX)
+    for one in silent:
+        one.cancel()
+    ends: dict[TP, int] = {}
+    for one in answered:
+        with suppress(KafkaError):
+            ends |= one.result()
+    if not ends:
+        raise TimeoutError("no broker answers")
+    return ends
 
 
 async def _close(consumer: AIOKafkaConsumer | None) -> None:

@@ -101,7 +101,9 @@ class ExchangeApp(faust.App):
             await self.add_runtime_dependency(service)
         await super().on_first_start()
         if self.role.consumes:
-            await self.add_runtime_dependency(Watchdog(self, self.excuses))
+            watchdog = Watchdog(self, self.excuses)
+            self.ready_checks.append(watchdog.why_not_ready)
+            await self.add_runtime_dependency(watchdog)
 
     async def on_stop(self) -> None:
         """Answer the requests in hand while what they need still works; only then stop the rest.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from aiokafka.errors import UnknownTopicOrPartitionError
 from faust.types import TP
 
+from forkast_streams import lifecycle
 from forkast_streams.lifecycle import ProgressJudge, Watchdog
 
 
@@ -41,15 +45,41 @@ class _GrowingLog:
         return dict.fromkeys(tps, self._end)
 
 
-async def test_worker_that_stands_still_while_the_log_grows_is_a_stall() -> None:
-    """What moves on is the log, not the worker."""
-    positions = {TP("orders.new", 0): 100, TP("orders.new", 1): 100}
-    app: Any = SimpleNamespace(
+def _app(positions: dict[TP, int]) -> Any:
+    return SimpleNamespace(
         rebalancing=False,
         tables=SimpleNamespace(actives_ready=True),
         consumer=SimpleNamespace(positions=positions),
     )
-    watchdog, judge, probe = Watchdog(app, []), ProgressJudge(30), _GrowingLog()
+
+
+class _LostPartitions(_GrowingLog):
+    """One partition's leader does not answer, and one's is unknown."""
+
+    async def end_offsets(self, tps: list[TP]) -> dict[TP, int]:
+        """Ends by partition."""
+        if tps == [TP("orders.new", 1)]:
+            await asyncio.Event().wait()
+        if tps == [TP("orders.new", 2)]:
+            raise UnknownTopicOrPartitionError
+        return await super().end_offsets(tps)
+
+
+async def test_a_partition_without_a_leader_blinds_nobody_for_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker says that it is not ready, and one that stands still is seen all the same."""
+    monkeypatch.setattr(lifecycle, "_ENDS_S_MAX", 0.01)
+    watchdog = Watchdog(_app({TP("orders.new", number): 100 for number in range(3)}), [])
+    assert watchdog.why_not_ready() is None
+    assert await watchdog._pending(_LostPartitions()) == {"orders.new-0 at 100": 100}  # type: ignore[arg-type]
+    assert "orders.new-1, orders.new-2" in (watchdog.why_not_ready() or "")
+    await watchdog._pending(_GrowingLog())  # type: ignore[arg-type]
+    assert watchdog.why_not_ready() is None
+
+
+async def test_worker_that_stands_still_while_the_log_grows_is_a_stall() -> None:
+    """What moves on is the log, not the worker."""
+    positions = {TP("orders.new", 0): 100, TP("orders.new", 1): 100}
+    watchdog, judge, probe = Watchdog(_app(positions), []), ProgressJudge(30), _GrowingLog()
     for now in range(0, 31, 5):
         assert judge.judge(now, await watchdog._pending(probe)) is None  # type: ignore[arg-type]
         positions[TP("orders.new", 1)] += 5
