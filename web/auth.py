@@ -157,15 +157,22 @@ class Authentication:
 
     async def _by_signature(self, request: web.Request, key: ApiKey, key_id: str, address: str) -> User | _Failure:
         timestamp, given = request.headers.get("X-Timestamp", ""), request.headers.get("X-Signature", "")
-        if not is_timely(timestamp, int(time.time() * 1_000), self._replays.window_ms):
-            return _Failure(key_id, "signed too long ago, or in the future")
+        untimely = _Failure(key_id, "signed too long ago, or in the future")
+        if not self._is_timely(timestamp):
+            return untimely
         body = await read_body(request, SIGNED_BODY_BYTES_MAX)
         if not key.has_signed(given, timestamp, request.method, request.raw_path, body):
             self._limits.require_login_allowed(address, key_id)
             return _Failure(key_id, "wrong signature")
+        # A body can be held back for longer than a signature that was used is remembered.
+        if not self._is_timely(timestamp):
+            return untimely
         if request.method not in _SAFE_METHODS and not await self._replays.is_first_use(given):
             return _Failure(key_id, "signature used before")
         return key.user
+
+    def _is_timely(self, timestamp: str) -> bool:
+        return is_timely(timestamp, int(time.time() * 1_000), self._replays.window_ms)
 
     def _require_scope(self, request: web.Request, user: User, address: str) -> None:
         if request.path == KEYS_PATH or request.path.startswith(f"{KEYS_PATH}/"):
