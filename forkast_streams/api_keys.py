@@ -92,7 +92,7 @@ class ApiKeys:
         Raises:
             Unavailable: the database is out of reach and the key is not remembered.
         """
-        return await self._keys.get(key_id) if _ID.fullmatch(key_id) else None
+        return await self._keys.get(key_id) if is_key_id(key_id) else None
 
     async def create(self, user: User, name: str, scopes: Iterable[str]) -> tuple[dict[str, Any], str]:
         """Make a key; return its row and its secret, which can not be told again.
@@ -132,7 +132,7 @@ class ApiKeys:
         Raises:
             Unavailable: the database is out of reach.
         """
-        if not _ID.fullmatch(key_id):
+        if not is_key_id(key_id):
             return False
         rows = await self._postgres.query("revoke_api_key", id=key_id, user_id=user.id)
         if rows:
@@ -154,6 +154,11 @@ class ApiKeys:
         can_sign = stored_key is not None and self._sealing_secret
         key = sealed(stored_key, key_id, self._sealing_secret) if can_sign and stored_key is not None else None
         return ApiKey(user, bytes(row["secretHash"]), key)
+
+
+def is_key_id(text: str) -> bool:
+    """Whether ``text`` has the form of a key's id."""
+    return _ID.fullmatch(text) is not None
 
 
 def _hash_of(secret: str) -> bytes:

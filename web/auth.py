@@ -16,7 +16,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from forkast_streams.api_description.process import DESCRIPTION_PATHS
-from forkast_streams.api_keys import ApiKey, ApiKeys
+from forkast_streams.api_keys import ApiKey, ApiKeys, is_key_id
 from forkast_streams.auth import MANAGE_KEYS, READ, TRADE, Authenticator, User
 from forkast_streams.errors import ApiError, Unavailable
 from forkast_streams.limits import SIGNED_BODY_BYTES_MAX, WEB_STATEMENT_S_MAX
@@ -38,6 +38,7 @@ OPEN_PATHS = frozenset({"/health", "/ready"})
 KEYS_PATH = "/api-keys"
 _USER = web.RequestKey("user", User)
 _API_KEYS = web.AppKey("api_keys", ApiKeys)
+_NO_KEY_ID = "(no key id)"
 _CREDENTIALS_CHARS_MAX = 1_024
 _LOGGED_CHARS_MAX = 200
 _LOGGED_LINES = Limit("log", rate=5, size=100)
@@ -141,6 +142,9 @@ class Authentication:
 
     async def _by_key(self, request: web.Request, header: str, address: str) -> User | _Failure:
         key_id, dot, secret = header[:_CREDENTIALS_CHARS_MAX].partition(".")
+        if not is_key_id(key_id):
+            # What stands there may be the secret, and names are logged.
+            key_id = _NO_KEY_ID
         key = self._api_keys.known(key_id)
         if key is None:
             self._limits.require_login_allowed(address, key_id)

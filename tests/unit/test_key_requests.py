@@ -184,3 +184,13 @@ async def test_a_body_may_come_late_within_the_window(exchange: Exchange, clock:
         clock.now += 4.9
         writer.write(whole[-1:])
         assert await status_of(reader) == 200
+
+
+@pytest.mark.parametrize("header", [SECRET, f"{KEY_ID}:{SECRET}", f"{KEY_ID} {SECRET}", f"{KEY_ID}{SECRET}.x"])
+async def test_secret_in_the_wrong_place_is_not_logged(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture, header: str
+) -> None:
+    """Whoever mistypes the header finds the reason in the log, and not the secret."""
+    assert await exchange.ask(request_bytes({"X-API-Key": header})) == 401
+    assert 'user="(no key id)"' in caplog.text
+    assert SECRET not in caplog.text
