@@ -162,4 +162,5 @@ def is_key_id(text: str) -> bool:
 
 
 def _hash_of(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
+    # Bytes of a header that are no UTF-8 stand there as surrogates.
+    return hashlib.sha256(secret.encode(errors="surrogateescape")).digest()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import socket
+import time
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ import pytest
 from forkast_streams.codec import decode_command
 from forkast_streams.topics import ORDERS_NEW
 from tests.integration.exchange import Worker, end_offsets, read_topic
-from tests.integration.test_oms import env, place  # noqa: F401 - env is a fixture
+from tests.integration.test_api_keys import SIGNING
+from tests.integration.test_oms import call, env, place  # noqa: F401 - env is a fixture
 from tests.unit.mutations import KINDS, mutated
 
 SEED = 20_261_123
@@ -57,7 +59,7 @@ _METHODS = ("GET", "GET", "POST", "DELETE", "PATCH", "HEAD", "PUT", "OPTIONS", "
 @pytest.fixture(scope="module")
 def oms(env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:  # noqa: F811
     """A running OMS without limits, and at the end still the same process, without an error in its log."""
-    worker = Worker("oms", env | _NO_LIMITS, tmp_path_factory.mktemp("mutated") / "oms")
+    worker = Worker("oms", env | SIGNING | _NO_LIMITS, tmp_path_factory.mktemp("mutated") / "oms")
     try:
         worker.start().wait_ready()
         yield worker
@@ -155,6 +157,28 @@ def test_mutated_paths(oms: Worker) -> None:
     assert statuses[200] > 0, statuses
     assert statuses[400] > PATHS / 10, statuses
     assert statuses[404] > PATHS / 10, statuses
+
+
+def key_headers(oms: Worker) -> list[bytes]:
+    """Credentials of an API key, right and broken."""
+    # Of another user, because the bodies of the others make as many keys as one may have.
+    _, key, _ = call(oms, "POST", "/api-keys", b'{"name":"mutated","scopes":["read","trade"]}', user="bob")
+    key_id, secret = key["id"].encode(), key["secret"].encode()
+    signature = b"\r\nX-Timestamp: %d\r\nX-Signature: " % (time.time_ns() // 1_000_000)
+    return [
+        key_id + b"." + secret,
+        *(key_id + b"." + wrong for wrong in (b"\xff", secret + b"\x80", "é".encode(), b"\xed\xa0\x80", b"")),
+        *(wrong + b"." + secret for wrong in (b"\xff", key_id[:-1] + b"\xff", b"\xc3")),
+        *(key_id + signature + wrong for wrong in (b"\xff", b"0" * 64, b"\x80" * 64, b"")),
+        key_id + b"\r\nX-Timestamp: \xff\r\nX-Signature: " + b"0" * 64,
+    ]
+
+
+def test_mutated_keys(oms: Worker) -> None:
+    """Ids, secrets, times and signatures that are no text: only the right ones get in."""
+    head = b"GET /symbols HTTP/1.1\r\nHost: oms\r\nConnection: close\r\nX-API-Key: "
+    got = [exchanged(oms, head + headers + b"\r\n\r\n") for headers in key_headers(oms)]
+    assert [int(status) for answer in got for status in _STATUS.findall(answer)] == [200] + [401] * (len(got) - 1)
 
 
 def valid_request(random: Random) -> bytes:

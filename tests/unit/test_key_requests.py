@@ -194,3 +194,10 @@ async def test_secret_in_the_wrong_place_is_not_logged(
     assert await exchange.ask(request_bytes({"X-API-Key": header})) == 401
     assert 'user="(no key id)"' in caplog.text
     assert SECRET not in caplog.text
+
+
+async def test_secret_that_is_no_text_is_a_wrong_one(exchange: Exchange) -> None:
+    """Counted as all wrong secrets are."""
+    wrong = request_bytes({"X-API-Key": f"{KEY_ID}.\udcff"})
+    assert [await exchange.ask(wrong) for _ in range(11)] == [401] * 10 + [429]
+    assert await exchange.ask(request_bytes({"X-API-Key": f"{KEY_ID}.{SECRET}"})) == 200
