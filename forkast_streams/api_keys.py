@@ -60,9 +60,13 @@ class ApiKey:
         """Whether this is the key's secret."""
         return hmac.compare_digest(_hash_of(secret), self.secret_hash)
 
+    def may_have_signed(self, given: str) -> bool:
+        """Whether ``given`` can be a signature of this key, of whichever request."""
+        return self.signing_key is not None and is_signature(given)
+
     def has_signed(self, given: str, timestamp: str, method: str, path: str, body: bytes) -> bool:
         """Whether ``given`` is the signature of this request."""
-        if self.signing_key is None or not is_signature(given):
+        if self.signing_key is None or not self.may_have_signed(given):
             return False
         return hmac.compare_digest(signature(self.signing_key, timestamp, method, path, body), given)
 

@@ -107,8 +107,9 @@ REFUSED_BODY_READ_S_MAX = 2.0
 # Bytes of the request line and of one header with its name, and number of headers.
 HEADER_BYTES_MAX = 8_190
 HEADERS_MAX = 100
-# Bytes of a signed request's body: it has to be read before it is known who sent it.
-SIGNED_BODY_BYTES_MAX = 1024 * 1024
+# Bytes of the largest body that a route takes, a batch of orders. No signed request may have more: its body has to be
+# read before it is known who sent it.
+LARGEST_BODY_BYTES_MAX = 128 * 1024
 # Connections a web server keeps; beyond them the one that has been idle longest makes room.
 CONNECTIONS_MAX = 10_000
 # Connections of one address; a new one beyond them takes the place of an idle one, or is refused.

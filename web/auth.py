@@ -19,7 +19,7 @@ from forkast_streams.api_description.process import DESCRIPTION_PATHS
 from forkast_streams.api_keys import ApiKey, ApiKeys, is_key_id
 from forkast_streams.auth import MANAGE_KEYS, READ, TRADE, Authenticator, User
 from forkast_streams.errors import ApiError, Unavailable
-from forkast_streams.limits import SIGNED_BODY_BYTES_MAX, WEB_STATEMENT_S_MAX
+from forkast_streams.limits import LARGEST_BODY_BYTES_MAX, WEB_STATEMENT_S_MAX
 from forkast_streams.rate_limits import Bucket, Limit, RateLimits
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.signatures import is_timely
@@ -164,7 +164,11 @@ class Authentication:
         untimely = _Failure(key_id, "signed too long ago, or in the future")
         if not self._is_timely(timestamp):
             return untimely
-        body = await read_body(request, SIGNED_BODY_BYTES_MAX)
+        # The id of a key is no secret, and not enough to have a body kept here.
+        if not key.may_have_signed(given):
+            self._limits.require_login_allowed(address, key_id)
+            return _Failure(key_id, "no signature, or a key that cannot sign")
+        body = await read_body(request, LARGEST_BODY_BYTES_MAX)
         if not key.has_signed(given, timestamp, request.method, request.raw_path, body):
             self._limits.require_login_allowed(address, key_id)
             return _Failure(key_id, "wrong signature")

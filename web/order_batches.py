@@ -8,6 +8,7 @@ from aiohttp import web
 
 from forkast_streams.engine.commands import NewOrder
 from forkast_streams.errors import ApiError, ForkastError
+from forkast_streams.limits import LARGEST_BODY_BYTES_MAX
 from forkast_streams.orders.commands import cancel_after_command, cancel_all_command, cancel_command
 from forkast_streams.orders.desk import OrderDesk, Placed
 from forkast_streams.orders.ids import random_hex
@@ -18,7 +19,6 @@ from web.errors import error_view, json_response, to_api_error
 from web.parameters import optional_symbol_id
 from web.rate_limits import charge
 
-BATCH_BYTES_MAX = 128 * 1024
 BODY_BYTES_MAX = 16 * 1024
 # What stands in a path where an order's id could.
 BATCH, BATCH_CANCEL, CANCEL_AFTER = NAMES = ("batch", "batch-cancel", "cancel-after")
@@ -32,7 +32,7 @@ class BatchViews:
 
     async def place(self, request: web.Request) -> web.Response:
         """Place up to 100 orders; each has its own answer, in the order in which they were sent."""
-        bodies = decode_batch(await read_json_body(request, BATCH_BYTES_MAX))
+        bodies = decode_batch(await read_json_body(request, LARGEST_BODY_BYTES_MAX))
         charge(request, len(bodies))
         user_id = user_of(request).id
         orders: list[NewOrder | ForkastError] = []

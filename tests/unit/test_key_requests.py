@@ -15,6 +15,7 @@ from forkast_streams import signatures
 from forkast_streams.api_keys import ApiKeys
 from forkast_streams.auth import Authenticator
 from forkast_streams.config import RateSettings
+from forkast_streams.limits import LARGEST_BODY_BYTES_MAX
 from forkast_streams.rate_limits import RateLimits
 from forkast_streams.signatures import sealed, signature, signing_key
 from forkast_streams.storage.redis import connect
@@ -52,7 +53,14 @@ class Clock:
 
 
 class KeyTable:
-    """The table of API keys, with one key."""
+    """The table of API keys, with one key.
+
+    Attributes:
+        can_sign: whether it has a signing key.
+    """
+
+    def __init__(self) -> None:
+        self.can_sign = True
 
     async def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
         """The row of a key."""
@@ -65,7 +73,7 @@ class KeyTable:
                 "email": "alice@example.com",
                 "scopes": ["read", "trade"],
                 "secretHash": hashlib.sha256(SECRET.encode()).digest(),
-                "signingKey": sealed(signing_key(SECRET), KEY_ID, SEALING_SECRET),
+                "signingKey": sealed(signing_key(SECRET), KEY_ID, SEALING_SECRET) if self.can_sign else None,
             }
         ]
 
@@ -74,11 +82,13 @@ class Exchange:
     """A server with one route.
 
     Attributes:
+        keys: the table of API keys.
         port: where it listens.
         served: bodies of the requests that were let in.
     """
 
     def __init__(self) -> None:
+        self.keys = KeyTable()
         self.port = 0
         self.served: list[bytes] = []
 
@@ -130,7 +140,7 @@ async def running(exchange: Exchange, rates: RateSettings) -> AsyncIterator[None
     app = web.Application()
     errors.install(app)
     replays = SharedReplays(connect(NO_REDIS), 5_000)
-    api_keys = ApiKeys(cast("Any", KeyTable()), SEALING_SECRET)
+    api_keys = ApiKeys(cast("Any", exchange.keys), SEALING_SECRET)
     limits = RequestLimits(RateLimits(connect(NO_REDIS)), rates, behind_proxy=False)
     app.middlewares.append(Authentication(Authenticator(Users(PASSWORD).find), api_keys, replays, limits).middleware())
     app.router.add_route("*", "/orders", exchange.take)
@@ -201,3 +211,21 @@ async def test_secret_that_is_no_text_is_a_wrong_one(exchange: Exchange) -> None
     wrong = request_bytes({"X-API-Key": f"{KEY_ID}.\udcff"})
     assert [await exchange.ask(wrong) for _ in range(11)] == [401] * 10 + [429]
     assert await exchange.ask(request_bytes({"X-API-Key": f"{KEY_ID}.{SECRET}"})) == 200
+
+
+@pytest.mark.parametrize(("given", "can_sign"), [("nonsense", True), ("0" * 63, True), ("0" * 64, False)])
+async def test_without_a_signature_no_body_is_waited_for(
+    exchange: Exchange, clock: Clock, given: str, can_sign: bool
+) -> None:
+    """The id of a key, which is no secret, is not enough to have a server hold one."""
+    exchange.keys.can_sign = can_sign
+    async with exchange.connected(request_bytes(signed(clock) | {"X-Signature": given})[:-1]) as (reader, _):
+        assert await status_of(reader) == 401
+
+
+async def test_no_more_than_the_largest_body_of_a_route_is_read(exchange: Exchange, clock: Clock) -> None:
+    """Whoever signs with a wrong key has that read, too."""
+    body = b"x" * (LARGEST_BODY_BYTES_MAX + 1)
+    wrong = {"X-Signature": "0" * 64}
+    assert await exchange.ask(request_bytes(signed(clock, body=body[1:]) | wrong, body=body[1:])) == 401
+    assert await exchange.ask(request_bytes(signed(clock, body=body) | wrong, body=body)) == 413

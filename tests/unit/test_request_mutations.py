@@ -18,6 +18,7 @@ from forkast_streams.engine.rules import broken_amend_rule, broken_rule
 from forkast_streams.engine.symbols import Symbol
 from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import ApiError
+from forkast_streams.limits import LARGEST_BODY_BYTES_MAX
 from forkast_streams.orders.commands import amend_command, digest_of, place_command
 from forkast_streams.orders.requests import (
     BATCH_ORDERS_MAX,
@@ -35,7 +36,6 @@ from forkast_streams.orders.requests import (
     require_kept_rules,
 )
 from tests.unit.mutations import mutated
-from web.order_batches import BATCH_BYTES_MAX
 from web.orders import BODY_BYTES_MAX
 
 SEED = 20_261_123
@@ -187,7 +187,7 @@ JUDGES = {
 def test_every_body_is_a_command_or_refused(kind: str) -> None:
     """No other exception, nobody's number changed on its way into the log, and no body that takes long to judge."""
     random = Random(f"{SEED} {kind}")
-    bytes_max = BATCH_BYTES_MAX if kind == "batch" else BODY_BYTES_MAX
+    bytes_max = LARGEST_BODY_BYTES_MAX if kind == "batch" else BODY_BYTES_MAX
     codes: Counter[str] = Counter()
     spent = 0.0
     for number in range(COUNTS[kind]):
