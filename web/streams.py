@@ -218,5 +218,6 @@ def register(app: ExchangeApp) -> None:
     hubs = Hubs(reader, app.feed, size_max=STREAM_UPDATES_WAITING_MAX)
     stream = OrderBookStream(reader, hubs, still_lets_in)
     web_app = app.web.web_app
-    web_app.router.add_get("/order-book/{symbolId}/stream", stream.get)
+    # An answer to HEAD would be over where that to GET begins to last.
+    web_app.router.add_get("/order-book/{symbolId}/stream", stream.get, allow_head=False)
     web_app.on_shutdown.append(stream.close)

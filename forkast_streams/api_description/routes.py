@@ -80,7 +80,7 @@ class Route:
     """One route.
 
     Attributes:
-        method: HTTP method; what answers GET answers HEAD, too.
+        method: HTTP method; what answers GET answers HEAD, too, but for streams.
         path: as it is registered, its parameters in braces.
         name: operation id, unique.
         summary: a few words.

@@ -40,13 +40,28 @@ OF_NO_ROUTE = {(405, "METHOD_NOT_ALLOWED"), (431, "HEADERS_TOO_LARGE"), (500, "I
 @pytest.mark.parametrize("role", ROUTES)
 def test_the_routes_that_are_registered_are_those_described(role: str, tmp_path: Path) -> None:
     """A route that nobody described fails here, and so does a description that nobody took away with its route."""
-    app = create_app(role, Settings(data_dir=tmp_path))
-    registered = {
+    assert registered_in(role, tmp_path, heads=False) == {(route.method, route.path) for route in ROUTES[role]}
+
+
+@pytest.mark.parametrize("role", ROUTES)
+def test_what_answers_get_answers_head_but_for_streams(role: str, tmp_path: Path) -> None:
+    """The answer to HEAD would last as long as a stream, and the connection would serve nothing more."""
+    with_end = {
+        ("HEAD", route.path)
+        for route in ROUTES[role]
+        if route.method == "GET" and all(answer.media != "text/event-stream" for answer in route.answers)
+    }
+    assert registered_in(role, tmp_path, heads=True) == with_end
+
+
+def registered_in(role: str, data_dir: Path, *, heads: bool) -> set[tuple[str, str]]:
+    """Methods and paths of the routes of a role: those for HEAD, or the others."""
+    app = create_app(role, Settings(data_dir=data_dir))
+    return {
         (route.method, route.resource.canonical)
         for route in app.web.web_app.router.routes()
-        if route.resource is not None and route.method != "HEAD"
+        if route.resource is not None and (route.method == "HEAD") == heads
     }
-    assert registered == {(route.method, route.path) for route in ROUTES[role]}
 
 
 @pytest.mark.parametrize("role", ROUTES)
