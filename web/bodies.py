@@ -41,3 +41,16 @@ async def read_json_body(request: web.Request, bytes_max: int) -> bytes:
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body must not be compressed")
     return await read_body(request, bytes_max)
+
+
+async def require_no_body(request: web.Request) -> None:
+    """Refuse a request that says more than its route reads.
+
+    Raises:
+        ApiError: 400, it has a body that is not empty.
+    """
+    try:
+        await read_body(request, 0)
+    except ApiError:
+        message = "this request takes no body; name what it is about in the query"
+        raise ApiError(400, "BODY_NOT_ALLOWED", message) from None

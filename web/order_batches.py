@@ -14,7 +14,7 @@ from forkast_streams.orders.desk import OrderDesk, Placed
 from forkast_streams.orders.ids import random_hex
 from forkast_streams.orders.requests import decode_batch, decode_ids, decode_timeout
 from web.auth import user_of
-from web.bodies import read_json_body
+from web.bodies import read_json_body, require_no_body
 from web.errors import error_view, json_response, to_api_error
 from web.parameters import optional_symbol_id
 from web.rate_limits import charge
@@ -68,6 +68,8 @@ class BatchViews:
 
     async def cancel_all(self, request: web.Request) -> web.Response:
         """Ask the engine to cancel all orders of the user, in one symbol or in all of them."""
+        # A symbol that is named there would be overlooked, and the orders of all symbols be gone.
+        await require_no_body(request)
         symbol_ids, command_id = await self._symbol_ids(request), random_hex()
         user_id = user_of(request).id
         charge(request, len(symbol_ids))

@@ -163,7 +163,7 @@ _MANY_ORDERS = (
         "Cancel all orders of the user",
         Answer(202, "The log has the request.", RequestedCancelAll),
         description="Every order that the log took before the request.",
-        errors=_ONE_SYMBOL,
+        errors=merged(_ONE_SYMBOL, {400: ("BODY_NOT_ALLOWED",), 408: ("BODY_TIMEOUT",)}),
         parameters=(_SYMBOL_ID,),
     ),
     _route(

@@ -172,6 +172,8 @@ def test_bad_bodies_leave_the_log_alone(oms: Worker, env: dict[str, str]) -> Non
         ("POST", "/orders", changed(), {"content_type": "text/plain"}, (415, "UNSUPPORTED_MEDIA_TYPE")),
         ("POST", "/orders", b"\x1f\x8b", {"headers": {"Content-Encoding": "gzip"}}, (415, "UNSUPPORTED_MEDIA_TYPE")),
         ("POST", "/orders", changed(clientOrderId="a" * 20_000), {}, (413, "BODY_TOO_LARGE")),
+        ("DELETE", "/orders", b'{"symbolId":7}', {}, (400, "BODY_NOT_ALLOWED")),
+        ("DELETE", "/orders?symbolId=7", changed(clientOrderId="a" * 20_000), {}, (400, "BODY_NOT_ALLOWED")),
         ("PUT", "/orders", changed(), {}, (405, "METHOD_NOT_ALLOWED")),
         ("PATCH", "/orders/batch", b"{}", {}, (405, "METHOD_NOT_ALLOWED")),
         ("GET", "/nowhere", None, {}, (404, "NOT_FOUND")),
