@@ -34,6 +34,7 @@ from forkast_streams.storage.postgres import PING_INTERVAL_S, Postgres
 
 TRADES_SHOWN_MAX = 1_000
 _PLACED_MAX = 50_000
+_PLACED_S_MAX = 12 * 60 * 60
 # Half of the time that an order without a row is known.
 _CLAIM_SENT_AGAIN_S_MAX = PENDING_S_MAX / 2
 # Other processes ask Postgres in other moments than this one, and the log has a clock of its own.
@@ -78,7 +79,8 @@ class OrderDesk:
         self._client_ids = client_ids
         # Requests with a client order id on their way, and such orders that the log has acknowledged to this process.
         self._under_way: dict[tuple[int, str], _Turn] = {}
-        self._placed: OrderedDict[str, None] = OrderedDict()
+        # These by user and client order id: the order's id, and when it was placed.
+        self._placed: OrderedDict[tuple[int, str], tuple[str, float]] = OrderedDict()
 
     async def prepare(self, request: PlaceOrder, user_id: int, *, replaces: str | None = None) -> NewOrder:
         """The command that a request asks for.
@@ -262,7 +264,7 @@ class OrderDesk:
         order.order_id = claim.order_id
         if claim.is_new:
             return False
-        if order.order_id in self._placed:
+        if self._placed_as(order.user_id, order.client_order_id) == order.order_id:
             return True
         if await self._is_known(order):
             return True
@@ -309,7 +311,13 @@ class OrderDesk:
         if not CLIENT_ORDER_ID.fullmatch(client_order_id):
             message = "after client: must come a client order id, 1 to 36 letters, digits, '-' or '_'"
             raise ApiError(400, "INVALID_ID", message, field="id")
-        order_id = await self._client_ids.find(user_id, client_order_id)
+        try:
+            order_id = await self._client_ids.find(user_id, client_order_id)
+        except Unavailable:
+            # For as long as the id cannot have become another order's, of another process.
+            order_id = self._placed_as(user_id, client_order_id)
+            if order_id is None:
+                raise
         if order_id is None:
             raise _not_found()
         return order_id
@@ -317,9 +325,16 @@ class OrderDesk:
     def _remember(self, order: NewOrder) -> None:
         if order.client_order_id is None:
             return
-        self._placed[order.order_id] = None
+        key = order.user_id, order.client_order_id
+        self._placed[key] = order.order_id, time.monotonic()
+        self._placed.move_to_end(key)
         if len(self._placed) > _PLACED_MAX:
             self._placed.popitem(last=False)
+
+    def _placed_as(self, user_id: int, client_order_id: str) -> str | None:
+        """The id of an order that this process has placed, for half of the time that its client order id is its own."""
+        order_id, placed_at = self._placed.get((user_id, client_order_id), (None, 0.0))
+        return order_id if time.monotonic() - placed_at < _PLACED_S_MAX else None
 
 
 def _first_of_each_client_id(orders: Sequence[NewOrder | ForkastError]) -> list[NewOrder | ForkastError]:

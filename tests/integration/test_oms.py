@@ -281,12 +281,16 @@ def test_outage_of_postgres_stops_no_order_entry(oms: Worker, stack: Stack) -> N
     An older order is not read, because its row may have said more than what was kept when it was placed; but it can be
     cancelled.
     """
-    older = place(oms, user="hank")
+    older = place(oms, user="hank", clientOrderId="older")
     postgres = stack.server("postgres")
     postgres.stop()
     try:
         assert call(oms, "GET", f"/orders/{older}", user="hank")[0] == 503
         assert call(oms, "DELETE", f"/orders/{older}", user="hank")[0] == 202
+        assert call(oms, "DELETE", "/orders/client:older", user="hank")[1]["orderId"] == older
+        assert call(oms, "GET", "/orders/client:older", user="hank")[0] == 503
+        assert call(oms, "DELETE", "/orders/client:older", user="grace")[0] == 503
+        assert call(oms, "DELETE", "/orders?symbolId=1", user="hank")[0] == 202
 
         def is_read() -> bool:
             return bool(call(oms, "GET", f"/orders/{place(oms, user='hank')}", user="hank")[0] == 200)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any, cast
 from uuid import UUID
 
@@ -15,6 +16,7 @@ import pytest
 
 from forkast_streams.engine.commands import BUY, GTC, LIMIT, NewOrder
 from forkast_streams.errors import ApiError, Unavailable
+from forkast_streams.orders import desk as desk_module
 from forkast_streams.orders.client_ids import Claim
 from forkast_streams.orders.commands import digest_of
 from forkast_streams.orders.desk import OrderDesk
@@ -64,6 +66,11 @@ class Servers:
 
     async def get(self, *_: object) -> None:
         """No order can be read that was not placed here."""
+        if self.away is not None:
+            raise self.away
+
+    async def find(self, *_: object) -> None:
+        """No id is registered."""
         if self.away is not None:
             raise self.away
 
@@ -171,3 +178,25 @@ async def test_trades_are_those_that_the_order_has(servers: Servers, desk: Order
     row = {"tradeId": "t", "price": Decimal(1), "isTaker": False, "timestamp": moment}
     servers.rows = [row | {"quantity": Decimal(text)} for text in ("1", "1.5", "3")]
     assert [trade["quantity"] for trade in await desk.trades(order)] == [Decimal(1), Decimal("1.5")]
+
+
+async def test_own_orders_have_their_client_order_ids_while_the_registry_is_away(
+    servers: Servers, desk: OrderDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For half a day: after a whole one the id may be another order's, of another process."""
+    servers.may_answer.set()
+    clock = SimpleNamespace(now=1.0)
+    monkeypatch.setattr(desk_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    await desk.place(order(1))
+    servers.away = Unavailable("Postgres is away")
+    clock.now += 12 * 60 * 60 - 1
+    assert await desk._id_of_client("mine", 7) == str(UUID(int=1))
+    for client_order_id, user_id in (("mine", 8), ("other", 7)):
+        with pytest.raises(Unavailable):
+            await desk._id_of_client(client_order_id, user_id)
+    clock.now += 1
+    with pytest.raises(Unavailable):
+        await desk._id_of_client("mine", 7)
+    servers.away = None
+    with pytest.raises(ApiError, match="no order with this id"):
+        await desk._id_of_client("mine", 7)
