@@ -6,21 +6,18 @@ import re
 from datetime import datetime
 from typing import Any
 
-import msgspec
 from aiohttp import web
 
 from forkast_streams.api_keys import ApiKeys, MakeKey
 from forkast_streams.errors import ApiError
+from forkast_streams.orders.requests import decode_body
 from forkast_streams.roles import ExchangeApp
 from web.auth import KEYS_PATH, api_keys_of, user_of
-from web.bodies import read_body
+from web.bodies import read_json_body
 from web.errors import json_response
 
 _BODY_BYTES_MAX = 1_024
 _NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
-
-
-_decoder = msgspec.json.Decoder(MakeKey)
 
 
 class ApiKeyViews:
@@ -31,9 +28,7 @@ class ApiKeyViews:
 
     async def make(self, request: web.Request) -> web.Response:
         """Make a key; this answer alone tells the secret."""
-        if request.content_type != "application/json":
-            raise ApiError(415, "UNSUPPORTED_MEDIA_TYPE", "the body must be sent as Content-Type: application/json")
-        body = _decoded(await read_body(request, _BODY_BYTES_MAX))
+        body = _decoded(await read_json_body(request, _BODY_BYTES_MAX))
         row, secret = await self._api_keys.create(user_of(request), body.name, set(body.scopes))
         return json_response(_view(row) | {"secret": secret}, status=201)
 
@@ -50,13 +45,7 @@ class ApiKeyViews:
 
 
 def _decoded(body: bytes) -> MakeKey:
-    try:
-        made = _decoder.decode(body)
-    except msgspec.ValidationError:
-        message = 'the body must be {"name": text, "scopes": ["read"] or ["read", "trade"] or ["trade"]}'
-        raise ApiError(400, "INVALID_VALUE", message) from None
-    except (msgspec.DecodeError, ValueError, RecursionError):
-        raise ApiError(400, "INVALID_JSON", "the body must be one JSON object in UTF-8") from None
+    made = decode_body(MakeKey, body)
     if not _NAME.fullmatch(made.name):
         raise ApiError(400, "INVALID_VALUE", "name must have 1 to 64 characters, no control characters", field="name")
     if not made.scopes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from decimal import Decimal
+from functools import cache
 from operator import is_not
 from typing import Any, Literal, NoReturn, TypeVar
 
@@ -107,27 +108,28 @@ class AmendOrder(Struct, rename="camel", forbid_unknown_fields=True):
     stop_price: Any | UnsetType = UNSET
 
 
-BodyT = TypeVar("BodyT", PlaceOrder, PlaceBatch, CancelBatch, CancelAfterBody, AmendOrder)
+BodyT = TypeVar("BodyT", bound=Struct)
 
-_decoders: dict[type, Any] = {
-    body: msgspec.json.Decoder(body, float_hook=Decimal)
-    for body in (PlaceOrder, PlaceBatch, CancelBatch, CancelAfterBody, AmendOrder)
-}
-# What a field is when the body does not have it; what no field can be where the body must have it.
-_NOT_GIVEN: dict[type, tuple[object, ...]] = {
-    kind: tuple(field.default for field in msgspec.structs.fields(kind)) for kind in _decoders
-}
+
+@cache
+def _reader(kind: type[Struct]) -> tuple[msgspec.json.Decoder[Any], tuple[object, ...]]:
+    """What decodes a type of body, and what its fields are when a body does not have them.
+
+    For a field that a body must have that is nothing that a body can give.
+    """
+    defaults = tuple(field.default for field in msgspec.structs.fields(kind))
+    return msgspec.json.Decoder(kind, float_hook=Decimal), defaults
 
 
 def decode_body(kind: type[BodyT], body: bytes) -> BodyT:
-    """Decode a request body strictly.
+    """Decode the body of a request, a trader's or another one, strictly.
 
     Raises:
         ApiError: 400, with a code and the field at fault.
     """
     decoded = _decode_shape(kind, body)
     # A name has a colon behind it, and what is not the default was given: when these are as many, no name comes twice.
-    given = sum(map(is_not, astuple(decoded), _NOT_GIVEN[kind]))
+    given = sum(map(is_not, astuple(decoded), _reader(kind)[1]))
     if body.count(b":") != given:
         _refuse_repeated_fields(body)
     return decoded
@@ -136,7 +138,7 @@ def decode_body(kind: type[BodyT], body: bytes) -> BodyT:
 def _decode_shape(kind: type[BodyT], body: bytes) -> BodyT:
     """As ``decode_body``, but for fields that are there twice."""
     try:
-        return _decoders[kind].decode(body)  # type: ignore[no-any-return]
+        return _reader(kind)[0].decode(body)  # type: ignore[no-any-return]
     except msgspec.ValidationError as exc:
         raise _shape_error(str(exc)) from None
     except (msgspec.DecodeError, ValueError, RecursionError, ArithmeticError):

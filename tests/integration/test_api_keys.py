@@ -156,21 +156,32 @@ def test_revoked_key_is_refused_at_once_here_and_within_a_minute_elsewhere(worke
     ("body", "code"),
     [
         (b"", "INVALID_JSON"),
-        (b"[]", "INVALID_VALUE"),
-        (b'{"name":"a"}', "INVALID_VALUE"),
+        (b"[]", "BODY_NOT_OBJECT"),
+        (b'{"name":"a"}', "MISSING_FIELD"),
+        (b'{"name":1,"scopes":["read"]}', "INVALID_TYPE"),
+        (b'{"name":"a","scopes":["read"],"scopes":["read","trade"]}', "DUPLICATE_FIELD"),
+        (b'{"name":"a","scopes":["read"],"sc\\u006fpes":["read","trade"]}', "DUPLICATE_FIELD"),
         (b'{"name":"a","scopes":[]}', "INVALID_VALUE"),
         (b'{"name":"","scopes":["read"]}', "INVALID_VALUE"),
         (b'{"name":"a\\n","scopes":["read"]}', "INVALID_VALUE"),
         (b'{"name":"a\\u0000","scopes":["read"]}', "INVALID_VALUE"),
         (b'{"name":"a\\ud800","scopes":["read"]}', "INVALID_JSON"),
-        (b'{"name":"a","scopes":["keys"]}', "INVALID_VALUE"),
-        (b'{"name":"a","scopes":["read"],"userId":1}', "INVALID_VALUE"),
+        (b'{"name":"a","scopes":["keys"]}', "INVALID_ENUM"),
+        (b'{"name":"a","scopes":["read"],"userId":1}', "UNKNOWN_FIELD"),
     ],
 )
 def test_bad_key_is_not_made(oms: Worker, body: bytes, code: str) -> None:
     """400 with a code."""
     status, answer, _ = call(oms, "POST", "/api-keys", body, user="carol")
     assert (status, answer["error"]["code"]) == (400, code)
+
+
+@pytest.mark.parametrize("header", [{"Content-Type": "text/plain"}, {"Content-Encoding": "gzip"}])
+def test_key_is_made_from_plain_json_alone(oms: Worker, header: dict[str, str]) -> None:
+    """415, as orders have it."""
+    body = b'{"name":"a","scopes":["read"]}'
+    status, answer, _ = call(oms, "POST", "/api-keys", body, user="carol", headers=header)
+    assert (status, answer["error"]["code"]) == (415, "UNSUPPORTED_MEDIA_TYPE")
 
 
 def test_number_of_keys_is_bounded(oms: Worker) -> None:
