@@ -126,15 +126,17 @@ class RequestLimits:
         return (self._failures, address), (self._failures_of_user, f"{address}:{digest}")
 
     def charge_more(self, taken: list[tuple[Bucket, str]], tokens: int) -> None:
-        """Take ``tokens`` more from each bucket, or from none.
+        """Take ``tokens`` more from each bucket, one of which was taken before, or from none.
 
         Raises:
             ApiError: 429.
         """
-        for bucket, key in taken:
-            now = self._limits.bucket(bucket.limit, key)
-            if now.tokens < min(tokens, now.limit.size - 1):
-                raise _too_many(now, tokens)
+        buckets = [self._limits.bucket(bucket.limit, key) for bucket, key in taken]
+        lacking = [bucket for bucket in buckets if bucket.tokens < min(tokens, bucket.limit.size - 1)]
+        if lacking:
+            # The request comes again as a whole, to both of them.
+            whole = tokens + 1
+            raise _too_many(max(lacking, key=lambda bucket: bucket.seconds_until(whole)), whole)
         for bucket, key in taken:
             self._limits.spend(self._limits.bucket(bucket.limit, key), key, tokens)
 

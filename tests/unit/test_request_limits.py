@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
+from forkast_streams import rate_limits
 from forkast_streams.config import RateSettings
 from forkast_streams.errors import ApiError
 from forkast_streams.rate_limits import RateLimits
@@ -51,8 +53,24 @@ async def test_batch_over_the_limit_takes_nothing(limits: RequestLimits) -> None
     with pytest.raises(ApiError) as caught:
         charge(arrived(limits, 1), 25)
     assert (caught.value.status, caught.value.code) == (429, "RATE_LIMITED")
-    assert caught.value.headers["Retry-After"] == "5"
+    assert caught.value.headers["Retry-After"] == "6"
     assert await remaining(arrived(limits, 1)) == 18
+
+
+@pytest.mark.parametrize(("count", "user_id"), [(2, 1), (25, 1), (50, 1), (100, 1), (50, 3), (100, 3)])
+async def test_whoever_waits_as_told_is_served(
+    limits: RequestLimits, monkeypatch: pytest.MonkeyPatch, count: int, user_id: int
+) -> None:
+    """The second time, however many orders a batch has, and whichever of the two limits it was over."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(rate_limits, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    charge(arrived(limits, 1), 49)
+    if user_id != 1:
+        charge(arrived(limits, 2), 50)
+    with pytest.raises(ApiError) as caught:
+        charge(arrived(limits, user_id), count)
+    clock.now += int(caught.value.headers["Retry-After"])
+    charge(arrived(limits, user_id), count)
 
 
 async def test_batches_of_several_users_count_for_their_address(limits: RequestLimits) -> None:
