@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from forkast_streams.api_description.routes import IDEMPOTENT_REPLAY
 from forkast_streams.engine.commands import LIMIT
 from forkast_streams.limits import WEB_STATEMENT_S_MAX
 from forkast_streams.orders.client_ids import ClientOrderIds
@@ -95,7 +96,7 @@ class OrderViews:
 
 def _placed(placed: Placed, *, status: int) -> web.Response:
     body = order_batches.placed_view(placed)
-    headers = {"Idempotent-Replay": "true"} if placed.repeated else None
+    headers = {IDEMPOTENT_REPLAY: "true"} if placed.repeated else None
     return json_response(body, status=status, headers=headers)
 
 

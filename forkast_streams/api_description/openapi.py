@@ -10,7 +10,7 @@ import msgspec
 
 from forkast_streams.api_description.answers import ErrorDetail
 from forkast_streams.api_description.fields import NUMBER, JsonSchema, refine
-from forkast_streams.api_description.routes import JSON, Answer, Codes, Parameter, Route
+from forkast_streams.api_description.routes import IDEMPOTENT_REPLAY, JSON, Answer, Codes, Parameter, Route
 
 _REF = "#/components/schemas/{name}"
 _DESCRIPTION = """An open exchange on Kafka, Postgres and Redis.
@@ -49,6 +49,10 @@ _HEADERS: dict[str, JsonSchema] = {
     "Retry-After": {
         "description": "Seconds after which to try again.",
         "schema": {"type": "integer", "minimum": 1},
+    },
+    IDEMPOTENT_REPLAY: {
+        "description": "There when an earlier request with the same `clientOrderId` has placed the order.",
+        "schema": {"type": "string", "enum": ["true"]},
     },
     "RateLimit-Limit": {
         "description": "Requests that can be sent at once after a pause.",
@@ -164,7 +168,7 @@ def _responses(route: Route) -> dict[str, Any]:
             content = {JSON: {"schema": schema}}
         responses[str(answer.status)] = {
             "description": answer.description,
-            "headers": _headers(answer.status, route),
+            "headers": _headers(answer.status, route, answer.headers),
             "content": content,
         } | _links(answer)
     for status, codes in errors.items():
@@ -188,8 +192,8 @@ def _links(answer: Answer) -> dict[str, Any]:
     return {"links": links} if links else {}
 
 
-def _headers(status: int, route: Route) -> dict[str, JsonSchema]:
-    names = ["Retry-After"] if status in (429, 503) else []
+def _headers(status: int, route: Route, others: Iterable[str] = ()) -> dict[str, JsonSchema]:
+    names = [*others, "Retry-After"] if status in (429, 503) else [*others]
     if route.credentials != "none":
         names += ["RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"]
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}

@@ -18,6 +18,7 @@ from forkast_streams.api_description.order_answers import (
 )
 from forkast_streams.api_description.routes import (
     BODY_ERRORS,
+    IDEMPOTENT_REPLAY,
     LOG_ERRORS,
     PARAMETER_ERRORS,
     Answer,
@@ -51,6 +52,7 @@ _ONE_SYMBOL = merged(
     {400: ("INVALID_TYPE", "OUT_OF_RANGE", "DUPLICATE_PARAM", "UNKNOWN_PARAM")}, _UNKNOWN_SYMBOL, LOG_ERRORS
 )
 
+_REPLAY = (IDEMPOTENT_REPLAY,)
 _OF_ORDERS = ("getOrder", "amendOrder", "replaceOrder", "cancelOrder")
 _ID: JsonSchema = {"oneOf": [UUID, {"type": "string", "pattern": TOKEN_PATTERN.replace("^", "^client:")}]}
 
@@ -74,7 +76,7 @@ _ONE_ORDER = (
         "/orders",
         "placeOrder",
         "Place an order",
-        Answer(201, "The log has the order; it can be read at once.", PlacedOrder, links=_OF_ORDERS),
+        Answer(201, "The log has the order; it can be read at once.", PlacedOrder, links=_OF_ORDERS, headers=_REPLAY),
         description="Whether it trades is decided in the order of the log; read the order or follow the events. With a "
         "`clientOrderId` it can be sent again without making a second order.",
         errors=merged(BODY_ERRORS, _RULES, _CLIENT_ID, LOG_ERRORS),
@@ -117,7 +119,9 @@ _ONE_ORDER = (
         "/orders/{id}/replace",
         "replaceOrder",
         "Cancel an order and place another one, or do neither",
-        Answer(202, "The log has the request; the id is the new order's.", PlacedOrder, links=_OF_ORDERS),
+        Answer(
+            202, "The log has the request; the id is the new order's.", PlacedOrder, links=_OF_ORDERS, headers=_REPLAY
+        ),
         description="One command of the log: the new order is placed if and only if the old one was still open.",
         errors=merged(BODY_ERRORS, _OF_AN_ORDER, _CLOSED, _RULES, _CLIENT_ID, LOG_ERRORS),
         parameters=(_ORDER_ID,),

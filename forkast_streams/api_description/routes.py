@@ -12,6 +12,7 @@ Method = Literal["GET", "POST", "PATCH", "DELETE"]
 Codes = tuple[str, ...]
 
 JSON = "application/json"
+IDEMPOTENT_REPLAY = "Idempotent-Replay"
 
 # What any request to a route that knows its user may be answered with.
 AUTHENTICATED_ERRORS: dict[int, Codes] = {
@@ -66,6 +67,7 @@ class Answer:
         body: the type of the body; None: it is not JSON, see ``media``.
         media: media type of the body.
         links: names of the routes that take the answer's ``orderId`` as their ``id``.
+        headers: names of headers that it may have besides those of all answers.
     """
 
     status: int
@@ -73,6 +75,7 @@ class Answer:
     body: type | None = None
     media: str = JSON
     links: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

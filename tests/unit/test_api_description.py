@@ -138,6 +138,18 @@ def test_the_codes_in_use_are_described_and_documented() -> None:
     assert [code for _, code in sorted(used | all_described | of_aiohttp) if f"`{code}`" not in documented] == []
 
 
+def test_what_may_be_a_repeat_is_described_with_its_header() -> None:
+    """The answers that say which order was placed; the results of a batch do not tell."""
+    found = {
+        (method, path, status)
+        for path, operations in DOCUMENTS["oms"]["paths"].items()
+        for method, operation in operations.items()
+        for status, response in operation["responses"].items()
+        if "Idempotent-Replay" in response["headers"]
+    }
+    assert found == {("post", "/orders", "201"), ("post", "/orders/{id}/replace", "202")}
+
+
 def test_examples_are_what_they_are_examples_of() -> None:
     for role in ROUTES:
         schemas = DOCUMENTS[role]["components"]["schemas"]
