@@ -19,11 +19,11 @@ _SIGNATURE_WINDOW_MS_MAX = 60_000
 
 @dataclass(frozen=True)
 class RateSettings:
-    """How much is let through; 0 takes a limit off. Each is read from ``FORKAST_RATE_<NAME>``.
+    """How much is let through; a rate of 0 takes a limit off. Each is read from ``FORKAST_RATE_<NAME>``.
 
     Attributes:
         user: requests a second of one user, an order of a batch counting as one.
-        user_burst: requests that a user may send at once after a pause.
+        user_burst: requests that a user may send at once after a pause, at least 1.
         address: requests a second from one address.
         address_burst: as ``user_burst``, for an address.
         login_failures: refused credentials a minute from one address; as many at once.
@@ -42,10 +42,18 @@ class RateSettings:
         """Read the limits.
 
         Raises:
-            SetupError: one is no number of at least 0.
+            SetupError: one is no number of at least 0, or a burst lets nothing through.
         """
         names = [one.name for one in fields(cls)]
-        return cls(**{name: _number(env, f"FORKAST_RATE_{name.upper()}", getattr(cls, name)) for name in names})
+        rates = cls(**{name: _number(env, f"FORKAST_RATE_{name.upper()}", getattr(cls, name)) for name in names})
+        bursts = {"USER": (rates.user, rates.user_burst), "ADDRESS": (rates.address, rates.address_burst)}
+        for name, (rate, burst) in bursts.items():
+            if rate and burst < 1:
+                variable = f"FORKAST_RATE_{name}"
+                raise SetupError(
+                    f"{variable}_BURST must be at least 1, was {burst:g}; {variable}=0 takes the limit off."
+                )
+        return rates
 
 
 @dataclass(frozen=True)
@@ -133,7 +141,7 @@ def _number(env: Mapping[str, str], name: str, default: float) -> float:
     text = env.get(name, "").strip()
     number = _float(text, default)
     if not 0 <= number < float("inf"):
-        raise SetupError(f"{name} must be a number of at least 0 (0: no limit), was {text!r}.")
+        raise SetupError(f"{name} must be a number of at least 0, was {text!r}.")
     return number
 
 

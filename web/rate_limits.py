@@ -38,8 +38,8 @@ class RequestLimits:
     def __init__(self, limits: RateLimits, rates: RateSettings, *, behind_proxy: bool) -> None:
         self._limits = limits
         self._behind_proxy = behind_proxy
-        self._user = Limit("user", rates.user, max(1.0, rates.user_burst))
-        self._address = Limit("address", rates.address, max(1.0, rates.address_burst))
+        self._user = Limit("user", rates.user, rates.user_burst)
+        self._address = Limit("address", rates.address, rates.address_burst)
         failures, of_user = rates.login_failures, rates.login_failures_user
         self._failures = Limit("login", failures / _MINUTE_S, max(1.0, failures))
         self._failures_of_user = Limit("login-user", of_user / _MINUTE_S, max(1.0, of_user))

@@ -180,3 +180,12 @@ def test_setting_that_is_no_limit_is_refused(value: str) -> None:
     """With the variable's name in the sentence."""
     with pytest.raises(SetupError, match="FORKAST_RATE_USER_BURST"):
         Settings.from_env({"FORKAST_RATE_USER_BURST": value})
+
+
+@pytest.mark.parametrize("name", ["USER", "ADDRESS"])
+def test_burst_that_lets_nothing_through_is_refused(name: str) -> None:
+    """It would be taken for no limit, as a rate of 0 is; where there is no limit it does not matter."""
+    burst = {f"FORKAST_RATE_{name}_BURST": "0"}
+    with pytest.raises(SetupError, match=f"FORKAST_RATE_{name}=0 takes the limit off"):
+        Settings.from_env(burst)
+    Settings.from_env(burst | {f"FORKAST_RATE_{name}": "0"})
