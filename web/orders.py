@@ -29,7 +29,7 @@ from web import order_batches
 from web.auth import user_of
 from web.bodies import read_json_body
 from web.errors import json_response
-from web.parameters import integer_parameter
+from web.parameters import integer_parameter, text_parameter
 
 BODY_BYTES_MAX = 16 * 1024
 PAGE_ORDERS_MAX = 100
@@ -57,10 +57,11 @@ class OrderViews:
         return json_response(order | {"trades": await self._desk.trades(order)})
 
     async def list(self, request: web.Request) -> web.Response:
-        """The user's orders, newest first."""
+        """The user's orders, newest first; all of them, or those placed before one of them."""
         page = integer_parameter(request, "page", default=1, most=PAGE_MAX)
         limit = integer_parameter(request, "limit", default=10, most=PAGE_ORDERS_MAX)
-        orders = await self._desk.page(user_of(request).id, page, limit)
+        before = text_parameter(request, "before")
+        orders = await self._desk.page(user_of(request).id, page, limit, before=before)
         return json_response({"page": page, "limit": limit, "orders": orders})
 
     async def cancel(self, request: web.Request) -> web.Response:

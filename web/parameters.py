@@ -23,20 +23,30 @@ def symbol_id_of(request: web.Request) -> int:
     return int(text)
 
 
+def text_parameter(request: web.Request, name: str) -> str | None:
+    """A query parameter; None when it is not there.
+
+    Raises:
+        ApiError: 400, it is there twice.
+    """
+    values = request.query.getall(name, [])
+    if len(values) > 1:
+        raise ApiError(400, "DUPLICATE_PARAM", f"{name} must be given once", field=name)
+    return values[0] if values else None
+
+
 def integer_parameter(request: web.Request, name: str, *, default: int, most: int) -> int:
     """A query parameter from 1 to ``most``, or its default when it is not there.
 
     Raises:
         ApiError: 400, it is there twice, is no positive integer, or is out of range.
     """
-    values = request.query.getall(name, [])
-    if not values:
+    text = text_parameter(request, name)
+    if text is None:
         return default
-    if len(values) > 1:
-        raise ApiError(400, "DUPLICATE_PARAM", f"{name} must be given once", field=name)
-    if not _INTEGER.fullmatch(values[0]):
+    if not _INTEGER.fullmatch(text):
         raise ApiError(400, "INVALID_TYPE", f"{name} must be a positive integer", field=name)
-    number = int(values[0])
+    number = int(text)
     if number > most:
         raise ApiError(400, "OUT_OF_RANGE", f"{name} must be at most {most}", field=name)
     return number

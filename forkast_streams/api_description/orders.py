@@ -63,6 +63,10 @@ _PAGE = Parameter(
 )
 _LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100, "default": 10}, "Orders a page.")
 
+_BEFORE = Parameter(
+    "before", "query", _ID, "Only those placed before this order, such as the last one of the page before."
+)
+
 _EXAMPLE = {"symbolId": 1, "type": "LIMIT", "side": "BUY", "quantity": 10, "price": "101.25"}
 
 
@@ -136,8 +140,8 @@ _MANY_ORDERS = (
         "listOrders",
         "The user's orders, newest first",
         Answer(200, "A page of orders.", OrdersPage),
-        errors=PARAMETER_ERRORS,
-        parameters=(_PAGE, _LIMIT),
+        errors=merged(PARAMETER_ERRORS, _OF_AN_ORDER),
+        parameters=(_PAGE, _LIMIT, _BEFORE),
     ),
     _route(
         "POST",

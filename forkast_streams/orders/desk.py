@@ -18,7 +18,7 @@ from forkast_streams.orders.client_ids import ClientOrderIds
 from forkast_streams.orders.command_log import CommandLog
 from forkast_streams.orders.commands import digest_of, order_fields, place_command
 from forkast_streams.orders.ids import random_uuid
-from forkast_streams.orders.pending import PENDING_S_MAX, PendingOrders
+from forkast_streams.orders.pending import LISTED_MAX, PENDING_S_MAX, PendingOrders
 from forkast_streams.orders.requests import (
     CLIENT_ID_PREFIX,
     CLIENT_ORDER_ID,
@@ -222,14 +222,29 @@ class OrderDesk:
         filled = accumulate(row["quantity"] for row in rows)
         return [trade_view(row) for row, so_far in zip(rows, filled, strict=True) if so_far <= order["filledQuantity"]]
 
-    async def page(self, user_id: int, page: int, limit: int) -> list[dict[str, Any]]:
-        """A page of the user's orders, newest first, those without a row among them."""
+    async def page(self, user_id: int, page: int, limit: int, *, before: str | None = None) -> list[dict[str, Any]]:
+        """A page of the user's orders, newest first, those without a row among them.
+
+        Args:
+            user_id: whose orders.
+            page: which one, from 1.
+            limit: orders a page.
+            before: the id of an order, as ``find`` takes it: pages begin behind it. None: with the newest order.
+
+        Raises:
+            ApiError: 400 or 404, there is no such order.
+            Unavailable: the database is out of reach.
+        """
+        last = None if before is None else await self.find(before, user_id)
         newer_than_ms = int((time.time() - PENDING_S_MAX) * 1000)
-        pending = await self._pending.of_user(user_id, newer_than_ms=newer_than_ms, most=page * limit)
+        most = page * limit if last is None else LISTED_MAX
+        pending = await self._pending.of_user(user_id, newer_than_ms=newer_than_ms, most=most)
         rows = await self._postgres.query(
             "orders_of_user",
             user_id=user_id,
             pending=msgspec.json.encode(rows_of_pending(pending)).decode(),
+            before_at=None if last is None else last["createdAt"],
+            before_id=None if last is None else last["id"],
             limit=limit,
             offset=(page - 1) * limit,
         )

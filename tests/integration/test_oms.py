@@ -182,6 +182,9 @@ def test_bad_bodies_leave_the_log_alone(oms: Worker, env: dict[str, str]) -> Non
         ("GET", "/orders?page=1e9", None, {}, (400, "INVALID_TYPE")),
         ("GET", "/orders?limit=101", None, {}, (400, "OUT_OF_RANGE")),
         ("GET", "/orders?page=1&page=2", None, {}, (400, "DUPLICATE_PARAM")),
+        ("GET", "/orders?before=x", None, {}, (400, "INVALID_ID")),
+        ("GET", "/orders?before=client:a&before=client:a", None, {}, (400, "DUPLICATE_PARAM")),
+        ("GET", "/orders?before=00000000-0000-4000-8000-000000000001", None, {}, (404, "NOT_FOUND")),
         ("GET", "/orders/x", None, {}, (400, "INVALID_ID")),
         ("GET", "/orders/{00000000-0000-0000-0000-000000000000}", None, {}, (400, "INVALID_ID")),
         ("GET", "/orders/00000000000000000000000000000000", None, {}, (400, "INVALID_ID")),
@@ -240,6 +243,16 @@ def require_newest_first(listed: list[dict[str, Any]], placed: list[str]) -> Non
     assert listed == sorted(listed, key=lambda order: (order["createdAt"], order["id"]), reverse=True)
 
 
+def walked(oms: Worker, *, user: str, limit: int) -> list[dict[str, Any]]:
+    """All orders of a user, each page before the last order of the one before it."""
+    listed: list[dict[str, Any]] = []
+    page = call(oms, "GET", f"/orders?limit={limit}", user=user)[1]["orders"]
+    while page:
+        listed += page
+        page = call(oms, "GET", f"/orders?limit={limit}&before={listed[-1]['id']}", user=user)[1]["orders"]
+    return listed
+
+
 def test_pages_have_every_order_once_whether_persisted_or_not(oms: Worker, env: dict[str, str], tmp_path: Path) -> None:
     """Before the sink has seen any of them, while it works, and after: the same orders, newest first."""
     placed = [place(oms, user="jack", price=10 + number) for number in range(25)]
@@ -247,6 +260,7 @@ def test_pages_have_every_order_once_whether_persisted_or_not(oms: Worker, env: 
     def require_all_listed() -> None:
         pages = [call(oms, "GET", f"/orders?page={page}&limit=10", user="jack")[1]["orders"] for page in (1, 2, 3, 4)]
         require_newest_first([order for page in pages for order in page], placed)
+        require_newest_first(walked(oms, user="jack", limit=10), placed)
 
     require_all_listed()
     engine, sink = Worker("engine", env, tmp_path / "engine"), Worker("sink", env, tmp_path / "sink")
@@ -319,6 +333,7 @@ def test_pages_of_a_batch_that_has_no_rows_yet(oms: Worker) -> None:
     pages = [order_id for number in range(1, 11) for order_id in page(number, 10)]
     assert placed <= set(pages)
     assert pages == page(1, 100)
+    assert pages == [order["id"] for order in walked(oms, user="irene", limit=10)][:100]
 
 
 def test_outage_of_kafka_is_answered_with_503(oms: Worker, stack: Stack) -> None:
