@@ -10,7 +10,8 @@ from aiohttp import web
 
 from forkast_streams.api_description.routes import IDEMPOTENT_REPLAY
 from forkast_streams.engine.commands import LIMIT
-from forkast_streams.limits import WEB_STATEMENT_S_MAX
+from forkast_streams.errors import ApiError
+from forkast_streams.limits import PAGED_ORDERS_MAX, WEB_STATEMENT_S_MAX
 from forkast_streams.orders.client_ids import ClientOrderIds
 from forkast_streams.orders.command_log import CommandLog
 from forkast_streams.orders.commands import amend_command, cancel_command
@@ -33,7 +34,6 @@ from web.parameters import integer_parameter, text_parameter
 
 BODY_BYTES_MAX = 16 * 1024
 PAGE_ORDERS_MAX = 100
-PAGE_MAX = 1_000_000
 # aiohttp's own pattern leaves braces out, and a malformed id would be an unknown route. The names of other routes are
 # no ids: PATCH /orders/batch is a method that the route does not have, not an order that does not exist.
 ORDER_PATH = f"/orders/{{id:(?!(?:{'|'.join(order_batches.NAMES)})$)[^/]+}}"
@@ -58,8 +58,11 @@ class OrderViews:
 
     async def list(self, request: web.Request) -> web.Response:
         """The user's orders, newest first; all of them, or those placed before one of them."""
-        page = integer_parameter(request, "page", default=1, most=PAGE_MAX)
+        page = integer_parameter(request, "page", default=1, most=PAGED_ORDERS_MAX)
         limit = integer_parameter(request, "limit", default=10, most=PAGE_ORDERS_MAX)
+        if page * limit > PAGED_ORDERS_MAX:
+            message = f"page times limit must be at most {PAGED_ORDERS_MAX}; go on with before=<id of the last order>"
+            raise ApiError(400, "OUT_OF_RANGE", message, field="page")
         before = text_parameter(request, "before")
         orders = await self._desk.page(user_of(request).id, page, limit, before=before)
         return json_response({"page": page, "limit": limit, "orders": orders})

@@ -29,6 +29,7 @@ from forkast_streams.api_description.routes import (
     merged,
 )
 from forkast_streams.engine.rejections import Rejection
+from forkast_streams.limits import PAGED_ORDERS_MAX
 from forkast_streams.orders.requests import AmendOrder, CancelAfterBody, CancelBatch, PlaceBatch, PlaceOrder
 
 _ORDERS, _SYMBOLS = "Orders", "Symbols"
@@ -59,7 +60,10 @@ _ID: JsonSchema = {"oneOf": [UUID, {"type": "string", "pattern": TOKEN_PATTERN.r
 _ORDER_ID = Parameter("id", "path", _ID, "The order's id, or `client:` and its client order id.")
 _SYMBOL_ID = Parameter("symbolId", "query", ID, "Only this symbol; without it all of them.")
 _PAGE = Parameter(
-    "page", "query", {"type": "integer", "minimum": 1, "maximum": 1_000_000, "default": 1}, "Which page, from 1."
+    "page",
+    "query",
+    {"type": "integer", "minimum": 1, "maximum": PAGED_ORDERS_MAX, "default": 1},
+    f"Which page, from 1; with `limit` at most {PAGED_ORDERS_MAX:,} orders in, beyond which `before` goes on.",
 )
 _LIMIT = Parameter("limit", "query", {"type": "integer", "minimum": 1, "maximum": 100, "default": 10}, "Orders a page.")
 

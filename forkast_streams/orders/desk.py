@@ -33,6 +33,8 @@ from forkast_streams.orders.views import order_view, pending_order, rows_of_pend
 from forkast_streams.storage.postgres import PING_INTERVAL_S, Postgres
 
 TRADES_SHOWN_MAX = 1_000
+# Half of the connections to Postgres: orders with a client order id wait for them, too, and no list is worth an order.
+_LISTS_AT_ONCE_MAX = 2
 _PLACED_MAX = 50_000
 _PLACED_S_MAX = 12 * 60 * 60
 # Half of the time that an order without a row is known.
@@ -77,6 +79,7 @@ class OrderDesk:
         self._postgres = postgres
         self._pending = pending
         self._client_ids = client_ids
+        self._lists = asyncio.Semaphore(_LISTS_AT_ONCE_MAX)
         # Requests with a client order id on their way, and such orders that the log has acknowledged to this process.
         self._under_way: dict[tuple[int, str], _Turn] = {}
         # These by user and client order id: the order's id, and when it was placed.
@@ -239,15 +242,16 @@ class OrderDesk:
         newer_than_ms = int((time.time() - PENDING_S_MAX) * 1000)
         most = page * limit if last is None else LISTED_MAX
         pending = await self._pending.of_user(user_id, newer_than_ms=newer_than_ms, most=most)
-        rows = await self._postgres.query(
-            "orders_of_user",
-            user_id=user_id,
-            pending=msgspec.json.encode(rows_of_pending(pending)).decode(),
-            before_at=None if last is None else last["createdAt"],
-            before_id=None if last is None else last["id"],
-            limit=limit,
-            offset=(page - 1) * limit,
-        )
+        async with self._lists:
+            rows = await self._postgres.query(
+                "orders_of_user",
+                user_id=user_id,
+                pending=msgspec.json.encode(rows_of_pending(pending)).decode(),
+                before_at=None if last is None else last["createdAt"],
+                before_id=None if last is None else last["id"],
+                limit=limit,
+                offset=(page - 1) * limit,
+            )
         return [order_view(row) for row in rows]
 
     def _append(self, order: NewOrder) -> Awaitable[object]:

@@ -180,6 +180,8 @@ def test_bad_bodies_leave_the_log_alone(oms: Worker, env: dict[str, str]) -> Non
         ("GET", "/orders?page=0", None, {}, (400, "INVALID_TYPE")),
         ("GET", "/orders?page=-1", None, {}, (400, "INVALID_TYPE")),
         ("GET", "/orders?page=1e9", None, {}, (400, "INVALID_TYPE")),
+        ("GET", "/orders?page=10001&limit=1", None, {}, (400, "OUT_OF_RANGE")),
+        ("GET", "/orders?page=101&limit=100", None, {}, (400, "OUT_OF_RANGE")),
         ("GET", "/orders?limit=101", None, {}, (400, "OUT_OF_RANGE")),
         ("GET", "/orders?page=1&page=2", None, {}, (400, "DUPLICATE_PARAM")),
         ("GET", "/orders?before=x", None, {}, (400, "INVALID_ID")),

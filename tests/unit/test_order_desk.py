@@ -20,6 +20,7 @@ from forkast_streams.orders import desk as desk_module
 from forkast_streams.orders.client_ids import Claim
 from forkast_streams.orders.commands import digest_of
 from forkast_streams.orders.desk import OrderDesk
+from forkast_streams.storage.postgres import Postgres
 
 
 class Servers:
@@ -74,7 +75,14 @@ class Servers:
         if self.away is not None:
             raise self.away
 
+    async def of_user(self, _user_id: int, **_: object) -> list[Any]:
+        """None is pending."""
+        return []
+
     async def query(self, name: str, **_: object) -> list[Any]:
+        if name == "orders_of_user":
+            with self._busy():
+                await self.may_answer.wait()
         return [{"isPast": self.is_past}] if name == "is_past_claim" else self.rows
 
 
@@ -200,3 +208,13 @@ async def test_own_orders_have_their_client_order_ids_while_the_registry_is_away
     servers.away = None
     with pytest.raises(ApiError, match="no order with this id"):
         await desk._id_of_client("mine", 7)
+
+
+async def test_lists_leave_connections_to_orders(servers: Servers, desk: OrderDesk) -> None:
+    """However many are asked for at once."""
+    lists = [asyncio.create_task(desk.page(user_id, 1, 10)) for user_id in range(10)]
+    await turns(20)
+    assert servers.inside == Postgres("postgresql://")._connections // 2
+    servers.may_answer.set()
+    await asyncio.gather(*lists)
+    assert servers.inside_most == 2
