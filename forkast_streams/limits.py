@@ -111,7 +111,7 @@ HEADERS_MAX = 100
 # read before it is known who sent it.
 LARGEST_BODY_BYTES_MAX = 128 * 1024
 # Orders of a user that are reached by the number of a page, which is read with all pages before it.
-PAGED_ORDERS_MAX = 10_000
+PAGED_ORDERS_MAX = 1_000_000
 # Connections a web server keeps; beyond them the one that has been idle longest makes room.
 CONNECTIONS_MAX = 10_000
 # Connections of one address; a new one beyond them takes the place of an idle one, or is refused.

@@ -14,6 +14,7 @@ import msgspec
 
 from forkast_streams.engine.commands import NewOrder
 from forkast_streams.errors import ApiError, ForkastError, Unavailable
+from forkast_streams.limits import WEB_STATEMENT_S_MAX
 from forkast_streams.orders.client_ids import ClientOrderIds
 from forkast_streams.orders.command_log import CommandLog
 from forkast_streams.orders.commands import digest_of, order_fields, place_command
@@ -242,7 +243,8 @@ class OrderDesk:
         newer_than_ms = int((time.time() - PENDING_S_MAX) * 1000)
         most = page * limit if last is None else LISTED_MAX
         pending = await self._pending.of_user(user_id, newer_than_ms=newer_than_ms, most=most)
-        async with self._lists:
+        await self._turn_to_list()
+        try:
             rows = await self._postgres.query(
                 "orders_of_user",
                 user_id=user_id,
@@ -252,7 +254,16 @@ class OrderDesk:
                 limit=limit,
                 offset=(page - 1) * limit,
             )
+        finally:
+            self._lists.release()
         return [order_view(row) for row in rows]
+
+    async def _turn_to_list(self) -> None:
+        try:
+            async with asyncio.timeout(WEB_STATEMENT_S_MAX):
+                await self._lists.acquire()
+        except TimeoutError:
+            raise Unavailable("too many lists of orders are being read; try again shortly") from None
 
     def _append(self, order: NewOrder) -> Awaitable[object]:
         """Done when the log has the order and it can be read."""

@@ -218,3 +218,16 @@ async def test_lists_leave_connections_to_orders(servers: Servers, desk: OrderDe
     servers.may_answer.set()
     await asyncio.gather(*lists)
     assert servers.inside_most == 2
+
+
+async def test_who_waits_too_long_for_a_list_is_told(
+    servers: Servers, desk: OrderDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a database that hangs the line would grow without end."""
+    monkeypatch.setattr(desk_module, "WEB_STATEMENT_S_MAX", 0.01)
+    lists = [asyncio.create_task(desk.page(user_id, 1, 10)) for user_id in range(3)]
+    with pytest.raises(Unavailable, match="too many lists"):
+        await lists[2]
+    servers.may_answer.set()
+    await asyncio.gather(*lists[:2])
+    await desk.page(1, 1, 10)
