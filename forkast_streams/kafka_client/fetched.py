@@ -36,7 +36,7 @@ class Before:
 
     Attributes:
         offset: its own.
-        latest_ms: it was not taken by the log later than this.
+        latest_ms: it was not taken by the log later than this, unless it is a mark, whose time no state knows.
         record: itself, if it was read by this consumer.
         is_doubted: whether it is to be read once more, because something has happened to the log since.
     """
@@ -52,14 +52,16 @@ class Before:
         Raises:
             CorruptLog: another one is there.
         """
-        known = self.record
-        for found in records:
-            if found.offset != self.offset:
-                continue
-            if found.timestamp <= self.latest_ms if known is None else _is_same(found, known):
-                self.is_doubted = False
-                return
-        raise cut_log(tp, self.offset)
+        if not any(map(self._is_this, records)):
+            raise cut_log(tp, self.offset)
+        self.is_doubted = False
+
+    def _is_this(self, found: Any) -> bool:
+        if found.offset != self.offset:
+            return False
+        if self.record is None:
+            return isinstance(found, TransactionMark) or bool(found.timestamp <= self.latest_ms)
+        return _content(found) == _content(self.record)
 
 
 def cut_log(tp: TopicPartition, offset: int) -> CorruptLog:
@@ -71,8 +73,8 @@ def cut_log(tp: TopicPartition, offset: int) -> CorruptLog:
     )
 
 
-def _is_same(one: Any, other: Any) -> bool:
-    return bool((one.timestamp, one.key, one.value) == (other.timestamp, other.key, other.value))
+def _content(record: Any) -> tuple[Any, ...]:
+    return record.timestamp, record.key, record.value
 
 
 class _LenientBytes(bytearray):

@@ -199,14 +199,15 @@ async def test_after_a_failure_the_record_before_the_place_is_read_once_more(one
     assert asked[_FIRST] == 8
 
 
-async def test_the_record_before_the_place_may_come_alone(one: _Consumer) -> None:
-    """Then reading goes on behind it, as nothing is new."""
-    one.fetcher.expect_before(_FIRST, 5, 1_000)
+@pytest.mark.parametrize(("latest_ms", "attributes"), [(1_000, 0), (1, _CONTROL)])
+async def test_the_record_before_the_place_may_come_alone(one: _Consumer, latest_ms: int, attributes: int) -> None:
+    """Then reading goes on behind it, as nothing is new. It may be a mark, whose time a state does not have."""
+    one.fetcher.expect_before(_FIRST, 5, latest_ms)
     waiting = one.ask(_FIRST)
     asked: dict[TopicPartition, int] = {}
     while asked.get(_FIRST) != 4:
         asked, reply = await one.client.next()
-        reply(p0=_records(4, b"a") if asked[_FIRST] == 4 else b"")
+        reply(p0=_records(4, b"a", attributes=attributes) if asked[_FIRST] == 4 else b"")
     asked, _ = await one.client.next()
     assert asked[_FIRST] == 5
     waiting.cancel()
