@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from subprocess import SubprocessError
 
 import aiohttp
 
@@ -63,7 +64,12 @@ class RoleProcess:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start the worker; it ends by itself should this process be killed."""
+        """Start the worker; on Linux it ends by itself should this process be killed.
+
+        Raises:
+            OSError: the system has no process, memory or open file left for it, or its log cannot be written.
+            SubprocessError: the new process could not be made ready.
+        """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         env = os.environ | {
             "KAFKA_BROKERS": self._settings.kafka_brokers,
@@ -79,7 +85,7 @@ class RoleProcess:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "forkast_streams", "worker", self.role, "--port", str(self.port),
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=env,
-                start_new_session=True, preexec_fn=_die_with_parent,
+                start_new_session=True, preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )  # fmt: skip
 
     @property
@@ -157,18 +163,21 @@ class Supervisor:
     async def _keep_running(self, process: RoleProcess) -> None:
         backoff = _BACKOFF_FIRST_S
         while not self._stopping.is_set():
-            await process.start()
-            getting_ready = asyncio.create_task(_is_ready(process))
-            status = await process.wait()
-            if getting_ready.done():
-                # It did its work: a worker that is killed now and then is in no crash loop, and comes back at once.
-                backoff = _BACKOFF_FIRST_S
-            getting_ready.cancel()
+            try:
+                await process.start()
+            except (OSError, SubprocessError) as exc:
+                what = f"could not be started ({exc})"
+            else:
+                getting_ready = asyncio.create_task(_is_ready(process))
+                status = await process.wait()
+                if getting_ready.done():
+                    # It did its work: a worker that is killed now and then is in no crash loop, and comes back at once.
+                    backoff = _BACKOFF_FIRST_S
+                getting_ready.cancel()
+                what = f"ended with status {status}"
             if self._stopping.is_set():
                 return
-            self._report(
-                f"{process.role} ended with status {status}; starting it again in {backoff:g} s. Its log: {process.log}"
-            )
+            self._report(f"{process.role} {what}; starting it again in {backoff:g} s. Its log: {process.log}")
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), backoff)
             backoff = min(backoff * 2, _BACKOFF_MAX_S)

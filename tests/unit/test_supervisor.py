@@ -1,0 +1,55 @@
+"""The supervisor keeps roles running, whatever a start comes to."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Callable
+from pathlib import Path
+from subprocess import SubprocessError
+
+import pytest
+
+from forkast_streams import supervisor as supervisor_module
+from forkast_streams.config import Settings
+from forkast_streams.supervisor import RoleProcess, Supervisor
+
+
+class Starts(RoleProcess):
+    """A worker whose starts come to what a test says; it never gets ready."""
+
+    def __init__(self, folder: Path, *starts: Callable[[], None]) -> None:
+        super().__init__("engine", 1, Settings(data_dir=folder))
+        self.starts = iter(starts)
+
+    async def start(self) -> None:
+        """Do what comes next."""
+        next(self.starts)()
+
+    async def wait(self) -> int:
+        """It ends at once."""
+        return 1
+
+
+def fails(error: Exception) -> Callable[[], None]:
+    def start() -> None:
+        raise error
+
+    return start
+
+
+async def test_start_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process left to the system, or no log folder, is an evil that passes; the role must not be gone for good."""
+    monkeypatch.setattr(supervisor_module, "_BACKOFF_FIRST_S", 0.01)
+    told: list[str] = []
+    full = OSError(errno.EAGAIN, "Resource temporarily unavailable")
+    process = Starts(
+        tmp_path, fails(full), fails(SubprocessError("Exception occurred in preexec_fn.")), lambda: supervisor.stop()
+    )
+    supervisor = Supervisor([process], told.append)
+    await asyncio.wait_for(supervisor.run(lambda: None, signals=False), 10)
+    assert [sentence.partition(";")[0] for sentence in told] == [
+        f"engine could not be started ({full})",
+        "engine could not be started (Exception occurred in preexec_fn.)",
+        "Stopping the workers ...",
+    ]
