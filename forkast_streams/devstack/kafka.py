@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import os
 import shutil
 import socket
 import struct
@@ -56,6 +57,7 @@ class Kafka(Server):
 
     def prepare(self) -> None:
         """Fetch the jars, write the configuration, format the storage once."""
+        _require_usable(self.folder)
         ensure_jars()
         self.folder.mkdir(exist_ok=True)
         self._config.write_text(self._properties(self._logs), "utf-8")
@@ -70,6 +72,10 @@ class Kafka(Server):
     def command(self) -> list[str]:
         """Return the broker's command line."""
         return [*self._java(), "kafka.Kafka", str(self._config)]
+
+    def popen_options(self) -> dict[str, object]:
+        """Let Java take paths as they are: in the C locale it knows ASCII alone."""
+        return {"env": os.environ | {"LC_ALL": "C.UTF-8"}}
 
     def answers(self) -> bool:
         """Ask for the cluster's brokers; a broker that is still fenced does not name itself."""
@@ -102,7 +108,14 @@ class Kafka(Server):
             *self.format_options,
         ]
         with self._open_log() as log:
-            done = subprocess.run([*self._java(), *tool], stdout=log, stderr=log, timeout=FORMAT_TIMEOUT_S, check=False)
+            done = subprocess.run(  # type: ignore[call-overload]
+                [*self._java(), *tool],
+                stdout=log,
+                stderr=log,
+                timeout=FORMAT_TIMEOUT_S,
+                check=False,
+                **self.popen_options(),
+            )
         if done.returncode != 0:
             raise self.failure("could not format its storage")
         config.unlink()
@@ -151,8 +164,20 @@ class Kafka(Server):
 
 
 def _escape(value: object) -> str:
-    """Escape what Java's property files take for their own: backslashes and non-Latin characters."""
-    return str(value).replace("\\", "\\\\").encode("ascii", "backslashreplace").decode("ascii")
+    """Escape what Java's property files take for their own: backslashes, and all but ASCII as UTF-16 units."""
+    text = str(value).replace("\\", "\\\\").encode("utf-16-be")
+    units = (unit for (unit,) in struct.iter_unpack(">H", text))
+    return "".join(chr(unit) if 0x20 <= unit < 0x7F else f"\\u{unit:04x}" for unit in units)
+
+
+def _require_usable(folder: Path) -> None:
+    """Refuse paths that Kafka would take for others, before it writes there."""
+    if "," in str(folder):
+        raise SetupError(f"{folder} has a comma in its path, where Kafka begins another folder: use another --data-dir")
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise SetupError(f"{folder!r} is no text in UTF-8, as Java needs it: use another --data-dir") from None
 
 
 def _count_brokers(connection: socket.socket) -> int:

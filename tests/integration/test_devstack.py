@@ -229,6 +229,28 @@ def test_a_half_made_storage_is_made_again(folder: Path) -> None:
         assert all(status.answers for status in stack.status())
 
 
+@pytest.mark.parametrize("name", ["Müller é", "börse 😀", "back\\slash"])
+def test_kafka_keeps_its_storage_in_a_folder_of_any_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """In the C locale, too, as services and cron have it; nothing is written beside the folder."""
+    monkeypatch.setenv("LC_ALL", "C")
+    data_dir = folder / name
+    (data_dir / "log").mkdir(parents=True)
+    Kafka(data_dir, *free_ports(2)).prepare()
+    assert (data_dir / "kafka" / "data" / "meta.properties").exists()
+    assert [each.name for each in folder.iterdir()] == [name]
+    assert sorted(each.name for each in data_dir.iterdir()) == ["kafka", "log"]
+
+
+@pytest.mark.parametrize(("name", "why"), [("a,b", "comma"), ("latin-\udce9", "UTF-8")])
+def test_a_folder_that_kafka_can_not_take_is_refused(folder: Path, name: str, why: str) -> None:
+    """Kafka would make two folders of it, and Java would ask for another one."""
+    with pytest.raises(SetupError, match=f"{why}.*use another --data-dir"):
+        Kafka(folder / name, *free_ports(2)).prepare()
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.parametrize("kind", [Kafka, Postgres])
 def test_foreign_files_are_left_alone(folder: Path, kind: type[Kafka | Postgres]) -> None:
     """A folder that holds something else is named, and nothing is written to it."""
