@@ -25,8 +25,9 @@ STOP_DEADLINE_S = 15.0
 POLL_S = 0.03
 LOG_TAIL_LINES = 15
 LOG_BYTES_MAX = 16 << 20
-# Boot time, from which process create times are computed, is corrected with the clock.
+# Without /proc a process's create time may be computed from the clock, which is corrected.
 CREATE_TIME_TOLERANCE_S = 2.0
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,27 +51,62 @@ class ServerStatus:
 
 @dataclass(frozen=True, slots=True)
 class _PidFile:
-    """Which process is ours: a pid alone may be another's after a while, its create time is not."""
+    """Which process is ours: a pid alone may be another's after a while, its create time is not.
+
+    Attributes:
+        pid: its pid.
+        created: ticks from the machine's boot to its start, which no clock that is set moves; where ``boot`` is None,
+            as in files of earlier versions, seconds since the epoch.
+        boot: id of the machine's boot; None where there is no /proc.
+    """
 
     pid: int
     created: float
+    boot: str | None = None
+
+    @classmethod
+    def of(cls, pid: int) -> _PidFile:
+        boot = _boot_id()
+        return cls(pid, _create_time(pid) if boot is None else _create_ticks(pid), boot)
 
     @classmethod
     def read(cls, file: Path) -> _PidFile | None:
         try:
             content = json.loads(file.read_text("utf-8"))
-            return cls(int(content["pid"]), float(content["created"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            boot = content.get("boot")
+            return cls(int(content["pid"]), float(content["created"]), None if boot is None else str(boot))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def process(self) -> psutil.Process | None:
         """Return the living process, None if it ended."""
-        with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error, OSError):
             process = psutil.Process(self.pid)
-            same = abs(process.create_time() - self.created) <= CREATE_TIME_TOLERANCE_S
-            if same and process.status() != psutil.STATUS_ZOMBIE:
+            if self._is_same() and process.status() != psutil.STATUS_ZOMBIE:
                 return process
         return None
+
+    def _is_same(self) -> bool:
+        if self.boot is None:
+            return abs(_create_time(self.pid) - self.created) <= CREATE_TIME_TOLERANCE_S
+        return self.boot == _boot_id() and self.created == _create_ticks(self.pid)
+
+
+def _boot_id() -> str | None:
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return None
+
+
+def _create_ticks(pid: int) -> int:
+    """Field 22 of the process's line; the second one is the program's name in parentheses, of any characters."""
+    line = Path(f"/proc/{pid}/stat").read_bytes()
+    return int(line.rpartition(b")")[2].split()[22 - 3])
+
+
+def _create_time(pid: int) -> float:
+    return psutil.Process(pid).create_time()
 
 
 class Server(ABC):
@@ -150,7 +186,11 @@ class Server(ABC):
             raise
 
     def stop(self) -> None:
-        """End the server and all its processes: gently, and by force after a deadline."""
+        """End the server and all its processes: gently, and by force after a deadline.
+
+        Raises:
+            SetupError: a process of ours does not end even by force.
+        """
         process = self.process()
         if process is not None:
             family = _family(process)
@@ -168,7 +208,14 @@ class Server(ABC):
     def _reap(self) -> None:
         """Wait for a child that has ended: while its last threads end it is a zombie that cannot be reaped yet."""
         if self._child is not None:
-            self._child.wait(STOP_DEADLINE_S)
+            try:
+                self._child.wait(STOP_DEADLINE_S)
+            except subprocess.TimeoutExpired:
+                pid = self._child.pid
+                raise SetupError(
+                    f"{self.title} (pid {pid}) has not ended within {STOP_DEADLINE_S:.0f} s: end it with "
+                    f"`kill -9 {pid}`, then try again"
+                ) from None
             self._child = None
 
     def failure(self, what: str) -> SetupError:
@@ -197,8 +244,7 @@ class Server(ABC):
             except OSError as error:
                 raise SetupError(f"{command[0]} cannot be run ({error.strerror}): run `make setup` again") from error
         assert self._child is not None
-        created = psutil.Process(self._child.pid).create_time()
-        write_atomic(self._pid_file, json.dumps(asdict(_PidFile(self._child.pid, created))))
+        write_atomic(self._pid_file, json.dumps(asdict(_PidFile.of(self._child.pid))))
 
     def _open_log(self) -> IO[bytes]:
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:

@@ -23,6 +23,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from forkast_streams.devstack import PortTaken, Stack
+from forkast_streams.devstack import server as server_module
 from forkast_streams.devstack.jars import cache_dir, ensure_jars
 from forkast_streams.devstack.kafka import Kafka, start_cache
 from forkast_streams.devstack.ports import free_ports
@@ -167,6 +168,42 @@ def test_a_recycled_pid_is_never_killed(folder: Path) -> None:
     finally:
         bystander.kill()
         bystander.wait()
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="without /proc there is nothing but the clock")
+def test_a_clock_that_is_set_disowns_no_server(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of the machine's boot, by which others tell processes apart, moves with the clock."""
+    server = Redis(folder, free_ports(1)[0])
+    server.start()
+    try:
+        (before,) = [process.pid for process in processes_of(folder)]
+        monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: time.time() + 3_600)
+        assert server.status().pid == before
+        monkeypatch.undo()
+        recorded = json.loads((folder / "run" / "redis.json").read_text())
+        for other in ({"boot": "before the machine was started again"}, {"created": recorded["created"] + 1}):
+            (folder / "run" / "redis.json").write_text(json.dumps(recorded | other))
+            assert server.status().pid is None
+        # As earlier versions have written it.
+        created = psutil.Process(before).create_time()
+        (folder / "run" / "redis.json").write_text(json.dumps({"pid": before, "created": created}))
+        assert server.status().pid == before
+    finally:
+        server.stop()
+    assert not processes_of(folder)
+
+
+def test_a_server_that_does_not_end_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that the system can not take away yet, as while a disk hangs, is no error without words."""
+    monkeypatch.setattr(server_module, "STOP_DEADLINE_S", 0.05)
+    server = Redis(folder, free_ports(1)[0])
+    with subprocess.Popen(["sleep", "60"]) as child:
+        server._child = child
+        try:
+            with pytest.raises(SetupError, match=rf"Redis \(pid {child.pid}\) has not ended .*kill -9 {child.pid}"):
+                server.stop()
+        finally:
+            child.kill()
 
 
 def test_a_lock_file_of_postgres_with_a_living_pid_is_stale(folder: Path) -> None:
