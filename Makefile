@@ -5,6 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 COMPILED := $(VENV)/.compiled
+# What the environment and the compiled modules were made of stands in their stamps. Ages would not tell: archives and
+# copies keep those of their files.
+LOCKED := $(shell cat requirements.lock pyproject.toml forkast_streams/devstack/kafka_jars.lock | cksum)
+SOURCES := $(shell $(PYTHON) -m forkast_streams.compiled 2>/dev/null) $(shell cksum < setup.py)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 
@@ -16,7 +20,11 @@ help: ## Show this list
 
 setup: $(COMPILED) ## Install everything into .venv and fetch Kafka; does nothing when up to date
 
-$(STAMP): requirements.lock pyproject.toml forkast_streams/devstack/kafka_jars.lock
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(LOCKED))
+.PHONY: $(STAMP)
+endif
+$(STAMP):
+	@rm -f $@
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || \
 		{ echo "Python 3.11 is needed: install it, or name it as in 'make setup PYTHON=/path/to/python3.11'."; exit 1; }
 	@echo "Making the environment in $(VENV)"
@@ -32,18 +40,21 @@ $(STAMP): requirements.lock pyproject.toml forkast_streams/devstack/kafka_jars.l
 	@FORKAST_COMPILE=0 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@echo "Fetching Apache Kafka, each jar checked against its hash, and recording how it starts"
 	@$(BIN)/python -m forkast_streams.devstack
-	@touch $@
+	@echo "$(LOCKED)" > $@
 
 # Where there is no C compiler this says so, and the engine runs as it is.
-$(COMPILED): $(STAMP) setup.py $(wildcard forkast_streams/engine/*.py forkast_streams/codec/*.py) forkast_streams/engine_partition.py \
-		forkast_streams/market_data/book.py forkast_streams/market_data/state.py
+ifneq ($(shell cat $(COMPILED) 2>/dev/null),$(SOURCES))
+.PHONY: $(COMPILED)
+endif
+$(COMPILED): $(STAMP)
+	@rm -f $@
 	@echo "Compiling the engine and the keeper's books with mypyc, which takes a minute"
 	@$(BIN)/python setup.py --quiet build_ext --inplace
-	@touch $@
+	@echo "$(filter-out stale,$(SOURCES))" > $@
 	@echo "Ready: 'make run' starts the exchange, 'make test' runs the tests"
 
 uncompiled: ## Run the engine from its source, as is best while one works on it; 'make setup' compiles it again
-	@$(BIN)/python -m forkast_streams.compiled
+	@$(BIN)/python -m forkast_streams.compiled remove
 	@rm -f $(COMPILED)
 
 run: setup ## Start the exchange with its servers

@@ -31,13 +31,17 @@ class BuildOrGoWithout(build_ext):
     def run(self) -> None:
         """Compile, or say in a line why not."""
         compiled.remove()
+        if not self.extensions:
+            return
+        # Whoever edits a source meanwhile has to compile again.
+        made_of_hash = compiled.hash_of_sources()
         try:
             super().run()
         except Exception as exc:
             sys.stderr.write(f"The engine runs uncompiled, several times slower: {exc}\n")
             compiled.remove()
             return
-        compiled.write_down(Path() if self.inplace else Path(self.build_lib))
+        compiled.write_down(Path() if self.inplace else Path(self.build_lib), made_of_hash)
 
     def build_extensions(self) -> None:
         """Compile, by the counts of a training where there can be one: not with clang, nor where pip builds alone."""

@@ -7,6 +7,9 @@ sources' hash is kept with what was compiled of them, and workers and tests refu
 from __future__ import annotations
 
 import hashlib
+import sys
+from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from forkast_streams.errors import SetupError
@@ -19,17 +22,23 @@ _SUFFIXES = ("*.so", "*.pyd")
 _FOLDERS = ("engine", "codec")
 _SINGLE = ("engine_partition.py", "market_data/book.py", "market_data/state.py")
 _AS_THEY_ARE = frozenset({"__init__.py", "wire_command.py", "trading_rules.py"})
+# What these have that is Final stands in the compiled modules as a constant.
+_READ_BY_THEM = ("limits.py", "wire_events.py")
 
 
 def sources() -> list[Path]:
     """The modules that are compiled, in one order."""
-    in_folders = [
-        path
-        for folder in _FOLDERS
-        for path in sorted((_PACKAGE / folder).glob("*.py"))
-        if path.name not in _AS_THEY_ARE
-    ]
+    in_folders = [path for path in _in_folders() if path.name not in _AS_THEY_ARE]
     return [*in_folders, *(_PACKAGE / name for name in _SINGLE)]
+
+
+def made_of() -> list[Path]:
+    """The modules that decide what is compiled, in one order."""
+    return [*_in_folders(), *(_PACKAGE / name for name in (*_SINGLE, *_READ_BY_THEM))]
+
+
+def _in_folders() -> Iterator[Path]:
+    return chain.from_iterable(sorted((_PACKAGE / folder).glob("*.py")) for folder in _FOLDERS)
 
 
 def is_compiled() -> bool:
@@ -38,38 +47,51 @@ def is_compiled() -> bool:
 
 
 def require_fresh() -> None:
-    """Refuse compiled modules of another source.
+    """Refuse compiled modules of another source, and those of a compilation that was cut off.
 
     Raises:
-        SetupError: a source was changed since it was compiled.
+        SetupError: they are not what the sources would become.
     """
-    if is_compiled() and (_PACKAGE / _HASH_FILE).read_text() != _hash_of_sources():
+    if not _is_fresh():
         raise SetupError(
-            "the compiled engine is older than its source; run 'make setup', which compiles it again, or "
+            "the compiled engine is not finished, or not of this source; run 'make setup', which compiles it again, or "
             "'make uncompiled' while you work on it."
         )
 
 
-def write_down(root: Path) -> None:
-    """Note the sources of what was compiled into the package below ``root``."""
-    (root / _PACKAGE.name / _HASH_FILE).write_text(_hash_of_sources())
+def _is_fresh() -> bool:
+    # The hash comes last: what is there without it counts for a training, or is only in part there.
+    return (_PACKAGE / _HASH_FILE).read_text() == hash_of_sources() if is_compiled() else not any(_compiled_files())
+
+
+def hash_of_sources() -> str:
+    """The hash of the modules that decide what is compiled, as they are now."""
+    digest = hashlib.sha256()
+    for path in made_of():
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def write_down(root: Path, made_of_hash: str) -> None:
+    """Note of which sources, as `hash_of_sources` gave it before, was compiled into the package below ``root``."""
+    (root / _PACKAGE.name / _HASH_FILE).write_text(made_of_hash)
 
 
 def remove() -> None:
     """Go back to the sources."""
     (_PACKAGE / _HASH_FILE).unlink(missing_ok=True)
-    for suffix in _SUFFIXES:
-        for folder in {_PACKAGE, *(path.parent for path in sources())}:
-            for path in folder.glob(suffix):
-                path.unlink()
+    for path in list(_compiled_files()):
+        path.unlink()
 
 
-def _hash_of_sources() -> str:
-    digest = hashlib.sha256()
-    for path in sources():
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+def _compiled_files() -> Iterator[Path]:
+    folders = {_PACKAGE, *(path.parent for path in sources())}
+    return chain.from_iterable(folder.glob(suffix) for folder in folders for suffix in _SUFFIXES)
 
 
 if __name__ == "__main__":
-    remove()
+    if sys.argv[1:] == ["remove"]:
+        remove()
+    else:
+        # For make, which compares it with what it was when the last compilation began.
+        sys.stdout.write(hash_of_sources() + ("" if _is_fresh() else " stale"))

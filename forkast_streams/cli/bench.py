@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from forkast_streams.compiled import require_fresh
 from forkast_streams.errors import SetupError
 
 console = Console(stderr=True)
@@ -36,6 +37,7 @@ def bench(
     Example:
         forkast bench matching --quick
     """
+    require_fresh()
     modules = _benchmarks()
     registry = modules["harness"].all_benchmarks()
     if show_list:

@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from forkast_streams.cli.servers import settings_of_exchange
+from forkast_streams.compiled import require_fresh
 from forkast_streams.config import Settings
 from forkast_streams.errors import SetupError
 from forkast_streams.replay.flow import Flow, make_flow
@@ -53,6 +54,7 @@ def lobster(
     Example:
         forkast replay lobster AAPL_2012-06-21_34200000_37800000_message_50.csv.xz --symbol AAPL
     """
+    require_fresh()
     times = _speed(speed)
     name = run or datetime.now(UTC).isoformat(timespec="milliseconds")
     messages = read_messages(file)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from forkast_streams.cli.init import prepare
 from forkast_streams.cli.stack import Ports
+from forkast_streams.compiled import require_fresh
 from forkast_streams.config import Settings
 from forkast_streams.devstack import Stack
 from forkast_streams.kafka_security import VARIABLES as KAFKA_SECURITY_VARIABLES
@@ -40,6 +41,8 @@ def up(
     Example:
         forkast up --data-dir ./data --ports auto
     """
+    # Each worker would refuse, again and again, and say so in its log alone.
+    require_fresh()
     # Until the supervisor handles signals, SIGTERM has to unwind as Ctrl-C does, or servers would be left behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     require_safe_transport(Settings.from_env(os.environ | {"FORKAST_HOST": host}))

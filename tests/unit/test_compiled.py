@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from forkast_streams import compiled
+from forkast_streams.cli import app
 from forkast_streams.errors import SetupError
 
 ROOT = Path(__file__).parents[2]
@@ -62,16 +66,130 @@ def test_the_installed_command_finds_what_it_needs_from_anywhere(tmp_path: Path)
     assert "worker" in run.stdout
 
 
-def test_an_edited_source_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the package, not compiled, that `compiled` takes for its own."""
     package = tmp_path / "forkast_streams"
     shutil.copytree(ROOT / "forkast_streams", package, ignore=shutil.ignore_patterns("*.so", "*.sha256"))
     monkeypatch.setattr(compiled, "_PACKAGE", package)
+    return package
+
+
+@pytest.mark.parametrize("name", ["engine/taking.py", "codec/wire_command.py", "engine/trading_rules.py", "limits.py"])
+def test_an_edited_source_is_refused(package: Path, name: str) -> None:
+    """One that is compiled, or whose constants and types are in what is compiled."""
     compiled.require_fresh()
-    compiled.write_down(tmp_path)
+    compiled.write_down(package.parent, compiled.hash_of_sources())
     compiled.require_fresh()
-    source = package / "engine" / "taking.py"
+    source = package / name
     source.write_text(source.read_text() + "\n# edited\n")
     with pytest.raises(SetupError, match="make setup"):
         compiled.require_fresh()
     compiled.remove()
     compiled.require_fresh()
+
+
+def test_modules_of_a_compilation_that_was_cut_off_are_refused(package: Path) -> None:
+    """Those of a training count what they do, and lie there without a hash when the compilation is killed."""
+    module = package / "engine" / "taking.cpython-311-x86_64-linux-gnu.so"
+    module.write_bytes(b"")
+    with pytest.raises(SetupError, match="make uncompiled"):
+        compiled.require_fresh()
+    compiled.remove()
+    assert not module.exists()
+    compiled.require_fresh()
+
+
+@pytest.mark.parametrize("command", ["up", "worker engine", "bench matching", "replay lobster flow.csv --symbol AAPL"])
+def test_commands_that_run_compiled_modules_look_first(package: Path, command: str) -> None:
+    """One sentence, before a server is started or a figure measured."""
+    (package / "engine" / "taking.so").touch()
+    refused = CliRunner().invoke(app, command.split())
+    assert isinstance(refused.exception, SetupError)
+    assert "make setup" in str(refused.exception)
+
+
+def test_every_constant_that_is_compiled_in_is_in_the_hash() -> None:
+    """What is Final in a module that a compiled one imports, or that such a module imports."""
+    seen: set[Path] = set()
+    ahead = compiled.sources()
+    while ahead:
+        path = ahead.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("forkast_streams"):
+                file = ROOT.joinpath(*str(node.module).split(".")).with_suffix(".py")
+                ahead += [file] if file.exists() else []
+    with_constants = {path for path in seen if re.search(r"\bFinal\b", path.read_text())}
+    assert ROOT / "forkast_streams" / "limits.py" in with_constants
+    assert with_constants - set(compiled.made_of()) == set()
+
+
+def test_nothing_is_noted_where_nothing_is_compiled(package: Path) -> None:
+    """Else workers would refuse an edited source though they run it as it is."""
+    for name in ("setup.py", "pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, package.parent)
+    env = os.environ | {"FORKAST_COMPILE": "0", "PYTHONPATH": ""}
+    command = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
+    subprocess.run(command, cwd=package.parent, env=env, capture_output=True, check=True)
+    assert not compiled.is_compiled()
+
+
+class Checkout:
+    """A folder with the Makefile and an environment whose programs only note how they are called."""
+
+    LOCK = "requirements.lock"
+    SOURCE = "forkast_streams/limits.py"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("Makefile", "setup.py", "pyproject.toml", self.LOCK):
+            shutil.copy(ROOT / name, folder)
+        programs = folder / ".venv" / "bin"
+        programs.mkdir(parents=True)
+        for name in ("python", "uv"):
+            (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> calls\n')
+            (programs / name).chmod(0o755)
+
+    def setup(self) -> list[str]:
+        """What `make setup` did, of installing and compiling."""
+        command = ["make", "setup", f"PYTHON={sys.executable}"]
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+        run = subprocess.run(
+            command, cwd=self.folder, env=env | {"PYTHONPATH": ""}, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stderr
+        calls = self.folder / "calls"
+        text = calls.read_text() if calls.exists() else ""
+        calls.unlink(missing_ok=True)
+        return [what for what, sign in (("install", "uv pip sync"), ("compile", "build_ext")) if sign in text]
+
+    def edit(self, name: str) -> None:
+        """Change a file as an archive of another version does, which keeps the age of its files."""
+        file = self.folder / name
+        file.write_text(file.read_text() + "\n# edited\n")
+        os.utime(file, (1, 1))
+
+
+def test_setup_does_what_the_contents_ask_for(package: Path) -> None:
+    """An upgrade brings files that are older than what was made of their forerunners; a second call does nothing."""
+    checkout = Checkout(package.parent)
+    assert checkout.setup() == ["install", "compile"]
+    assert checkout.setup() == []
+    for path in package.rglob("*.py"):
+        path.touch()
+    assert checkout.setup() == []
+    checkout.edit(checkout.SOURCE)
+    assert checkout.setup() == ["compile"]
+    checkout.edit("setup.py")
+    assert checkout.setup() == ["compile"]
+    checkout.edit(checkout.LOCK)
+    assert checkout.setup() == ["install", "compile"]
+    assert checkout.setup() == []
+    # What a compilation that was killed leaves.
+    (package / "engine" / "taking.so").touch()
+    assert checkout.setup() == ["compile"]
+    (package / "engine" / "taking.so").unlink()
+    assert checkout.setup() == []
