@@ -11,6 +11,7 @@ from pathlib import Path
 from forkast_streams.errors import SetupError
 from forkast_streams.kafka_security import Brokers, KafkaSecurity
 from forkast_streams.record_signatures import Signer
+from forkast_streams.server_settings import broker_addresses, database_url, redis_url
 
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 _SECRET_CHARS_MIN = 32
@@ -84,8 +85,8 @@ class Settings:
     """
 
     kafka_brokers: str = "localhost:9092"
-    redis_url: str = "redis://localhost:6379"
-    database_url: str = "postgresql://localhost:5432/forkast_exchange"
+    redis_url: str = field(default="redis://localhost:6379", repr=False)
+    database_url: str = field(default="postgresql://localhost:5432/forkast_exchange", repr=False)
     data_dir: Path = Path("data")
     host: str = "127.0.0.1"
     instance: str = "1"
@@ -107,9 +108,9 @@ class Settings:
         """
         env = os.environ if env is None else env
         return cls(
-            kafka_brokers=env.get("KAFKA_BROKERS", cls.kafka_brokers),
-            redis_url=env.get("REDIS_URL", cls.redis_url),
-            database_url=env.get("DATABASE_URL", cls.database_url),
+            kafka_brokers=",".join(broker_addresses(env.get("KAFKA_BROKERS", cls.kafka_brokers))),
+            redis_url=redis_url(env.get("REDIS_URL", cls.redis_url)),
+            database_url=database_url(env.get("DATABASE_URL", cls.database_url)),
             data_dir=Path(env.get("FORKAST_DATA_DIR", "data")),
             host=env.get("FORKAST_HOST", cls.host),
             instance=env.get("FORKAST_INSTANCE", cls.instance),
@@ -126,8 +127,7 @@ class Settings:
     @property
     def broker_list(self) -> Brokers:
         """The brokers as the project's Kafka clients take them: with how to connect, and the key to sign with."""
-        addresses = [broker.strip() for broker in self.kafka_brokers.split(",") if broker.strip()]
-        return Brokers(addresses, self.kafka_security, self.signer)
+        return Brokers(broker_addresses(self.kafka_brokers), self.kafka_security, self.signer)
 
 
 def _switch(env: Mapping[str, str], name: str) -> bool:

@@ -16,6 +16,7 @@ import psycopg2
 
 from forkast_streams.config import Settings
 from forkast_streams.errors import SetupError
+from forkast_streams.storage.addresses import server_options
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _demo_users(database_url: str) -> list[str]:
-    options = f"-c statement_timeout={_STATEMENT_TIMEOUT_MS}"
+    options = server_options(database_url, {"statement_timeout": str(_STATEMENT_TIMEOUT_MS)})
     connected = psycopg2.connect(database_url, connect_timeout=_CONNECT_TIMEOUT_S, options=options)
     with closing(connected) as connection, connection.cursor() as cursor:
         cursor.execute('SELECT email, password FROM "User" WHERE email = ANY(%s) ORDER BY email', (list(DEMO_EMAILS),))

@@ -20,6 +20,7 @@ from forkast_streams.audit.rows import (
     Sum,
 )
 from forkast_streams.errors import SetupError
+from forkast_streams.storage.addresses import server_options
 
 _CONNECT_TIMEOUT_S = 5
 _FETCH_ROWS = 5_000
@@ -35,7 +36,10 @@ class TablesSnapshot:
     def __init__(self, database_url: str) -> None:
         try:
             self._connection = psycopg2.connect(
-                database_url, connect_timeout=_CONNECT_TIMEOUT_S, application_name="forkast-audit", options="-c jit=off"
+                database_url,
+                connect_timeout=_CONNECT_TIMEOUT_S,
+                application_name="forkast-audit",
+                options=server_options(database_url, {"jit": "off"}),
             )
             self._connection.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
             columns = {name for (name,) in self._fetch(_COLUMNS, ("Order",))}

@@ -1,4 +1,4 @@
-"""Where to connect to: the addresses of a database's hosts, one for each attempt.
+"""How to connect: the addresses of a database's hosts, one for each attempt, and the server's settings.
 
 libpq would try them by itself, but the event loop watches only the socket of its first attempt, and it would look names
 up in the middle of everything else.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 from psycopg2.extensions import parse_dsn
@@ -16,6 +17,15 @@ from forkast_streams.errors import SetupError
 
 _PORT = "5432"
 _LOOK_S_MAX = 1.0
+
+
+def server_options(database_url: str, options: Mapping[str, str]) -> str:
+    """The server's settings for a connection, as libpq's ``options``: those of the URL, and ours, which go before.
+
+    What is handed to libpq beside the URL would replace the URL's.
+    """
+    of_url = parse_dsn(database_url).get("options", "")
+    return " ".join([of_url, *(f"-c {option}={value}" for option, value in options.items())]).strip()
 
 
 class ServerAddresses:

@@ -21,7 +21,7 @@ from psycopg2.extensions import parse_dsn
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_random_exponential
 
 from forkast_streams.errors import SetupError, Unavailable
-from forkast_streams.storage.addresses import ServerAddresses
+from forkast_streams.storage.addresses import ServerAddresses, server_options
 from forkast_streams.storage.queries import prepared, query
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,7 @@ class Postgres(Service):
             application_name=self._name,
             client_encoding=_ENCODING,
             connect_timeout=_CONNECT_TIMEOUT_S,
-            options=" ".join(f"-c {option}={value}" for option, value in self._options.items()),
+            options=server_options(self._url, self._options),
         )
 
     async def on_stop(self) -> None:

@@ -37,6 +37,15 @@ async def test_an_answer_that_the_loop_is_not_told_of_is_found(stack_env: dict[s
         assert await postgres.fetch("SELECT 3") == [(3,)]
 
 
+async def test_settings_in_the_url_stay_beside_ours(stack_env: dict[str, str]) -> None:
+    """The pool looks for tables where `forkast init` has made them; of one that both set, ours counts."""
+    options = "-csearch_path%3Dtrading%20-cjit%3Don%20-clock_timeout%3D1"
+    async with Postgres(f"{stack_env['DATABASE_URL']}?options={options}") as postgres:
+        names = ("search_path", "jit", "lock_timeout", "timezone")
+        shown = {name: (await postgres.fetch(f"SHOW {name}"))[0][0] for name in names}
+    assert shown == {"search_path": "trading", "jit": "off", "lock_timeout": "5s", "timezone": "UTC"}
+
+
 # aiopg leaves what it has of a refused connection to the garbage collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
