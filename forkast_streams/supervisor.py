@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from subprocess import SubprocessError
+from typing import Any
 
 import aiohttp
 
@@ -27,6 +28,17 @@ _BACKOFF_FIRST_S = 0.2
 _BACKOFF_MAX_S = 5.0
 _PR_SET_PDEATHSIG = 1
 _THIS_MACHINE = ("127.0.0.1", "0.0.0.0")  # noqa: S104 - compared with, not bound to
+
+
+def ending_signals() -> list[signal.Signals]:
+    """What ends us besides Ctrl-C: SIGTERM, and unless nohup holds it off the SIGHUP of a terminal that closes."""
+    held_off = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [signal.SIGTERM] if held_off else [signal.SIGTERM, signal.SIGHUP]
+
+
+def unwind_on_ending_signals() -> dict[signal.Signals, Any]:
+    """Let them end this program as Ctrl-C does, so that what it has started is stopped; return the former handlers."""
+    return {number: signal.signal(number, signal.default_int_handler) for number in ending_signals()}
 
 
 def choose_ports(data_dir: Path, *, auto: bool | None) -> dict[str, int]:
@@ -143,10 +155,10 @@ class Supervisor:
 
         Args:
             on_ready: called once.
-            signals: whether SIGINT and SIGTERM stop them; `stop` always does.
+            signals: whether SIGINT and the `ending_signals` stop them; `stop` always does.
         """
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM) if signals else ():
+        for number in (signal.SIGINT, *ending_signals()) if signals else ():
             loop.add_signal_handler(number, self.stop)
         keepers = [asyncio.create_task(self._keep_running(process)) for process in self._processes]
         announcer = asyncio.create_task(self._announce(on_ready))

@@ -11,6 +11,7 @@ import pytest
 from forkast_streams.compiled import require_fresh
 from forkast_streams.devstack import Stack
 from forkast_streams.errors import SetupError
+from forkast_streams.supervisor import unwind_on_ending_signals
 from tests.integration.exchange import fresh_stack
 
 _LOG_CHARACTERS = 20_000
@@ -36,11 +37,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _finalizers_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the run as Ctrl-C does, so that servers are stopped then, too."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _finalizers_on_signals() -> Iterator[None]:
+    """Let SIGTERM and a terminal that closes end the run as Ctrl-C does, so that servers are stopped then, too."""
+    before = unwind_on_ending_signals()
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

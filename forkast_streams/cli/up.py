@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ from forkast_streams.config import Settings
 from forkast_streams.devstack import Stack
 from forkast_streams.kafka_security import VARIABLES as KAFKA_SECURITY_VARIABLES
 from forkast_streams.start_checks import local_signing_secret, require_no_demo_users, require_safe_transport
-from forkast_streams.supervisor import RoleProcess, Supervisor, choose_ports
+from forkast_streams.supervisor import RoleProcess, Supervisor, choose_ports, unwind_on_ending_signals
 from forkast_streams.topics import PARTITIONS_DEFAULT
 
 console = Console(stderr=True)
@@ -43,8 +44,8 @@ def up(
     """
     # Each worker would refuse, again and again, and say so in its log alone.
     require_fresh()
-    # Until the supervisor handles signals, SIGTERM has to unwind as Ctrl-C does, or servers would be left behind.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Until the supervisor handles them.
+    ending = unwind_on_ending_signals()
     require_safe_transport(Settings.from_env(os.environ | {"FORKAST_HOST": host}))
     # The embedded Kafka speaks plain text on the loopback interface, whatever is set for another one.
     for name in KAFKA_SECURITY_VARIABLES:
@@ -65,12 +66,17 @@ def up(
     except KeyboardInterrupt:
         _say("Interrupted while starting.")
     finally:
+        # A terminal that closes says so twice, and the shell too; only an impatient Ctrl-C cuts this short.
+        for number in ending:
+            signal.signal(number, signal.SIG_IGN)
         stack.stop()
         _say("Everything is stopped; the data stays.")
 
 
 def _say(sentence: str) -> None:
-    console.print(sentence, highlight=False)
+    # The terminal may have closed.
+    with suppress(OSError):
+        console.print(sentence, highlight=False)
 
 
 def _print_where(processes: list[RoleProcess], stack: Stack, data_dir: Path, *, demo_users: bool) -> None:

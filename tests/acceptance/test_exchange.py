@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -160,3 +163,29 @@ def test_taken_port_is_one_sentence(exchange: Exchange) -> None:
     assert result.returncode == 1
     assert f"port {roles['engine']} for engine is taken" in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_terminal_that_closes_leaves_no_process() -> None:
+    """As a lost connection to the machine does it: there is nobody left to press Ctrl-C, and nowhere to say it."""
+    with tempfile.TemporaryDirectory(prefix="forkast-up-", ignore_cleanup_errors=True) as name:
+        Path(name).chmod(0o755)
+        exchange = Exchange(Path(name))
+        screen, terminal = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "forkast_streams", "up", "--data-dir", f"{name}/data", "--ports", "auto"],
+            stdin=terminal, stdout=terminal, stderr=terminal, env=os.environ | {"COLUMNS": "200"},
+            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        )  # fmt: skip
+        os.close(terminal)
+        try:
+            said = b""
+            while b"Ctrl-C stops everything" not in said:
+                said += os.read(screen, 4_096)
+            assert exchange.processes() != []
+            os.close(screen)
+            assert process.wait(timeout=60) == 0
+            assert exchange.processes() == []
+        finally:
+            for left in exchange.processes():
+                left.kill()
+            process.wait()

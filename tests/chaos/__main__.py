@@ -6,7 +6,6 @@ import asyncio
 import logging
 import random
 import shutil
-import signal
 import tempfile
 import time
 from pathlib import Path
@@ -16,6 +15,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from forkast_streams.supervisor import unwind_on_ending_signals
 from tests.chaos.exchange import Exchange
 from tests.chaos.report import write
 from tests.chaos.scenario import Result, Scenario, run
@@ -36,7 +36,7 @@ def main(
     Example:
         python -m tests.chaos --only F-8 --seed 7
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    unwind_on_ending_signals()
     # That brokers go is what is tested; a client's complaints about it would bury everything else.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     unknown = set(only or ()) - SCENARIOS.keys()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import SubprocessError
 
@@ -12,7 +14,7 @@ import pytest
 
 from forkast_streams import supervisor as supervisor_module
 from forkast_streams.config import Settings
-from forkast_streams.supervisor import RoleProcess, Supervisor
+from forkast_streams.supervisor import RoleProcess, Supervisor, ending_signals
 
 
 class Starts(RoleProcess):
@@ -53,3 +55,31 @@ async def test_start_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypa
         "engine could not be started (Exception occurred in preexec_fn.)",
         "Stopping the workers ...",
     ]
+
+
+@pytest.fixture
+def hangup() -> Iterator[None]:
+    """No nohup around the tests, and the handlers afterwards as they were: a loop that closes forgets them."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in numbers}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("hangup")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_that_end_a_program_stop_the_roles(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C, a request to end, and a terminal that closes."""
+    told: list[str] = []
+    supervisor = Supervisor([Starts(tmp_path, lambda: os.kill(os.getpid(), number))], told.append)
+    asyncio.run(asyncio.wait_for(supervisor.run(lambda: None), 10))
+    assert "Stopping the workers ..." in told
+
+
+@pytest.mark.usefixtures("hangup")
+def test_nohup_holds_off_the_terminal() -> None:
+    """A program that is to go on without its terminal does."""
+    assert ending_signals() == [signal.SIGTERM, signal.SIGHUP]
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert ending_signals() == [signal.SIGTERM]
