@@ -180,6 +180,9 @@ class Supervisor:
             except (OSError, SubprocessError) as exc:
                 what = f"could not be started ({exc})"
             else:
+                if self._stopping.is_set():
+                    # It was not there yet when all were stopped.
+                    await process.stop()
                 getting_ready = asyncio.create_task(_is_ready(process))
                 status = await process.wait()
                 if getting_ready.done():

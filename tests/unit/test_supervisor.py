@@ -57,6 +57,44 @@ async def test_start_that_fails_is_told_and_tried_again(tmp_path: Path, monkeypa
     ]
 
 
+class Sleeper(RoleProcess):
+    """A worker that takes its time to start, and runs until it is stopped."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__("engine", 1, Settings(data_dir=folder))
+        self.starting, self.go_on, self.ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.runs = False
+
+    async def start(self) -> None:
+        """Be there when a test says so."""
+        self.starting.set()
+        await self.go_on.wait()
+        self.runs = True
+
+    async def wait(self) -> int:
+        """Until it is stopped."""
+        await self.ended.wait()
+        return 0
+
+    async def stop(self) -> int | None:
+        """As the real one: what is not there cannot be stopped."""
+        if self.runs:
+            self.ended.set()
+        self.go_on.set()
+        return 0 if self.runs else None
+
+
+async def test_worker_that_comes_up_while_all_are_stopped_is_stopped_too(tmp_path: Path) -> None:
+    """Ctrl-C right after a start must not wait for it for ever."""
+    process = Sleeper(tmp_path)
+    supervisor = Supervisor([process], lambda _: None)
+    running = asyncio.create_task(supervisor.run(lambda: None, signals=False))
+    await process.starting.wait()
+    supervisor.stop()
+    await asyncio.wait_for(running, 10)
+    assert process.ended.is_set()
+
+
 @pytest.fixture
 def hangup() -> Iterator[None]:
     """No nohup around the tests, and the handlers afterwards as they were: a loop that closes forgets them."""
