@@ -15,6 +15,8 @@ from forkast_streams.server_settings import broker_addresses, database_url, redi
 
 _TRUE, _FALSE = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 _SECRET_CHARS_MIN = 32
+# All addresses of IPv6 are none of IPv4, where localhost may be.
+_REACHED_AT = {"127.0.0.1": "localhost", "0.0.0.0": "localhost", "::": "[::1]"}  # noqa: S104 - compared with, not bound to
 _SIGNATURE_WINDOW_MS_MAX = 60_000
 
 
@@ -123,6 +125,13 @@ class Settings:
             signer=Signer.from_env(env),
             producer_keys=Path(env["FORKAST_PRODUCER_KEYS"]) if env.get("FORKAST_PRODUCER_KEYS") else None,
         )
+
+    @property
+    def reached_at(self) -> str:
+        """The host, as it stands in a URL, at which this machine reaches a web server that listens on ``host``."""
+        if self.host in _REACHED_AT:
+            return _REACHED_AT[self.host]
+        return f"[{self.host}]" if ":" in self.host else self.host
 
     @property
     def broker_list(self) -> Brokers:

@@ -214,7 +214,7 @@ def _faust_settings(role: Role, settings: Settings) -> dict[str, Any]:
         "table_standby_replicas": 1 if role.consumes else 0,
         "agent_supervisor": mode.CrashingSupervisor,
         "web_bind": settings.host,
-        "web_host": settings.host,
+        "web_host": settings.reached_at,
         "web_port": role.port,
         "web_tables_enabled": False,
         "web_router_enabled": False,

@@ -27,7 +27,6 @@ _KILL_AFTER_S = STOP_S_MAX + 3.0
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_MAX_S = 5.0
 _PR_SET_PDEATHSIG = 1
-_THIS_MACHINE = ("127.0.0.1", "0.0.0.0")  # noqa: S104 - compared with, not bound to
 
 
 def ending_signals() -> list[signal.Signals]:
@@ -41,21 +40,21 @@ def unwind_on_ending_signals() -> dict[signal.Signals, Any]:
     return {number: signal.signal(number, signal.default_int_handler) for number in ending_signals()}
 
 
-def choose_ports(data_dir: Path, *, auto: bool | None) -> dict[str, int]:
+def choose_ports(data_dir: Path, host: str, *, auto: bool | None) -> dict[str, int]:
     """The port of each role: free ones (auto), the default ones, or (None) those of the last start in ``data_dir``.
 
     Raises:
-        SetupError: a port is taken.
+        SetupError: a port of ``host`` is taken.
     """
     file = data_dir / "roles.json"
     if auto is None and file.exists():
         ports = {role: int(port) for role, port in json.loads(file.read_text()).items()}
     elif auto:
-        ports = dict(zip(ROLES, free_ports(len(ROLES)), strict=True))
+        ports = dict(zip(ROLES, free_ports(len(ROLES), host=host), strict=True))
     else:
         ports = {role.name: role.port for role in ROLES.values()}
     for role, port in ports.items():
-        require_free(port, role)
+        require_free(port, role, host)
     data_dir.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(".tmp")
     temporary.write_text(json.dumps(ports))
@@ -69,7 +68,7 @@ class RoleProcess:
     def __init__(self, role: str, port: int, settings: Settings) -> None:
         self.role = role
         self.port = port
-        self.url = f"http://{'localhost' if settings.host in _THIS_MACHINE else settings.host}:{port}"
+        self.url = f"http://{settings.reached_at}:{port}"
         number = "" if settings.instance == "1" else f"-{settings.instance}"
         self.log = settings.data_dir / "logs" / f"{role}{number}.log"
         self._settings = settings

@@ -50,7 +50,7 @@ def up(
     # The embedded Kafka speaks plain text on the loopback interface, whatever is set for another one.
     for name in KAFKA_SECURITY_VARIABLES:
         os.environ.pop(name, None)
-    role_ports = choose_ports(data_dir, auto=None if ports is None else ports is Ports.auto)
+    role_ports = choose_ports(data_dir, host, auto=None if ports is None else ports is Ports.auto)
     stack = Stack(data_dir, ports.value if ports else None)
     try:
         stack.start(progress=_say)

@@ -1,4 +1,4 @@
-"""TCP ports on the loopback interface: find free ones, and say who holds a taken one."""
+"""TCP ports of this machine: find free ones, and say who holds a taken one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Collection
+from typing import Any
 
 import psutil
 
@@ -35,13 +36,29 @@ class PortTaken(SetupError):
         super().__init__(f"port {port} for {purpose} is taken {by}: stop it, or use `--ports auto`")
 
 
-def is_free(port: int) -> bool:
-    """Tell whether a server could listen on ``port`` of the loopback interface now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+def is_free(port: int, host: str = LOOPBACK) -> bool:
+    """Tell whether a server could listen on ``port`` of all addresses of ``host`` now.
+
+    Raises:
+        SetupError: no server can listen there, whatever the port.
+    """
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        return all(_can_listen(family, address) for family, *_, address in found)
+    except OSError as error:
+        raise SetupError(
+            f"no server can listen on {host} ({error.strerror}): name an address of this machine"
+        ) from error
+
+
+def _can_listen(family: int, address: Any) -> bool:
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
         # As the servers do: connections of a server that just stopped linger on its port and do no harm.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
-            probe.bind((LOOPBACK, port))
+            probe.bind(address)
             probe.listen(1)
         except OSError as error:
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
@@ -60,22 +77,22 @@ def becomes_free(port: int, within_s: float) -> bool:
     return True
 
 
-def free_ports(count: int, avoid: Collection[int] = ()) -> list[int]:
-    """Return ``count`` distinct free ports, none of them in ``avoid``."""
+def free_ports(count: int, avoid: Collection[int] = (), host: str = LOOPBACK) -> list[int]:
+    """Return ``count`` distinct free ports of ``host``, none of them in ``avoid``."""
     found: list[int] = []
     for port in secrets.SystemRandom().sample(AUTO_PORTS, len(AUTO_PORTS)):
         if len(found) == count:
             break
-        if port not in avoid and is_free(port):
+        if port not in avoid and is_free(port, host):
             found.append(port)
     if len(found) < count:
         raise SetupError(f"no {count} free ports in {AUTO_PORTS.start}-{AUTO_PORTS.stop - 1}: stop some servers")
     return found
 
 
-def require_free(port: int, purpose: str) -> None:
-    """Raise `PortTaken` unless a server could listen on ``port``."""
-    if not is_free(port):
+def require_free(port: int, purpose: str, host: str = LOOPBACK) -> None:
+    """Raise `PortTaken` unless a server could listen on ``port`` of ``host``."""
+    if not is_free(port, host):
         raise PortTaken(port, purpose, _holder(port))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from forkast_streams.devstack import ports
+from forkast_streams.errors import SetupError
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def test_free_ports_are_distinct_and_free() -> None:
 def test_ports_to_avoid_are_not_returned(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a range of ten, nine are to be avoided."""
     monkeypatch.setattr(ports, "AUTO_PORTS", range(20_000, 20_010))
-    monkeypatch.setattr(ports, "is_free", lambda _port: True)
+    monkeypatch.setattr(ports, "is_free", lambda _port, _host: True)
     assert ports.free_ports(1, avoid=range(20_001, 20_010)) == [20_000]
 
 
@@ -66,3 +67,25 @@ def test_a_port_with_lingering_connections_is_free(listener: socket.socket) -> N
         assert client.recv(1) == b""
     listener.close()
     assert ports.is_free(address[1])
+
+
+def test_a_port_is_looked_at_where_the_server_is_to_listen() -> None:
+    """The families' addresses have ports of their own."""
+    try:
+        listener = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("there is no IPv6")
+    with listener:
+        port = listener.getsockname()[1]
+        assert not ports.is_free(port, "::1")
+        assert not ports.is_free(port, "::")
+        assert ports.is_free(port)
+        with pytest.raises(ports.PortTaken):
+            ports.require_free(port, "engine", "::1")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_of_another_machine_is_refused(host: str) -> None:
+    """With a sentence, and not for its port."""
+    with pytest.raises(SetupError, match=f"no server can listen on {host}.*name an address of this machine"):
+        ports.is_free(1234, host)

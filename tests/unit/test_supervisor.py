@@ -11,9 +11,11 @@ from pathlib import Path
 from subprocess import SubprocessError
 
 import pytest
+from yarl import URL
 
 from forkast_streams import supervisor as supervisor_module
 from forkast_streams.config import Settings
+from forkast_streams.roles import create_app
 from forkast_streams.supervisor import RoleProcess, Supervisor, ending_signals
 
 
@@ -121,3 +123,21 @@ def test_nohup_holds_off_the_terminal() -> None:
     assert ending_signals() == [signal.SIGTERM, signal.SIGHUP]
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     assert ending_signals() == [signal.SIGTERM]
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://localhost:3001"),
+        ("0.0.0.0", "http://localhost:3001"),
+        ("::1", "http://[::1]:3001"),
+        ("::", "http://[::1]:3001"),
+        ("fd00::2", "http://[fd00::2]:3001"),
+        ("exchange.example.com", "http://exchange.example.com:3001"),
+    ],
+)
+def test_role_is_looked_for_where_it_listens(tmp_path: Path, host: str, url: str) -> None:
+    """By the supervisor, and by what Faust says of it."""
+    settings = Settings(host=host, data_dir=tmp_path)
+    assert RoleProcess("oms", 3001, settings).url == url
+    assert create_app("oms", settings).conf.canonical_url == URL(url)
