@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from subprocess import SubprocessError
@@ -18,6 +18,8 @@ import aiohttp
 
 from forkast_streams.config import Settings
 from forkast_streams.devstack.ports import free_ports, require_free
+from forkast_streams.devstack.server import write_atomic
+from forkast_streams.errors import SetupError
 from forkast_streams.limits import STOP_S_MAX
 from forkast_streams.roles import ROLES
 
@@ -27,6 +29,7 @@ _KILL_AFTER_S = STOP_S_MAX + 3.0
 _BACKOFF_FIRST_S = 0.2
 _BACKOFF_MAX_S = 5.0
 _PR_SET_PDEATHSIG = 1
+_PORTS_FILE = "roles.json"
 
 
 def ending_signals() -> list[signal.Signals]:
@@ -44,21 +47,35 @@ def choose_ports(data_dir: Path, host: str, *, auto: bool | None) -> dict[str, i
     """The port of each role: free ones (auto), the default ones, or (None) those of the last start in ``data_dir``.
 
     Raises:
-        SetupError: a port of ``host`` is taken.
+        SetupError: a port of ``host`` is taken, or the record of the last start is damaged.
     """
-    file = data_dir / "roles.json"
-    if auto is None and file.exists():
-        ports = {role: int(port) for role, port in json.loads(file.read_text()).items()}
+    recorded = _recorded_ports(data_dir / _PORTS_FILE) if auto is None else None
+    if recorded is not None:
+        ports = recorded
     elif auto:
         ports = dict(zip(ROLES, free_ports(len(ROLES), host=host), strict=True))
     else:
         ports = {role.name: role.port for role in ROLES.values()}
     for role, port in ports.items():
         require_free(port, role, host)
-    data_dir.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(json.dumps(ports))
-    temporary.replace(file)
+    return ports
+
+
+def record_ports(data_dir: Path, ports: Mapping[str, int]) -> None:
+    """Keep the ports for the next start in ``data_dir``, which this process must manage."""
+    write_atomic(data_dir / _PORTS_FILE, json.dumps(ports))
+
+
+def _recorded_ports(file: Path) -> dict[str, int] | None:
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        ports = {role: int(content[role]) for role in ROLES}
+        if not all(0 < port < 65_536 for port in ports.values()):
+            raise ValueError(ports)
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise SetupError(f"{file} is damaged: delete it, the next start writes it anew") from error
     return ports
 
 

@@ -20,7 +20,7 @@ from forkast_streams.config import Settings
 from forkast_streams.devstack import Stack
 from forkast_streams.kafka_security import VARIABLES as KAFKA_SECURITY_VARIABLES
 from forkast_streams.start_checks import local_signing_secret, require_no_demo_users, require_safe_transport
-from forkast_streams.supervisor import RoleProcess, Supervisor, choose_ports, unwind_on_ending_signals
+from forkast_streams.supervisor import RoleProcess, Supervisor, choose_ports, record_ports, unwind_on_ending_signals
 from forkast_streams.topics import PARTITIONS_DEFAULT
 
 console = Console(stderr=True)
@@ -54,6 +54,7 @@ def up(
     stack = Stack(data_dir, ports.value if ports else None)
     try:
         stack.start(progress=_say)
+        record_ports(data_dir, role_ports)
         env = {"FORKAST_SIGNING_SECRET": local_signing_secret(data_dir)} | os.environ | stack.env()
         env |= {"FORKAST_DATA_DIR": str(data_dir), "FORKAST_HOST": host}
         settings = Settings.from_env(env | ({"FORKAST_DEMO_USERS": "1"} if demo_users else {}))

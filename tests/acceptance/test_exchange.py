@@ -165,6 +165,17 @@ def test_taken_port_is_one_sentence(exchange: Exchange) -> None:
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_second_start_in_a_folder_changes_nothing(exchange: Exchange) -> None:
+    """It is refused, and the next start has the ports that are known."""
+    roles = exchange.folder / "data" / "roles.json"
+    before = roles.read_text()
+    command = [sys.executable, "-m", "forkast_streams", "up", "--data-dir", str(roles.parent), "--ports", "auto"]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 1
+    assert "managed by process" in result.stderr
+    assert roles.read_text() == before
+
+
 def test_terminal_that_closes_leaves_no_process() -> None:
     """As a lost connection to the machine does it: there is nobody left to press Ctrl-C, and nowhere to say it."""
     with tempfile.TemporaryDirectory(prefix="forkast-up-", ignore_cleanup_errors=True) as name:

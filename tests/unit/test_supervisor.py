@@ -15,8 +15,10 @@ from yarl import URL
 
 from forkast_streams import supervisor as supervisor_module
 from forkast_streams.config import Settings
-from forkast_streams.roles import create_app
-from forkast_streams.supervisor import RoleProcess, Supervisor, ending_signals
+from forkast_streams.devstack.ports import free_ports
+from forkast_streams.errors import SetupError
+from forkast_streams.roles import ROLES, create_app
+from forkast_streams.supervisor import RoleProcess, Supervisor, choose_ports, ending_signals, record_ports
 
 
 class Starts(RoleProcess):
@@ -141,3 +143,23 @@ def test_role_is_looked_for_where_it_listens(tmp_path: Path, host: str, url: str
     settings = Settings(host=host, data_dir=tmp_path)
     assert RoleProcess("oms", 3001, settings).url == url
     assert create_app("oms", settings).conf.canonical_url == URL(url)
+
+
+def test_ports_are_those_of_the_last_start_that_managed_the_folder(tmp_path: Path) -> None:
+    """One that only looked for free ones, and was refused then, leaves them as they were."""
+    ports = dict(zip(ROLES, free_ports(len(ROLES)), strict=True))
+    record_ports(tmp_path, ports)
+    assert choose_ports(tmp_path, "127.0.0.1", auto=True) != ports
+    assert choose_ports(tmp_path, "127.0.0.1", auto=None) == ports
+    assert [file.name for file in tmp_path.iterdir()] == ["roles.json"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"engine": 3000}', '{"engine": 1, "oms": 2, "keeper": 3, "sink": 0}']
+)
+def test_damaged_record_of_the_ports_gives_the_remedy(tmp_path: Path, content: str) -> None:
+    """Only for who asks for what it holds."""
+    (tmp_path / "roles.json").write_text(content)
+    with pytest.raises(SetupError, match=r"roles\.json is damaged: delete it"):
+        choose_ports(tmp_path, "127.0.0.1", auto=None)
+    assert len(set(choose_ports(tmp_path, "127.0.0.1", auto=True).values())) == len(ROLES)
