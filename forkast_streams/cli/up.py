@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 
 from forkast_streams.cli.init import prepare
+from forkast_streams.cli.servers import forget_servers
 from forkast_streams.cli.stack import Ports
 from forkast_streams.compiled import require_fresh
 from forkast_streams.config import Settings
 from forkast_streams.devstack import Stack
-from forkast_streams.kafka_security import VARIABLES as KAFKA_SECURITY_VARIABLES
 from forkast_streams.start_checks import local_signing_secret, require_no_demo_users, require_safe_transport
 from forkast_streams.supervisor import RoleProcess, Supervisor, choose_ports, record_ports, unwind_on_ending_signals
 from forkast_streams.topics import PARTITIONS_DEFAULT
@@ -46,10 +46,8 @@ def up(
     require_fresh()
     # Until the supervisor handles them.
     ending = unwind_on_ending_signals()
+    forget_servers(os.environ)
     require_safe_transport(Settings.from_env(os.environ | {"FORKAST_HOST": host}))
-    # The embedded Kafka speaks plain text on the loopback interface, whatever is set for another one.
-    for name in KAFKA_SECURITY_VARIABLES:
-        os.environ.pop(name, None)
     role_ports = choose_ports(data_dir, host, auto=None if ports is None else ports is Ports.auto)
     stack = Stack(data_dir, ports.value if ports else None)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,6 +19,14 @@ from forkast_streams.devstack import Stack
 from tests.integration.exchange import wait_until
 
 START_S_MAX = 60.0
+
+# What a shell may have for servers elsewhere, none of which concerns an exchange with servers of its own.
+_OF_ANOTHER_EXCHANGE = {
+    "KAFKA_BROKERS": "k1:port",
+    "KAFKA_SECURITY_PROTOCOL": "SSL",
+    "KAFKA_SSL_CAFILE": "/nonexistent",
+    "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
+}
 
 
 class Exchange:
@@ -34,7 +43,8 @@ class Exchange:
         if not (self.folder / "data").exists():
             command += ["--ports", "auto"]
         with self.output.open("wb") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+            env = os.environ | _OF_ANOTHER_EXCHANGE
+            self._process = subprocess.Popen(command, stdout=output, stderr=output, env=env, start_new_session=True)
         wait_until(self._says_ready, "the exchange getting ready", within_s=START_S_MAX)
         return self
 

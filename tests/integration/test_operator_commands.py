@@ -11,7 +11,9 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from forkast_streams.cli import app, main
+from forkast_streams.cli.servers import settings_of_exchange
 from forkast_streams.devstack import Stack
+from forkast_streams.kafka_security import KafkaSecurity
 from forkast_streams.storage.postgres import Postgres, prepare_database
 
 _VARIABLES = ("KAFKA_BROKERS", "REDIS_URL", "DATABASE_URL")
@@ -36,6 +38,15 @@ def test_the_stack_of_the_data_folder_is_found_and_named(beside: Stack) -> None:
     assert listed.exit_code == 0
     assert "AAPL" in listed.output
     assert f"Using the servers of {beside.data_dir}" in listed.output.replace("\n", "")
+
+
+def test_what_enters_another_kafka_is_left_out_for_the_stack(beside: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which speaks plain text on this machine; a file that is not there is nothing to it."""
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SSL")
+    monkeypatch.setenv("KAFKA_SSL_CAFILE", "/nonexistent")
+    settings = settings_of_exchange()
+    assert settings.database_url == beside.env()["DATABASE_URL"]
+    assert settings.kafka_security == KafkaSecurity()
 
 
 @pytest.mark.usefixtures("beside")
