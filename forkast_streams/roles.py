@@ -6,14 +6,19 @@ worker`` works as ``forkast worker engine`` does.
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import logging
+import resource
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import faust
 import mode
+import mode.loop
 from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.manager import TableManager
 from mode import Service
@@ -21,11 +26,13 @@ from mode.utils.objects import cached_property
 from mode.utils.queues import FlowControlEvent
 from yarl import URL
 
+from forkast_streams.compiled import require_fresh
 from forkast_streams.config import Settings
 from forkast_streams.lifecycle import ExchangeWorker, Watchdog
 from forkast_streams.limits import BATCHES_QUEUED_MAX, EVENTS_FETCH_BYTES_MAX, FETCH_BYTES_MAX, WEB_STOP_S_MAX
 from forkast_streams.market_data.feed import LocalFeed
-from forkast_streams.topics import APP_PREFIX
+from forkast_streams.start_checks import require_no_demo_users, require_safe_transport
+from forkast_streams.topics import APP_PREFIX, require_topics
 from forkast_streams.transport import BatchTransport
 
 
@@ -224,7 +231,34 @@ def _faust_settings(role: Role, settings: Settings) -> dict[str, Any]:
     }
 
 
+def prepare_worker(role_name: str, settings: Settings, *, folder: Path | None = None) -> Settings:
+    """Look at all that a worker of the role must find before it starts; return its settings, with its own folder.
+
+    Args:
+        role_name: a key of ``ROLES``.
+        settings: of the process.
+        folder: for the worker's local state; None: ``ROLE-INSTANCE`` in the data folder.
+
+    Raises:
+        SetupError: what is compiled is not the source, or something is not ready or must not be served.
+    """
+    require_fresh()
+    settings = replace(settings, data_dir=folder or settings.data_dir / f"{role_name}-{settings.instance}")
+    if "web.auth" in ROLES[role_name].modules:
+        require_safe_transport(settings)
+        asyncio.run(require_no_demo_users(settings))
+    asyncio.run(require_topics(settings.broker_list))
+    # Each connection is an open file, and the usual limit is there for programs with few.
+    files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)
+    # Records become many small objects that live shortly; collecting as often as by default costs a third of the speed.
+    gc.set_threshold(100_000, 50, 100)
+    mode.loop.use("uvloop")
+    return settings
+
+
 def __getattr__(name: str) -> ExchangeApp:
     if name in ROLES:
-        return create_app(name)
+        return create_app(name, prepare_worker(name, Settings.from_env()))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import logging
-import resource
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import mode.loop
 import typer
 from faust.cli.faust import cli as faust_cli
 
-from forkast_streams.compiled import require_fresh
 from forkast_streams.config import Settings
-from forkast_streams.roles import ROLES, create_app
-from forkast_streams.start_checks import require_no_demo_users, require_safe_transport
-from forkast_streams.topics import require_topics
+from forkast_streams.roles import ROLES, create_app, prepare_worker
 
 
 class RoleName(StrEnum):
@@ -49,24 +41,11 @@ def worker(
     Example:
         forkast worker engine --data-dir ./data/engine-2 --port 3010 --instance 2
     """
-    require_fresh()
     settings = Settings.from_env()
     settings = replace(settings, host=host or settings.host, instance=instance or settings.instance)
-    folder = data_dir or settings.data_dir / f"{role}-{settings.instance}"
-    settings = replace(settings, data_dir=folder)
-    if "web.auth" in ROLES[role].modules:
-        require_safe_transport(settings)
-        asyncio.run(require_no_demo_users(settings))
-    asyncio.run(require_topics(settings.broker_list))
-    # Each connection is an open file, and the usual limit is there for programs with few.
-    files_max = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files_max, files_max))
-    logging.getLogger("aiokafka").setLevel(logging.WARNING)
-    mode.loop.use("uvloop")
-    # Records become many small objects that live shortly; collecting as often as by default costs a third of the speed.
-    gc.set_threshold(100_000, 50, 100)
+    settings = prepare_worker(role, settings, folder=data_dir)
     # `faust worker` takes its own view of the web server from its flags, not from the app's settings.
-    faust_args = ["--datadir", str(folder), "worker", "--loglevel", log_level]
+    faust_args = ["--datadir", str(settings.data_dir), "worker", "--loglevel", log_level]
     faust_args += ["--web-port", str(port or ROLES[role].port), "--web-bind", settings.host]
     app = create_app(role, settings)
     app.finalize()

@@ -6,6 +6,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -156,6 +158,14 @@ def test_unexpected_error_commits_nothing_and_is_retried_with_a_back_off(
     assert f"processing orders.new-{home} failed; the worker stops before anything more is committed" in log
     assert has_processed_all(topics)
     assert_events_are_those_of_a_clean_replay(topics)
+
+
+def test_faust_gives_each_instance_the_folder_that_the_command_gives_it(topics: dict[str, str], tmp_path: Path) -> None:
+    """Two workers that ``faust -A`` starts from one folder must not open the same tables."""
+    env = os.environ | topics | {"FORKAST_DATA_DIR": str(tmp_path), "FORKAST_INSTANCE": "7"}
+    program = "from forkast_streams import roles; print(roles.engine.conf.datadir)"
+    run = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == [str(tmp_path / "engine-7")]
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from forkast_streams import roles
 from forkast_streams.config import Settings
 from forkast_streams.errors import SetupError
 from forkast_streams.start_checks import DEMO_EMAILS, local_signing_secret, require_safe_transport
@@ -24,6 +25,16 @@ def test_passwords_without_tls_cross_no_network(host: str) -> None:
     with pytest.raises(SetupError, match="FORKAST_BEHIND_TLS_PROXY=1"):
         require_safe_transport(Settings(host=host))
     require_safe_transport(Settings(host=host, behind_tls_proxy=True))
+
+
+def test_faust_looks_before_it_starts_a_role_as_the_command_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``faust -A forkast_streams.roles:engine worker`` asks the module for the app."""
+    monkeypatch.setenv("KAFKA_BROKERS", "127.0.0.1:1")
+    with pytest.raises(SetupError, match="Kafka is not reachable"):
+        _ = roles.engine
+    monkeypatch.setenv("FORKAST_HOST", "0.0.0.0")
+    with pytest.raises(SetupError, match="without TLS"):
+        _ = roles.oms
 
 
 def test_every_demo_user_is_known() -> None:
