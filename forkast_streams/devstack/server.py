@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, ClassVar
@@ -124,6 +125,8 @@ class Server(ABC):
         self.folder = data_dir / self.name
         self.port = port
         self.log = data_dir / "log" / f"{self.name}.log"
+        # Takes a sentence about what a start does that its user has to know.
+        self.report: Callable[[str], None] = logger.info
         self._pid_file = data_dir / "run" / f"{self.name}.json"
         # Kept so that a process that we started is also reaped by us.
         self._child: subprocess.Popen[bytes] | None = None

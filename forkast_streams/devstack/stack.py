@@ -180,6 +180,7 @@ class Stack:
 
         def start(server: Server) -> None:
             began = time.monotonic()
+            server.report = report
             if server in stopped:
                 report(f"{server.title} is starting")
             server.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import pwd
 import stat
@@ -11,8 +10,6 @@ import subprocess
 from pathlib import Path
 
 from forkast_streams.errors import SetupError
-
-logger = logging.getLogger(__name__)
 
 # The name the package of the Postgres programs uses for the same purpose.
 USER_NAME = "pgserver"
@@ -38,13 +35,18 @@ def server_user() -> pwd.struct_passwd | None:
     return pwd.getpwnam(USER_NAME)
 
 
-def let_pass(folder: Path) -> None:
-    """Let every user pass through the parents of ``folder``, without letting them list the parents."""
+def let_pass(folder: Path) -> list[Path]:
+    """Let every user pass through the parents of ``folder``, without letting them list the parents; return the changed.
+
+    They stay so: the servers need it for as long as they run, and nobody is there when they end.
+    """
+    changed = []
     for parent in folder.resolve().parents:
         mode = stat.S_IMODE(parent.stat().st_mode)
         if not mode & stat.S_IXOTH:
-            logger.info("letting user %s pass through %s", USER_NAME, parent)
             parent.chmod(mode | stat.S_IXOTH)
+            changed.append(parent)
+    return changed
 
 
 def give(path: Path, user: pwd.struct_passwd) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -23,12 +24,14 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from forkast_streams.devstack import PortTaken, Stack
+from forkast_streams.devstack import postgres as postgres_module
 from forkast_streams.devstack import server as server_module
 from forkast_streams.devstack.jars import cache_dir, ensure_jars
 from forkast_streams.devstack.kafka import Kafka, start_cache
 from forkast_streams.devstack.ports import free_ports
 from forkast_streams.devstack.postgres import Postgres
 from forkast_streams.devstack.redis import Redis
+from forkast_streams.devstack.state import PORT_NAMES, StackState
 from forkast_streams.errors import SetupError
 
 SERVERS = ("kafka", "postgres", "redis")
@@ -347,6 +350,32 @@ def test_commands_in_separate_processes_work_on_one_stack(folder: Path) -> None:
     assert forkast_stack("down", *where).returncode == 0
     assert forkast_stack("status", *where).returncode == 1
     assert not processes_of(folder)
+
+
+def test_private_folders_that_are_opened_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For root: Postgres runs as another user, who has to pass, and whoever starts it is told that others can, too."""
+    user = pwd.getpwuid(os.geteuid())
+    monkeypatch.setattr(postgres_module, "server_user", lambda: user)
+    monkeypatch.setattr(postgres_module, "_find_programs", lambda: folder)
+    monkeypatch.setattr(Postgres, "_initdb", lambda _: None)
+    private = folder / "private"
+    private.mkdir(mode=0o700)
+    folder.chmod(0o711)
+    said: list[str] = []
+    for _ in range(2):
+        server = Postgres(private, 1)
+        server.report = said.append
+        server.prepare()
+    assert said == [f"{private} now lets every user pass (chmod o+x), as Postgres runs as user pgserver"]
+    assert private.stat().st_mode & 0o777 == 0o701
+
+
+def test_a_look_at_the_servers_makes_no_user(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a start needs one."""
+    StackState("auto", dict(zip(PORT_NAMES, free_ports(len(PORT_NAMES)), strict=True))).save(folder / "stack.json")
+    monkeypatch.setattr(postgres_module, "server_user", lambda: pytest.fail("it makes the user"))
+    assert [server.pid for server in Stack(folder).status()] == [None] * 3
+    Stack(folder).stop()
 
 
 def test_an_error_of_a_command_is_one_sentence(folder: Path) -> None:
