@@ -150,7 +150,9 @@ class Follower:
             audit.expect_no_more(cut.ends[ORDERS_NEW][number])
             audit.books.expect_none()
         self._ledger.flush()
-        self._ledger.compare(self._between, cut.required, cut.ends[ORDERS_NEW])
+        ends = cut.ends[ORDERS_NEW]
+        reached = {number: audit.reached(ends[number]) for number, audit in self._partitions.items()}
+        self._ledger.compare(self._between, cut.required, reached, ends)
         if cut.tables is not None:
             check_progress(cut, self._between)
             self._check_tables(evidence, cut.tables)

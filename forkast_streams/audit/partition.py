@@ -107,6 +107,10 @@ class PartitionAudit:
             if offset is None or offset >= input_end:
                 self._violate("I-2", "the dead letter's input does not exist.", ORDERS_DEAD, letter)
 
+    def reached(self, input_end: int) -> int:
+        """The offset before which all inputs were read: that of the first unanswered one, or ``input_end``."""
+        return input_end if self.inputs.peek() is None else self._next_input
+
     def is_home_of(self, symbol_id: int) -> bool:
         """Whether the symbol's records are on this partition."""
         return partition_for(symbol_id, self._partitions) == self.partition

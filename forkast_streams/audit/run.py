@@ -61,12 +61,14 @@ class PartitionResult(Struct):
     Attributes:
         rows: what the tables must have, by symbol.
         told: ids of the journal that are in the inputs.
+        reached: the offset before which the inputs were read.
     """
 
     partition: int
     findings: Findings
     rows: dict[int, Rows]
     told: set[str]
+    reached: int
 
 
 def audit(plan: Plan, evidence: Evidence, progress: Callable[[int], None] = lambda _: None) -> Findings:
@@ -95,7 +97,8 @@ def audit(plan: Plan, evidence: Evidence, progress: Callable[[int], None] = lamb
     for result in sorted(results, key=lambda each: each.partition):
         findings.merge(result.findings)
         rows |= result.rows
-    StrayLedger(plan.scratch).compare(findings, cut.required, cut.ends[ORDERS_NEW])
+    reached = {result.partition: result.reached for result in results}
+    StrayLedger(plan.scratch).compare(findings, cut.required, reached, cut.ends[ORDERS_NEW])
     if journal is not None:
         journal.check_missing({order_id for result in results for order_id in result.told})
     if cut.tables is not None:
@@ -190,10 +193,11 @@ def audit_partition(plan: Plan, evidence: Evidence, partition: int, counts: Any)
         watched.expect_no_more(cut.ends[ORDERS_NEW][partition])
         watched.books.expect_none()
         watched.count_looked()
+        reached = watched.reached(cut.ends[ORDERS_NEW][partition])
     finally:
         watched.close()
     ledger.flush()
-    return PartitionResult(partition, watched.findings, watched.tables.rows or {}, told)
+    return PartitionResult(partition, watched.findings, watched.tables.rows or {}, told, reached)
 
 
 def audit_evidence(

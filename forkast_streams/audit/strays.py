@@ -57,13 +57,16 @@ class StrayLedger:
                 file.write(entries)
         self._pending.clear()
 
-    def compare(self, findings: Findings, required: Mapping[int, int], ends: Mapping[int, int]) -> None:
+    def compare(
+        self, findings: Findings, required: Mapping[int, int], reached: Mapping[int, int], ends: Mapping[int, int]
+    ) -> None:
         """Check what was not compared before.
 
         Args:
             findings: where violations go.
             required: by partition the offset before which everything must have been forwarded.
-            ends: by partition the offset up to which its input was read.
+            reached: by partition the offset before which its input was read; behind it nothing is known.
+            ends: by partition the end of its input, before which lies the copy of what must have been forwarded.
         """
         pairs = {path.name.partition("-")[2] for path in self._folder.glob("*-*-*")}
         for pair in sorted(pairs):
@@ -73,21 +76,33 @@ class StrayLedger:
             for at_source, at_home in zip_longest(sent, arrived):
                 if at_source and at_home:
                     self._compared[pair] = done = done + 1
-                _check(findings, source, home, at_source, at_home, required=required[source], end=ends[source])
+                # What was not read at home may be that copy.
+                due = required[source] if reached[home] >= ends[home] else 0
+                _check(findings, source, home, at_source, at_home, due=due, reached=reached[source])
 
 
 def _check(
-    findings: Findings, source: int, home: int, sent: Entry | None, arrived: Entry | None, *, required: int, end: int
+    findings: Findings, source: int, home: int, sent: Entry | None, arrived: Entry | None, *, due: int, reached: int
 ) -> None:
-    """Hold a stray against what arrived in its place."""
+    """Hold a stray against what arrived in its place.
+
+    Args:
+        findings: where violations go.
+        source: the partition where it was sent.
+        home: the one it belongs to.
+        sent: what ``source`` has next; None when it has no more so far.
+        arrived: what ``home`` has next; None when it has no more so far.
+        due: offset of ``source`` before which every stray must have arrived.
+        reached: offset of ``source`` before which every stray is known.
+    """
     findings.looked["I-2"] += 1
     if sent and arrived and sent != arrived:
         message = f"orders.new-{source} offset {sent[0]} belongs to partition {home}, where offset {arrived[0]}"
         findings.violate("I-2", f"{message} of it arrived next; one was lost, changed or made up.")
-    elif sent and not arrived and sent[0] < required:
+    elif sent and not arrived and sent[0] < due:
         message = f"orders.new-{source} offset {sent[0]} belongs to partition {home} and never got there."
         findings.violate("I-2", message)
-    elif arrived and not sent and arrived[0] < end:
+    elif arrived and not sent and arrived[0] < reached:
         message = f"orders.new-{home} has a record forwarded from offset {arrived[0]} of partition {source}"
         findings.violate("I-2", f"{message}, where there is no such stray.")
 

@@ -7,12 +7,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from forkast_streams.audit.findings import INVARIANTS
 from forkast_streams.audit.records import Record
 from tests.unit.audit_world import FOREIGN, HOME, OTHER_SYMBOL, World, order_id, plain_world, true_world
-from tests.unit.flows import PARTITIONS, home_of, mixed_flow, order_command
+from tests.unit.flows import PARTITIONS, home_of, mixed_flow, order_command, symbol_command
 
 
 @pytest.fixture
@@ -297,6 +298,38 @@ def test_what_need_not_be_answered_yet_is_no_violation(world: World) -> None:
     _unanswered(world)
     world.send(b"{", partition=HOME)
     assert broken(world) == set()
+
+
+def _with_a_stray(*, before: str) -> World:
+    """A stray that has arrived, and an order before its copy at home, or before itself."""
+    world = World()
+    symbol_id = next(number for number in range(2, 500) if home_of(number) == FOREIGN)
+    for number in (1, symbol_id):
+        world.send_command(symbol_command(number))
+    world.send_command(order_command(1 if before == "copy" else symbol_id, id=order_id(1)))
+    world.send_command(order_command(id=order_id(2)), partition=FOREIGN)
+    return world.process()
+
+
+@pytest.mark.parametrize(("before", "unanswered"), [("copy", HOME), ("stray", FOREIGN)])
+def test_a_stray_behind_an_unanswered_input_is_no_violation(before: str, unanswered: int) -> None:
+    """Its copy, or the stray itself, was not read yet: the engine of that partition is behind the other one."""
+    world = _with_a_stray(before=before)
+    assert broken(world) == set()
+    del world.events[unanswered][1:]
+    world.required = {partition: len(records) for partition, records in world.inputs.items()}
+    world.required[unanswered] = 1
+    assert broken(world) == set()
+
+
+def test_a_made_up_stray_before_an_unanswered_input_is_caught() -> None:
+    """What was read of a partition that waits is judged."""
+    world = _with_a_stray(before="stray")
+    headers = (("forwarded-from", b"%d:0" % FOREIGN),)
+    world.inputs[HOME][1:] = [msgspec.structs.replace(copy, headers=headers) for copy in world.inputs[HOME][1:]]
+    del world.events[FOREIGN][1:]
+    world.required = {partition: len(records) for partition, records in world.inputs.items()} | {FOREIGN: 1}
+    assert "no such stray" in world.audit().first["I-2"].message
 
 
 def test_what_has_not_caught_up_is_told(world: World) -> None:
