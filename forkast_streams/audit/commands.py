@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -58,6 +59,7 @@ class _Fields(Struct, rename="camel"):
 
 
 _NAMES = [(field.name, field.encode_name) for field in msgspec.structs.fields(_Fields)]
+_KNOWN = {name for _, name in _NAMES}
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _decode_fields = msgspec.json.Decoder(_Fields, float_hook=Decimal).decode
 
@@ -92,17 +94,35 @@ def read_input(value: bytes | None) -> tuple[Verdict, Command]:
         return Verdict.OPEN, {}
     except (msgspec.MsgspecError, ValueError, ArithmeticError):
         return Verdict.INVALID, {}
-    return _judge(command), command
+    return _judge(command, value), command
 
 
-def _judge(command: Command) -> Verdict:
+def _judge(command: Command, value: bytes) -> Verdict:
     command_id, kind = command.get("commandId"), command.get("command")
     judge = _JUDGES.get(kind) if kind is None or isinstance(kind, str) else None
     is_named = is_identifier(command.get("symbolId")) and (command_id is None or _is_token(command_id))
     if judge is None or not is_named:
         return Verdict.INVALID
     verdict = judge(command)
-    return verdict if verdict is Verdict.INVALID or _is_plain(command) else Verdict.OPEN
+    if verdict is Verdict.VALID and not (_is_plain(command) and _is_said_once(command, value)):
+        return Verdict.OPEN
+    return verdict
+
+
+def _is_said_once(command: Command, value: bytes) -> bool:
+    """Whether no field of a command stands there twice, of which the first may be wrong."""
+    # Each name has a colon behind it; most values have no other one.
+    if value.count(b":") == len(command):
+        return True
+    objects: list[list[tuple[str, Any]]] = []
+    text = value.decode(errors="replace")
+    try:
+        json.loads(text, strict=False, parse_int=str, parse_float=str, object_pairs_hook=objects.append)
+    except (ValueError, RecursionError):
+        return False
+    # The outermost one is complete last.
+    names = [name for name, _ in objects[-1] if name in _KNOWN]
+    return len(names) == len(set(names))
 
 
 def _is_plain(command: Command) -> bool:

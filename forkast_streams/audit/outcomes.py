@@ -37,11 +37,12 @@ class Input:
         origin: partition and offset from where, if they are such as an engine writes.
         refusal: why its writer may not send it; None when he may, or when nobody has asked.
         may_be_broken: whether it may be refused as no command before anybody asks who has written it.
+        may_be_silent: whether it need have no dead letter though it has no event here.
     """
 
     __slots__ = (
         "clock", "command", "expected", "is_dropped", "is_forwarded", "is_known_id", "is_unanswerable",
-        "may_be_broken", "origin", "record", "refusal", "verdict",
+        "may_be_broken", "may_be_silent", "origin", "record", "refusal", "verdict",
     )  # fmt: skip
 
     def __init__(self, record: Record, verdict: Verdict, command: Command, clock: int) -> None:
@@ -54,6 +55,7 @@ class Input:
         self.is_unanswerable = False
         self.refusal: str | None = None
         self.may_be_broken = verdict is not Verdict.VALID
+        self.may_be_silent = False
         self.expected: Sequence[tuple[str, dict[str, Any]]] | None = None
         self.is_forwarded = False
         self.origin: tuple[int, int] | None = None

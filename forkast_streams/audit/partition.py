@@ -264,12 +264,13 @@ class PartitionAudit:
         if current.is_dropped or current.verdict is Verdict.INVALID:
             for answer in self._group[:1]:
                 self._violate("I-2", "the input is no command for this place.", ORDERS_EXCHANGE, answer.record)
-        if current.is_dropped:
+        is_open = current.verdict is Verdict.OPEN
+        if current.is_dropped and not is_open:
             return
-        is_heartbeat = current.command.get("command") == "HEARTBEAT"
-        if current.verdict is Verdict.OPEN and (self._group or is_heartbeat):
+        if is_open and self._group and not current.is_dropped:
             current.verdict = Verdict.VALID
             self._ask_reference(current)
+        current.may_be_silent = is_open and (current.is_dropped or current.command.get("command") == "HEARTBEAT")
         if current.verdict is not Verdict.VALID:
             self._letters_due.append(current)
         elif current.command and not current.is_unanswerable:
@@ -316,6 +317,9 @@ class PartitionAudit:
             refused = due.popleft()
             refused.check_copy(letter, self._violate)
             refused.check_reason(letter, self._violate)
+            if refused.is_dropped:
+                home = partition_for(refused.command["symbolId"], self._partitions)
+                self._ledger.refused(self.partition, home, refused.record)
         else:
             why = f"its writer may send it, so it is not {reason}" if reason in REFUSALS else "is answered by events"
             self._violate("I-2", f"the input is a command and {why}.", ORDERS_DEAD, letter)
@@ -323,7 +327,9 @@ class PartitionAudit:
         self._letter_digests.append(offset, letter.digest())
 
     def _violate_missing_letter(self, current: Input) -> None:
-        self._violate("I-2", "the input has no outcome, neither events nor a dead letter.", ORDERS_NEW, current.record)
+        if not current.may_be_silent:
+            message = "the input has no outcome, neither events nor a dead letter."
+            self._violate("I-2", message, ORDERS_NEW, current.record)
 
     def _violate(self, invariant: str, message: str, topic: str, record: Record | None) -> None:
         self.findings.violate(invariant, message, f"{topic}-{self.partition}", record)

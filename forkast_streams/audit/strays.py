@@ -1,7 +1,7 @@
 """Records on foreign partitions: each is forwarded to its own partition, in order, once apart from repeats.
 
-What was sent and what arrived is kept in small files, one pair for two partitions, so that partitions can be audited
-by different processes and in any order.
+What was sent, what arrived and what was refused instead is kept in small files, one of each for two partitions, so that
+partitions can be audited by different processes and in any order.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class StrayLedger:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._pending: dict[str, bytearray] = {}
-        self._compared: dict[str, int] = {}
+        self._compared: dict[str, tuple[int, int]] = {}
 
     def sent(self, source: int, home: int, record: Record) -> None:
         """``record`` of partition ``source`` belongs to ``home``."""
@@ -43,6 +43,10 @@ class StrayLedger:
     def arrived(self, source: int, home: int, offset: int, record: Record) -> None:
         """``record`` says that it was forwarded to ``home`` from ``offset`` of ``source``."""
         self._add(f"arrived-{source}-{home}", offset, record)
+
+    def refused(self, source: int, home: int, record: Record) -> None:
+        """``record`` of partition ``source``, which belongs to ``home``, has a dead letter there instead of a copy."""
+        self._add(f"refused-{source}-{home}", record.offset, record)
 
     def _add(self, name: str, offset: int, record: Record) -> None:
         entries = self._pending.setdefault(name, bytearray())
@@ -71,14 +75,25 @@ class StrayLedger:
         pairs = {path.name.partition("-")[2] for path in self._folder.glob("*-*-*")}
         for pair in sorted(pairs):
             source, home = map(int, pair.split("-"))
-            done = self._compared.get(pair, 0)
-            sent, arrived = (_read(self._folder / f"{kind}-{pair}", done) for kind in ("sent", "arrived"))
-            for at_source, at_home in zip_longest(sent, arrived):
-                if at_source and at_home:
-                    self._compared[pair] = done = done + 1
-                # What was not read at home may be that copy.
-                due = required[source] if reached[home] >= ends[home] else 0
+            # What was not read at home may be the copy of what it lacks.
+            due = required[source] if reached[home] >= ends[home] else 0
+            for at_source, at_home in self._pairs(pair, required[source]):
                 _check(findings, source, home, at_source, at_home, due=due, reached=reached[source])
+
+    def _pairs(self, pair: str, required: int) -> Iterator[tuple[Entry | None, Entry | None]]:
+        """What was sent, and what arrived in its place."""
+        sent_before, arrived_before = self._compared.get(pair, (0, 0))
+        refused = {offset for offset, _ in _read(self._folder / f"refused-{pair}", 0)}
+        every_sent = enumerate(_read(self._folder / f"sent-{pair}", sent_before), sent_before + 1)
+        sent = ((count, entry) for count, entry in every_sent if entry[0] not in refused)
+        arrived = enumerate(_read(self._folder / f"arrived-{pair}", arrived_before), arrived_before + 1)
+        for at_source, at_home in zip_longest(sent, arrived, fillvalue=(0, None)):
+            if at_source[1] and at_home[1]:
+                if required <= at_source[1][0] < at_home[1][0]:
+                    # It may be refused yet, which then explains that it did not arrive.
+                    return
+                self._compared[pair] = at_source[0], at_home[0]
+            yield at_source[1], at_home[1]
 
 
 def _check(

@@ -119,7 +119,8 @@ def _why_not_numbers(book: NaiveBook, command: Command) -> str | None:
     ]
     for name, step, out_of_range, off_grid in grids:
         value = command.get(name)
-        if value is not None and not 0 < Decimal(value) <= _LARGEST:
+        # What is closer to zero than decimals are calculated with is zero.
+        if value is not None and not (0 < Decimal(value) <= _LARGEST and +Decimal(value) > 0):
             return out_of_range
         if value is not None and Decimal(value) % step != 0:
             return off_grid

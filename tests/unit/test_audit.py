@@ -300,6 +300,50 @@ def test_what_need_not_be_answered_yet_is_no_violation(world: World) -> None:
     assert broken(world) == set()
 
 
+_CANCEL = {"command": "CANCEL", "symbolId": 1, "orderId": order_id(1), "userId": 1}
+_ODD = {
+    "a field twice": b'{"symbolId":"10",' + json.dumps(order_command(id=order_id(2))).encode()[1:],
+    "an odd field that a heartbeat does not use": b'{"command":"HEARTBEAT","symbolId":1,"side":0}',
+    "an odd field that a cancel does not use": json.dumps(_CANCEL | {"side": 5}).encode(),
+    "an odd field that an order does not use": json.dumps(order_command(id=order_id(2), timeout="1")).encode(),
+    "a price next to nothing": json.dumps(order_command(id=order_id(2))).encode().replace(b": 100", b": 1E-999999999"),
+    "a quantity next to nothing": json.dumps(order_command(id=order_id(2)))
+    .encode()
+    .replace(b": 10,", b": 1E-1000027,"),
+    "a price next to next to nothing": json.dumps(order_command(id=order_id(2)))
+    .encode()
+    .replace(b"100", b"1E-1000026"),
+    "a price beyond all bounds": json.dumps(order_command(id=order_id(2))).encode().replace(b"100", b"1E999999999"),
+}
+
+
+def _odd_world(value: bytes, partition: int) -> World:
+    """An odd record between two strays, of which the second must still be found."""
+    world = World()
+    world.send_command(symbol_command(1))
+    world.send_command(order_command(id=order_id(1)))
+    world.send_command(order_command(id=order_id(3)), partition=FOREIGN)
+    world.send(value, partition=partition)
+    world.send_command(order_command(id=order_id(4)), partition=FOREIGN)
+    return world.process().derive()
+
+
+@pytest.mark.parametrize("partition", [HOME, FOREIGN])
+@pytest.mark.parametrize("value", _ODD.values(), ids=_ODD.keys())
+def test_odd_records_are_answered_as_the_engine_does(value: bytes, partition: int) -> None:
+    """Whatever comes of a record that no client of ours sends, at home and where it must be forwarded."""
+    assert broken(_odd_world(value, partition)) == set()
+
+
+def test_an_odd_record_on_a_foreign_partition_has_an_outcome() -> None:
+    """Its letter is one; without it and without a copy at home it has none, unless that may still come."""
+    world = _odd_world(_ODD["an odd field that a cancel does not use"], FOREIGN)
+    world.letters[FOREIGN].clear()
+    assert broken(world) == {"I-2"}
+    world.required = {partition: len(records) for partition, records in world.inputs.items()} | {FOREIGN: 0}
+    assert broken(world) == set()
+
+
 def _with_a_stray(*, before: str) -> World:
     """A stray that has arrived, and an order before its copy at home, or before itself."""
     world = World()
