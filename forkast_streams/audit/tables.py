@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psycopg2
@@ -30,11 +31,11 @@ class TablesSnapshot:
     """A connection whose transaction sees the tables of one moment until it is closed.
 
     Raises:
-        SetupError: the server is out of reach, or has not the tables.
+        SetupError: the server is out of reach or ends a query, here and in all that reads, or has not the tables.
     """
 
     def __init__(self, database_url: str) -> None:
-        try:
+        with _reading():
             self._connection = psycopg2.connect(
                 database_url,
                 connect_timeout=_CONNECT_TIMEOUT_S,
@@ -42,12 +43,7 @@ class TablesSnapshot:
                 options=server_options(database_url, {"jit": "off"}),
             )
             self._connection.set_session(isolation_level=ISOLATION_LEVEL_REPEATABLE_READ, readonly=True)
-            columns = {name for (name,) in self._fetch(_COLUMNS, ("Order",))}
-        except psycopg2.Error as exc:
-            raise SetupError(
-                f"Postgres cannot be read ({' '.join(str(exc).split())}); check DATABASE_URL, or leave the tables out "
-                "with --no-tables."
-            ) from exc
+        columns = {name for (name,) in self._fetch(_COLUMNS, ("Order",))}
         if "id" not in columns:
             self.close()
             raise SetupError('the database has no table "Order"; run `forkast init`, or use --no-tables.')
@@ -78,7 +74,7 @@ class TablesSnapshot:
         where = sql.SQL("") if symbol_id is None else sql.SQL('WHERE "symbolId" = {}').format(sql.Literal(symbol_id))
         texts = sql.SQL(", ").join(self._texts(table))
         statement = sql.SQL("SELECT {} FROM {} {}").format(texts, sql.Identifier(table), where)
-        with self._connection.cursor(name="forkast_audit") as cursor:
+        with _reading(), self._connection.cursor(name="forkast_audit") as cursor:
             cursor.itersize = _FETCH_ROWS
             cursor.execute(statement)
             for row in cursor:
@@ -104,10 +100,21 @@ class TablesSnapshot:
         return texts + [_text(name, LATER_ORDER_COLUMNS[name]) for name in self.later_columns]
 
     def _fetch(self, statement: Any, parameters: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        with self._connection.cursor() as cursor:
+        with _reading(), self._connection.cursor() as cursor:
             cursor.execute(statement, parameters)
             rows: list[tuple[Any, ...]] = cursor.fetchall()
             return rows
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    try:
+        yield
+    except psycopg2.Error as exc:
+        raise SetupError(
+            f"Postgres cannot be read ({' '.join(str(exc).split())}); check DATABASE_URL, or leave the tables out with "
+            "--no-tables."
+        ) from exc
 
 
 _COLUMNS = """

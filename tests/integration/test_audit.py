@@ -24,7 +24,9 @@ from forkast_streams.audit.dump import DumpEvidence
 from forkast_streams.audit.findings import INVARIANTS
 from forkast_streams.audit.records import Record
 from forkast_streams.audit.run import audit_evidence
+from forkast_streams.audit.tables import TablesSnapshot
 from forkast_streams.devstack.ports import free_ports
+from forkast_streams.errors import SetupError
 from forkast_streams.producer import EventProducer
 from forkast_streams.storage.postgres import Postgres, prepare_database
 from forkast_streams.topics import ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics
@@ -247,6 +249,16 @@ def test_a_running_exchange_is_clean_and_so_is_its_dump(
     assert result.returncode == 0, result.stdout + result.stderr
     for name in INVARIANTS:
         assert again["invariants"][name]["lookedAt"] == report["invariants"][name]["lookedAt"], name
+
+
+def test_a_query_that_postgres_ends_is_one_sentence(env: dict[str, str]) -> None:
+    """As when it is restarted under an audit that follows, which then asks again."""
+    snapshot = TablesSnapshot(env["DATABASE_URL"])
+    execute(env, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'forkast-audit'")
+    for read in (lambda: snapshot.cut({}), lambda: list(snapshot.rows("Order"))):
+        with pytest.raises(SetupError, match="Postgres cannot be read"):
+            read()
+    snapshot.close()
 
 
 @contextmanager
