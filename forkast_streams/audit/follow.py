@@ -6,7 +6,7 @@ import asyncio
 import logging
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from aiohttp import web
@@ -26,6 +26,7 @@ from forkast_streams.audit.partition import PartitionAudit
 from forkast_streams.audit.reference import NoReference, Reference
 from forkast_streams.audit.rows import Rows
 from forkast_streams.audit.signatures import Signatures, read_keys
+from forkast_streams.audit.standstill import Standstill
 from forkast_streams.audit.strays import StrayLedger
 from forkast_streams.audit.table_check import check_progress, check_tables
 from forkast_streams.audit.tables import TablesSnapshot
@@ -44,15 +45,22 @@ STALE_BOOK_S = 60.0
 class Follower:
     """Takes one cut after the other and audits what is new.
 
+    Args:
+        exchange: where it is.
+        replays: whether the reference replays the log.
+        clock: seconds that never go back.
+
     Attributes:
         findings: of all passes that are complete.
-        why_not_ready: None when the last pass was good and nothing was ever found.
+        why_not_ready: None when the last pass was good, nothing was ever found and nobody stands still.
         passes: how many could be completed.
         records: read in all of them.
         last_pass_s: seconds that the last one took.
     """
 
-    def __init__(self, exchange: Exchange, *, replays: bool = True) -> None:
+    def __init__(
+        self, exchange: Exchange, *, replays: bool = True, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.findings = Findings()
         self.why_not_ready: str | None = "the first pass is under way"
         self.passes = 0
@@ -67,6 +75,9 @@ class Follower:
         self._log: KafkaLog | None = None
         self._stale_since: dict[int, float] = {}
         self._without_books: str | None = None
+        self._clock = clock
+        self._engine, self._sink = Standstill("the engine", clock), Standstill("the sink", clock)
+        self._standing: str | None = None
 
     def close(self) -> None:
         """Give connections and temporary files back."""
@@ -77,7 +88,7 @@ class Follower:
 
     def run_pass(self) -> None:
         """Audit what has come since the last pass; errors of servers are kept for the next one."""
-        started = time.monotonic()
+        started = self._clock()
         try:
             if self._log is None:
                 self._log = KafkaLog(self._exchange.brokers)
@@ -86,8 +97,14 @@ class Follower:
             self._disconnect()
             self.why_not_ready = f"the audit cannot run: {exc}"
             return
+        except Exception as exc:
+            # A mistake of the audit itself must not end it: nobody would see that it does not look any more.
+            log.exception("a pass of the audit failed")
+            self._disconnect()
+            self.why_not_ready = f"the audit cannot run: {exc!r}"
+            return
         self.passes += 1
-        self.last_pass_s = time.monotonic() - started
+        self.last_pass_s = self._clock() - started
         found = Findings()
         found.merge(self._between)
         for partition in self._partitions.values():
@@ -95,7 +112,8 @@ class Follower:
         # As a whole, because a web request may read it at any time.
         self.findings = found
         broken = [found.first[invariant] for invariant in INVARIANTS if invariant in found.first]
-        self.why_not_ready = f"{broken[0].invariant} is broken: {broken[0].message}" if broken else self._without_books
+        violation = f"{broken[0].invariant} is broken: {broken[0].message}" if broken else None
+        self.why_not_ready = violation or self._standing or self._without_books
 
     def _disconnect(self) -> None:
         if self._log is not None:
@@ -118,9 +136,20 @@ class Follower:
             ends[ORDERS_NEW] = source.ends(ORDERS_NEW)
             cut = Cut(source.partitions, ends, required, tables_cut, books)
             self._judge(LiveEvidence(source, cut, tables))
+            self._standing = self._who_stands(cut)
         finally:
             if tables is not None:
                 tables.close()
+
+    def _who_stands(self, cut: Cut) -> str | None:
+        """Who has been behind for too long; the end of a log may be nothing that is to be answered."""
+        ends = cut.ends[ORDERS_NEW]
+        behind = {number: audit.next_input > cut.required[number] for number, audit in self._partitions.items()}
+        engine = self._engine.look(cut.required, {number: ends[number] if behind[number] else 0 for number in behind})
+        if cut.tables is None:
+            return engine
+        sink = self._sink.look(cut.tables.next_offsets, cut.ends[ORDERS_EXCHANGE])
+        return engine or sink
 
     def _sample_books(self, symbols: list[int]) -> list[BookAnswer]:
         """All books; none when the keeper is away, which must not hide what log and tables show."""
@@ -175,7 +204,7 @@ class Follower:
 
     def _add_books(self, audit: PartitionAudit, cut: Cut) -> None:
         """Compare published books; one that stays behind for long is wrong."""
-        now = time.monotonic()
+        now = self._clock()
         answers = [answer for answer in cut.books if audit.is_home_of(answer.symbol_id)]
         stale = {answer.symbol_id for answer in audit.books.add(answers)}
         for answer in answers:
@@ -205,7 +234,7 @@ class Follower:
 def metrics(follower: Follower) -> Iterator[str]:
     """Lines in Prometheus' text format."""
     found = follower.findings
-    yield "# HELP forkast_audit_ok Whether the last pass was good and no violation was ever found."
+    yield "# HELP forkast_audit_ok Whether the last pass was good, no violation was found and nobody stands still."
     yield "# TYPE forkast_audit_ok gauge"
     yield f"forkast_audit_ok {int(follower.why_not_ready is None)}"
     yield "# HELP forkast_audit_violations_total Violations found, by invariant."

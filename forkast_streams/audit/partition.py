@@ -35,6 +35,7 @@ class PartitionAudit:
         folds: the symbols, by id.
         tables: compares the tables; see `TableWatch`.
         books: compares published books; see `BookWatch`.
+        next_input: the offset behind the last input that was read.
         signatures: judges who has written the inputs; None: whoever could is believed.
     """
 
@@ -68,7 +69,7 @@ class PartitionAudit:
         self._forwarded: dict[int, int] = {}
         self._letters_due: deque[Input] = deque()
         self._clock = 0
-        self._next_input = 0
+        self.next_input = 0
         self._next_event = 0
         self._next_letter = 0
         self._last_letter = -1
@@ -109,7 +110,7 @@ class PartitionAudit:
 
     def reached(self, input_end: int) -> int:
         """The offset before which all inputs were read: that of the first unanswered one, or ``input_end``."""
-        return input_end if self.inputs.peek() is None else self._next_input
+        return input_end if self.inputs.peek() is None else self.next_input
 
     def is_home_of(self, symbol_id: int) -> bool:
         """Whether the symbol's records are on this partition."""
@@ -126,10 +127,10 @@ class PartitionAudit:
             return None
         self.inputs.take()
         self.findings.looked["I-18"] += 1
-        if record.offset != self._next_input:
-            message = f"offset {record.offset} follows where {self._next_input} was expected."
+        if record.offset != self.next_input:
+            message = f"offset {record.offset} follows where {self.next_input} was expected."
             self._violate("I-18", message, ORDERS_NEW, record)
-        self._next_input = record.offset + 1
+        self.next_input = record.offset + 1
         self._clock = max(self._clock, record.timestamp)
         verdict, command = read_input(record.value)
         current = Input(record, verdict, command, self._clock)
@@ -196,7 +197,7 @@ class PartitionAudit:
     def _collect_rest(self) -> None:
         """Without inputs to answer there can still be repeats."""
         if self._current is None:
-            self._collect(self._next_input - 1)
+            self._collect(self.next_input - 1)
 
     def _read_event(self, record: Record) -> Answer | None:
         """The event in hand, told apart from a repeat; None when it is none, and is done with."""
@@ -299,7 +300,7 @@ class PartitionAudit:
                 if self._letter_digests.get(offset) != letter.digest():
                     self._violate("I-4", "the dead letter differs from the one before.", ORDERS_DEAD, letter)
             elif offset is not None:
-                if offset >= self._next_input or (self._current is not None and offset >= self._current.record.offset):
+                if offset >= self.next_input or (self._current is not None and offset >= self._current.record.offset):
                     return
                 self._take_letter(offset, letter)
             self.letters.take()
