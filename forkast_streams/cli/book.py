@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -23,6 +23,8 @@ from forkast_streams.cli.client import (
     Password,
     UserName,
     call,
+    check,
+    no_answer,
     session,
     symbol_id_of,
 )
@@ -95,7 +97,11 @@ def book(
                 console.print(view.table(symbol, depth))
                 return
             with Live(console=console, refresh_per_second=10) as live:
-                async for message in _follow(client, f"{base}/stream"):
+
+                def show_break() -> None:
+                    live.update(view.table(f"{symbol} (connecting again)", depth))
+
+                async for message in follow(client, f"{base}/stream", show_break):
                     view.apply(message)
                     live.update(view.table(symbol, depth))
 
@@ -105,14 +111,25 @@ def book(
         typer.echo()
 
 
-async def _follow(client: aiohttp.ClientSession, url: str) -> AsyncIterator[dict[str, Any]]:
-    """The stream's messages; after a break it goes on behind the last one seen."""
+async def follow(
+    client: aiohttp.ClientSession, url: str, on_break: Callable[[], None], *, pause_s: float = _RECONNECT_S
+) -> AsyncIterator[dict[str, Any]]:
+    """The stream's messages; after a break, which ``on_break`` is told of, it goes on behind the last one seen.
+
+    Raises:
+        ForkastError: nothing answers from the beginning, or the stream is refused; the message says why.
+    """
     last_id = event_id = ""
+    is_connected = False
     while True:
         headers = {"Last-Event-ID": last_id} if last_id else {}
         try:
             async with client.get(url, headers=headers, read_bufsize=_LINE_BYTES_MAX) as response:
+                # A keeper that is only starting again says so with 5xx.
+                if not is_connected or response.status < 500:
+                    await check(response)
                 response.raise_for_status()
+                is_connected = True
                 async for line in response.content:
                     if line.startswith(b"id: "):
                         event_id = line[4:].decode().strip()
@@ -120,6 +137,8 @@ async def _follow(client: aiohttp.ClientSession, url: str) -> AsyncIterator[dict
                     if line.startswith(b"data: ") and line.endswith(b"\n"):
                         yield json.loads(line[6:])
                         last_id = event_id
-        except aiohttp.ClientError:
-            pass
-        await asyncio.sleep(_RECONNECT_S)
+        except (aiohttp.ClientError, TimeoutError) as exc:
+            if not is_connected:
+                raise no_answer(url, exc) from exc
+        on_break()
+        await asyncio.sleep(pause_s)

@@ -99,7 +99,7 @@ async def _start_report(session: ReplaySession, symbol: str, flow: Flow, states:
 
 
 async def _symbol_id(settings: Settings, symbol: str) -> int:
-    if symbol.isdigit():
+    if symbol.isdecimal():
         return int(symbol)
     async with Postgres(settings.database_url) as postgres:
         ids = {row["symbol"]: row["id"] for row in await postgres.query("symbols")}
