@@ -12,6 +12,8 @@ from rich.table import Table
 
 from forkast_streams.cli.client import DEMO_USER, OMS_URL, OmsUrl, Password, UserName, call, session, symbol_id_of
 
+_FILE_WIDTH = 1_000
+
 app = typer.Typer(
     name="order", help="Place, list, amend and cancel orders.", no_args_is_help=True, add_completion=False
 )
@@ -189,14 +191,16 @@ def list_orders(
     async def run() -> None:
         async with session(user, password) as client:
             answer = await call(client, "GET", f"{url}/orders?page={page}&limit={limit}")
-        table = Table(title=f"Orders of {user}, page {page}")
-        table.add_column("order", no_wrap=True)
-        for column in ("symbol", "side", "price", "filled", "status"):
-            table.add_column(column)
+        table = Table(title=f"Orders of {user}, page {page}", title_justify="left", box=None, padding=(0, 1, 0, 0))
+        for column in ("order", "symbol", "side", "price", "filled", "status"):
+            # What does not fit goes on in the next line: half a price is worse than none.
+            table.add_column(column, overflow="fold", no_wrap=column == "order")
         for order in answer["orders"]:
             price = order["price"] or order["type"].lower()
-            filled = f"{order['filledQuantity']} of {order['quantity'] or order['quoteQuantity']}"
+            filled = f"{order['filledQuantity']}/{order['quantity'] or order['quoteQuantity']}"
             table.add_row(order["id"], str(order["symbolId"]), order["side"], price, filled, order["status"])
-        Console().print(table)
+        # A file or another program has no width.
+        console = Console()
+        (console if console.is_terminal else Console(width=_FILE_WIDTH)).print(table)
 
     asyncio.run(run())
