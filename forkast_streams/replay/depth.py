@@ -1,4 +1,4 @@
-"""The price levels of one symbol, kept from its events alone."""
+"""The price levels of one symbol, kept from its events alone by the lines of docs/wire.md."""
 
 from __future__ import annotations
 
@@ -38,17 +38,19 @@ class Depth:
         self.last_sequence = event["sequence"]
         data = event["data"]
         match event["type"]:
-            case "ORDER":
-                self._add(data["side"], data["price"], Decimal(data["quantity"]))
+            case "ORDER" if "stopPrice" not in data and "displayQuantity" not in data:
+                self._add(data["side"], data["price"], data["quantity"])
             case "TRADE":
-                self._add(OPPOSITE[data["takerSide"]], data["price"], -Decimal(data["quantity"]))
-                self._add(data["takerSide"], data["takerPrice"], -Decimal(data["quantity"]))
+                self._take(OPPOSITE[data["takerSide"]], data["price"], data["quantity"])
+                self._take(data["takerSide"], data["takerPrice"], data["quantity"])
+            case "SHOW":
+                self._add(data["side"], data["price"], data["quantity"])
             case "CANCEL":
-                self._add(data["side"], data["price"], -Decimal(data["quantity"]))
+                self._take(data["side"], data["price"], data.get("shownQuantity", data["quantity"]))
             case "AMEND":
-                filled = Decimal(data["filledQuantity"])
-                self._add(data["side"], data["previousPrice"], filled - Decimal(data["previousQuantity"]))
-                self._add(data["side"], data["price"], Decimal(data["quantity"]) - filled)
+                before, after = _open(data, "previousQuantity"), _open(data, "quantity")
+                self._take(data["side"], data["previousPrice"], data.get("previousShownQuantity", before))
+                self._add(data["side"], data["price"], data.get("shownQuantity", after))
         return True
 
     def is_empty(self) -> bool:
@@ -60,12 +62,20 @@ class Depth:
         bids, asks = self.levels["BUY"], self.levels["SELL"]
         return bool(bids and asks) and max(bids) >= min(asks)
 
-    def _add(self, side: str, price: str | None, quantity: Decimal) -> None:
-        if price is None:
+    def _add(self, side: str, price: str | None, quantity: str | Decimal | None) -> None:
+        if price is None or quantity is None:
+            # Without a limit, and for an amount, an order is in no level.
             return
         levels, level = self.levels[side], Decimal(price)
-        total = levels.get(level, Decimal(0)) + quantity
+        total = levels.get(level, Decimal(0)) + Decimal(quantity)
         if total:
             levels[level] = total
         else:
             levels.pop(level, None)
+
+    def _take(self, side: str, price: str | None, quantity: str | Decimal | None) -> None:
+        self._add(side, price, None if quantity is None else -Decimal(quantity))
+
+
+def _open(data: Mapping[str, Any], total: str) -> Decimal:
+    return Decimal(data[total]) - Decimal(data["filledQuantity"])

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal
+
 import pytest
 
 from forkast_streams.errors import CorruptLog
 from forkast_streams.market_data.state import MarketDataState
+from forkast_streams.replay.depth import Depth as ReplayedDepth
 from tests.unit.hand_written import Event, amend, cancel, order, records, reject, show, trade, trigger
 from tests.unit.market_events import HOME, SYMBOL, Depth, depth_of
 
@@ -178,6 +182,11 @@ def depth_after(*commands: list[Event]) -> Depth:
 def test_depth(commands: list[list[Event]], buy: dict[str, tuple[str, int]], sell: dict[str, tuple[str, int]]) -> None:
     """What is seen of a book after each way in which quantity can be hidden, come forth and go."""
     assert depth_after(*commands) == {"BUY": buy, "SELL": sell}
+    replayed = ReplayedDepth()
+    for record in records(*commands):
+        assert replayed.apply(json.loads(record.value or b""))
+    for side, levels in (("BUY", buy), ("SELL", sell)):
+        assert replayed.levels[side] == {Decimal(price): Decimal(quantity) for price, (quantity, _) in levels.items()}
 
 
 def test_an_empty_level_inside_a_command_is_seen_by_nobody() -> None:
