@@ -50,7 +50,9 @@ Quantity = Annotated[str | None, typer.Argument(help="How much, such as 10; left
 Price = Annotated[str | None, typer.Option(help="Limit price; without one it is a market or stop order.")]
 StopPrice = Annotated[str | None, typer.Option("--stop", help="Price at which the order comes in.")]
 Amount = Annotated[str | None, typer.Option(help="Amount of money to trade, instead of a quantity.")]
-Tif = Annotated[TimeInForce, typer.Option("--tif", case_sensitive=False, help="How long the order is good.")]
+Tif = Annotated[
+    TimeInForce | None, typer.Option("--tif", case_sensitive=False, help="How long the order is good. Default: GTC.")
+]
 ExpiresAt = Annotated[int | None, typer.Option(help="With GTD: when it expires, in milliseconds.")]
 PostOnly = Annotated[bool, typer.Option("--post-only", help="Refuse the order if it would trade at once.")]
 Display = Annotated[str | None, typer.Option(help="Show only so much at a time.")]
@@ -67,7 +69,7 @@ def place(
     price: Price = None,
     stop: StopPrice = None,
     amount: Amount = None,
-    tif: Tif = TimeInForce.gtc,
+    tif: Tif = None,
     ioc: Ioc = False,
     expires_at: ExpiresAt = None,
     post_only: PostOnly = False,
@@ -84,6 +86,8 @@ def place(
     Example:
         forkast order place AAPL buy 10 --price 101.25
     """
+    if ioc and tif not in (None, TimeInForce.ioc):
+        raise typer.BadParameter("--ioc is short for --tif IOC; give one of them", param_hint="--ioc")
     unstopped = "MARKET" if price is None else "LIMIT"
     chosen = {
         "type": unstopped if stop is None else "STOP" if price is None else "STOP_LIMIT",
@@ -92,7 +96,7 @@ def place(
         "price": price,
         "stopPrice": stop,
         "quoteQuantity": amount,
-        "timeInForce": "IOC" if ioc else tif.value,
+        "timeInForce": "IOC" if ioc else (tif or TimeInForce.gtc).value,
         "expiresAt": expires_at,
         "postOnly": post_only or None,
         "displayQuantity": display,

@@ -65,3 +65,10 @@ def test_on_a_terminal_of_80_columns_nothing_is_left_out(monkeypatch: pytest.Mon
         shown = CliRunner().invoke(app, ["order", "list", "--url", url.rstrip("/")]).stdout
     assert shown.splitlines()[-1].split() == [ORDERS[0]["id"], "1", "SELL", "101.25", "10/15", "PARTIALLY_FILLED"]
     assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_two_times_in_force_are_one_too_many() -> None:
+    """An order is not sent with the one that was not meant."""
+    result = CliRunner().invoke(app, ["order", "place", "1", "buy", "1", "--ioc", "--tif", "FOK"])
+    assert result.exit_code == 2
+    assert "--tif IOC" in result.output
