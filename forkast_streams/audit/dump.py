@@ -68,9 +68,13 @@ class DumpEvidence:
 
     def records(self, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
         """The records from ``start`` to before ``end``."""
-        for record in self._read(f"{topic}-{partition}", _decode_record):
+        name, reached = f"{topic}-{partition}", 0
+        for record in self._read(name, _decode_record):
+            reached = record.offset + 1
             if start <= record.offset < end:
                 yield record
+        if reached < end:
+            raise SetupError(f"{name} of the dump ends at offset {reached} instead of {end}; write it again.")
 
     def rows(self, table: str, symbol_id: int) -> Iterator[Row]:
         """The rows of a symbol."""

@@ -25,7 +25,7 @@ from forkast_streams.audit.run import audit_evidence
 from forkast_streams.cli.client import DEMO_USER, KEEPER_URL, KeeperUrl, Password, UserName
 from forkast_streams.cli.servers import settings_of_exchange
 from forkast_streams.config import Settings
-from forkast_streams.errors import ForkastError
+from forkast_streams.errors import ForkastError, SetupError
 
 console = Console(stderr=True)
 
@@ -50,7 +50,7 @@ def audit(
     ] = True,
     settle: Annotated[float, typer.Option(min=0, help="Seconds to wait for what has not caught up.")] = 30.0,
     follow: Annotated[bool, typer.Option("--follow", help="Run beside the exchange and keep judging it.")] = False,
-    port: Annotated[int, typer.Option(help="Where --follow serves /ready and /metrics.")] = 3004,
+    port: Annotated[int, typer.Option(min=1, max=65_535, help="Where --follow serves /ready and /metrics.")] = 3004,
     keeper_url: KeeperUrl = KEEPER_URL,
     user: UserName = DEMO_USER,
     password: Password = None,
@@ -64,6 +64,10 @@ def audit(
     """
     if source is not None and (follow or dump is not None):
         raise typer.BadParameter("a dump can neither be followed nor dumped again", param_hint="--from")
+    if follow and not (dump is None and journal is None and report is None):
+        raise typer.BadParameter("it never ends, so --dump, --journal and --json are not for it", param_hint="--follow")
+    if report is not None and not report.parent.is_dir():
+        raise typer.BadParameter(f"there is no folder {report.parent} to write it into", param_hint="--json")
     try:
         settings = settings_of_exchange() if source is None else Settings.from_env()
         exchange = Exchange(
@@ -79,7 +83,11 @@ def audit(
             with suppress(asyncio.CancelledError):
                 asyncio.run(_follow(Follower(exchange, replays=replay), settings.host, port))
             return
-        is_clean = _audit(exchange, source, dump, journal, report, replays=replay)
+        if source is not None:
+            evidence: DumpEvidence | LiveEvidence = _of_dump(source, tables=tables, books=books)
+        else:
+            evidence = _capture(exchange)
+        is_clean = _audit(exchange, evidence, source, dump, journal, report, replays=replay)
     except ForkastError as exc:
         typer.echo(str(exc), err=True)
         raise typer.Exit(COULD_NOT_RUN) from None
@@ -100,17 +108,25 @@ async def _follow(follower: Follower, host: str, port: int) -> None:
     await serve(follower, host, port)
 
 
+def _of_dump(folder: Path, *, tables: bool, books: bool) -> DumpEvidence:
+    evidence = DumpEvidence(folder, with_sums=tables)
+    if not tables:
+        evidence.cut.tables = None
+    if not (tables and books):
+        evidence.cut.books = []
+    return evidence
+
+
+def _capture(exchange: Exchange) -> LiveEvidence:
+    with console.status("Taking a cut") as status:
+        return capture(exchange, lambda what: status.update(f"Taking a cut: {what}"))
+
+
 def _audit(
-    exchange: Exchange, source: Path | None, dump: Path | None, journal: Path | None, report: Path | None,
-    *, replays: bool,
+    exchange: Exchange, evidence: DumpEvidence | LiveEvidence, source: Path | None, dump: Path | None,
+    journal: Path | None, report: Path | None, *, replays: bool,
 ) -> bool:  # fmt: skip
-    """Audit once and print what was found; say whether all holds."""
-    evidence: DumpEvidence | LiveEvidence
-    if source is not None:
-        evidence = DumpEvidence(source)
-    else:
-        with console.status("Taking a cut") as status:
-            evidence = capture(exchange, lambda what: status.update(f"Taking a cut: {what}"))
+    """Audit once, write and print what was found; say whether all holds."""
     try:
         if dump is not None:
             assert isinstance(evidence, LiveEvidence), "a dump is not dumped again"
@@ -118,9 +134,20 @@ def _audit(
         findings, seconds = _judge(exchange, evidence, source, journal, replays=replays)
     finally:
         evidence.close()
-    print_report(Console(), evidence.cut, findings, seconds)
+    failure: OSError | None = None
     if report is not None:
-        report.write_text(json.dumps(as_json(evidence.cut, findings, seconds), indent=2, default=str) + "\n")
+        try:
+            report.write_text(json.dumps(as_json(evidence.cut, findings, seconds), indent=2, default=str) + "\n")
+        except OSError as exc:
+            failure = exc
+    # Where nobody reads what is printed rich ends the process, with the status of a broken exchange.
+    with suppress(BrokenPipeError, SystemExit):
+        print_report(Console(), evidence.cut, findings, seconds)
+    if failure is not None:
+        message = f"the report cannot be written ({failure}); see that --json names a file that can be."
+        if findings.is_clean:
+            raise SetupError(message)
+        typer.echo(message, err=True)
     return findings.is_clean
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import random
+import subprocess
+import sys
 import uuid
 from decimal import Decimal
 from pathlib import Path
@@ -273,6 +276,78 @@ def test_command_line_says_when_it_cannot_judge(world: World, tmp_path: Path) ->
     result = CliRunner().invoke(app, ["audit", "--from", str(tmp_path / "half")])
     assert result.exit_code == 2
     assert path.name.removesuffix(".gz") in result.stderr
+
+
+@pytest.mark.parametrize("emptied", [TOPICS, TOPICS[1:2]], ids=["all", "events"])
+def test_a_dump_that_lacks_records_is_not_whole(world: World, emptied: tuple[str, ...], tmp_path: Path) -> None:
+    """Though its files can be read, as all three of a partition without a record among them."""
+    world.tables, world.books = None, []
+    _dump(world, tmp_path / "dump")
+    for topic in emptied:
+        [path] = (tmp_path / "dump").glob(f"{topic}-{home_of(1)}.*")
+        path.write_bytes(b"" if path.suffix == ".jsonl" else gzip.compress(b""))
+    result = CliRunner().invoke(app, ["audit", "--from", str(tmp_path / "dump")])
+    assert result.exit_code == 2
+    assert f"-{home_of(1)} of the dump ends at offset 0 instead of" in result.stderr
+
+
+@pytest.mark.parametrize(("flag", "invariant"), [("--no-tables", "I-11"), ("--no-books", "I-12")])
+def test_a_dump_is_judged_without_its_tables_or_books(world: World, flag: str, invariant: str, tmp_path: Path) -> None:
+    """What is left out is not looked at, however wrong it is; the books go with the tables."""
+    world.rows["Order"][3][5] = "1"
+    world.books[0].buy.append(("0.01", "1", 1))
+    _dump(world, tmp_path / "dump")
+    report = tmp_path / "report.json"
+    CliRunner().invoke(app, ["audit", "--from", str(tmp_path / "dump"), "--json", str(report), flag])
+    found = {name: one["violations"] for name, one in json.loads(report.read_text())["invariants"].items()}
+    assert found[invariant] == found["I-12"] == 0
+    assert bool(found["I-11"]) == (flag == "--no-books")
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_the_status_is_that_of_the_exchange_though_nobody_reads(world: World, is_damaged: bool, tmp_path: Path) -> None:
+    """The report is written, too, when what is printed goes nowhere, as into ``head``."""
+    if is_damaged:
+        world.edit(home_of(1), 100, userId=77)
+    _dump(world, tmp_path / "dump")
+    report = tmp_path / "report.json"
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "forkast_streams", "audit", "--from", str(tmp_path / "dump")]
+    result = subprocess.run(
+        [*command, "--json", str(report)], stdout=writing, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    os.close(writing)
+    assert result.returncode == int(is_damaged), result.stderr
+    assert json.loads(report.read_text())["clean"] is not is_damaged
+
+
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_a_report_that_cannot_be_written_is_one_sentence(world: World, is_damaged: bool, tmp_path: Path) -> None:
+    """Nothing is audited for a folder that is not there; the status of a broken exchange is that, whatever fails."""
+    if is_damaged:
+        world.edit(home_of(1), 100, userId=77)
+    _dump(world, tmp_path / "dump")
+    command = ["audit", "--from", str(tmp_path / "dump"), "--json"]
+    result = CliRunner().invoke(app, [*command, str(tmp_path / "gone" / "report.json")])
+    assert result.exit_code == 2
+    assert "no folder" in result.stderr
+    assert "Audit" not in result.stdout
+    result = CliRunner().invoke(app, [*command, str(tmp_path)])
+    assert result.exit_code == (1 if is_damaged else 2)
+    assert "cannot be written" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--port", "99999"], ["--journal", "j"], ["--json", "r.json"], ["--dump", "d"], ["--from", "d"]],
+)
+def test_following_refuses_what_it_cannot_do(flags: list[str]) -> None:
+    """Instead of leaving it out without a word."""
+    result = CliRunner().invoke(app, ["audit", "--follow", *flags])
+    assert result.exit_code == 2
+    assert "Usage" in result.stderr
 
 
 def test_levels_are_exact() -> None:
