@@ -1,10 +1,12 @@
 """What clients were told: a file of JSON lines, one an answer.
 
-Each has ``status`` and, where they apply, ``orderId``, ``userId`` and ``clientOrderId``.
+Each has ``status`` and, where they apply, ``orderId``, ``userId``, ``clientOrderId`` and ``at``, when it came, in
+milliseconds. Without ``at`` a ``clientOrderId`` is taken for one that is remembered.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,16 @@ from msgspec import Struct
 from forkast_streams.audit.findings import Findings
 from forkast_streams.errors import SetupError
 
+# How long the OMS promises to know a clientOrderId; docs/api.md.
+CLIENT_ID_MS = 86_400_000
+
 
 class _Answer(Struct, rename="camel"):
     status: int
     order_id: str | None = None
     user_id: int | None = None
     client_order_id: str | None = None
+    at: int | None = None
 
 
 _decode = msgspec.json.Decoder(_Answer).decode
@@ -30,52 +36,73 @@ class Journal:
 
     Args:
         path: the file.
-        findings: where violations go.
+        findings: where violations go; None: the answers by themselves are judged elsewhere.
 
     Raises:
         SetupError: the file cannot be read.
     """
 
-    def __init__(self, path: Path, findings: Findings) -> None:
-        self._findings = findings
+    def __init__(self, path: Path, findings: Findings | None = None) -> None:
+        self._path = path
         self._users: dict[str, int | None] = {}
-        self._missing: dict[str, str] = {}
-        self._by_client_id: dict[tuple[int, str], str] = {}
+        by_client_id: dict[tuple[int, str], tuple[str, int | None]] = {}
+        for answer, order_id, _ in self._orders():
+            self._users.setdefault(order_id, answer.user_id)
+            if findings is not None:
+                findings.looked["I-1"] += 1
+                _check_client_id(answer, order_id, by_client_id, findings)
+
+    def _orders(self) -> Iterator[tuple[_Answer, str, bytes]]:
+        """The answers that acknowledge an order, with its id and the line of the file."""
         try:
-            with path.open("rb") as file:
-                for line in file:
-                    if line.strip():
-                        self._add(_decode(line), line.decode().strip())
+            with self._path.open("rb") as file:
+                for line in filter(bytes.strip, file):
+                    answer = _decode(line)
+                    if 200 <= answer.status < 300 and answer.order_id is not None:
+                        yield answer, answer.order_id.lower(), line.strip()
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as exc:
-            raise SetupError(f"the journal {path} cannot be read ({exc}); each line must be a JSON object.") from exc
+            raise SetupError(
+                f"the journal {self._path} cannot be read ({exc}); each line must be a JSON object."
+            ) from exc
 
-    def _add(self, answer: _Answer, line: str) -> None:
-        if not 200 <= answer.status < 300 or answer.order_id is None:
-            return
-        order_id = answer.order_id.lower()
-        self._findings.looked["I-1"] += 1
-        self._users.setdefault(order_id, answer.user_id)
-        self._missing.setdefault(order_id, line)
-        if answer.user_id is None or answer.client_order_id is None:
-            return
-        first = self._by_client_id.setdefault((answer.user_id, answer.client_order_id), order_id)
-        if first != order_id:
-            message = f"clientOrderId {answer.client_order_id} of user {answer.user_id} was answered with {first} and"
-            self._findings.violate("I-19", f"{message} with {order_id}.")
-
-    def see(self, command: dict[str, Any], findings: Findings) -> str | None:
-        """Take note of an input; return its order id if a client was told of it."""
+    def see(self, command: dict[str, Any]) -> str | None:
+        """The order id of an input, if it is a new order that a client was told of."""
         order_id = command.get("id")
-        if not isinstance(order_id, str) or (order_id := order_id.lower()) not in self._users:
+        if command.get("command") not in (None, "REPLACE") or not isinstance(order_id, str):
             return None
-        told = self._users[order_id]
-        if told is not None and told != command.get("userId"):
-            message = f"order {order_id} was sent by user {told} and is user {command.get('userId')}'s in the log."
-            findings.violate("I-17", message)
-        return order_id
+        return order_id.lower() if order_id.lower() in self._users else None
 
-    def check_missing(self, found: set[str]) -> None:
+    def check_owner(self, accepted: dict[str, Any], findings: Findings) -> None:
+        """Check that an order, by the data of its ORDER, is that of the user who was told of it."""
+        order_id, user_id = accepted.get("id"), accepted.get("userId")
+        told = self._users.get(order_id) if isinstance(order_id, str) else None
+        if told is not None and told != user_id:
+            message = f"order {order_id} was sent by user {told} and is user {user_id}'s in the log."
+            findings.violate("I-17", message)
+
+    def check_missing(self, found: set[str], findings: Findings) -> None:
         """Report the orders that are not in the log."""
-        for order_id, line in self._missing.items():
-            if order_id not in found:
-                self._findings.violate("I-1", f"order {order_id} was acknowledged and is not in the log: {line}")
+        if self._users.keys() <= found:
+            return
+        missing = self._users.keys() - found
+        for _, order_id, line in self._orders():
+            if order_id in missing:
+                missing.discard(order_id)
+                text = line.decode(errors="replace")
+                findings.violate("I-1", f"order {order_id} was acknowledged and is not in the log: {text}")
+
+
+def _check_client_id(
+    answer: _Answer, order_id: str, known: dict[tuple[int, str], tuple[str, int | None]], findings: Findings
+) -> None:
+    """Check that a user's own id has led to the order that it led to before, while it was remembered."""
+    if answer.user_id is None or answer.client_order_id is None:
+        return
+    first, began = known.setdefault((answer.user_id, answer.client_order_id), (order_id, answer.at))
+    if first == order_id:
+        return
+    if began is not None and answer.at is not None and answer.at - began >= CLIENT_ID_MS:
+        known[answer.user_id, answer.client_order_id] = order_id, answer.at
+        return
+    message = f"clientOrderId {answer.client_order_id} of user {answer.user_id} was answered with {first} and"
+    findings.violate("I-19", f"{message} with {order_id}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -48,6 +49,7 @@ class PartitionAudit:
         later_columns: Sequence[str] = (),
         on_record: Callable[[], None] | None = None,
         on_input: Callable[[Command], None] | None = None,
+        on_accepted: Callable[[dict[str, Any]], None] | None = None,
         reference: Reference | None = None,
         signatures: Signatures | None = None,
     ) -> None:
@@ -62,6 +64,7 @@ class PartitionAudit:
         self._ledger = ledger
         self._later_columns = later_columns
         self._on_input = on_input
+        self._on_accepted = on_accepted
         self._reference = reference or Reference()
         self._file = DigestFile()
         self._digests: dict[int, DigestSeries] = {}
@@ -262,6 +265,10 @@ class PartitionAudit:
     def _judge(self, current: Input) -> None:
         """Hold what became of an input against what must become of it."""
         self.findings.looked["I-2"] += 1
+        if self._on_accepted is not None:
+            for answer in self._group:
+                if answer.kind == "ORDER":
+                    self._on_accepted(answer.data)
         if current.is_dropped or current.verdict is Verdict.INVALID:
             for answer in self._group[:1]:
                 self._violate("I-2", "the input is no command for this place.", ORDERS_EXCHANGE, answer.record)

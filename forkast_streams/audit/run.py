@@ -90,7 +90,7 @@ def audit(plan: Plan, evidence: Evidence, progress: Callable[[int], None] = lamb
     journal = None if plan.journal is None else Journal(plan.journal, findings)
     counts = multiprocessing.get_context("spawn").Array("q", cut.partitions, lock=False)
     if cut.records() < _RECORDS_FOR_PROCESSES or (os.cpu_count() or 1) < 2:
-        results = _audit_here(plan, evidence, counts, progress)
+        results = _audit_here(plan, evidence, journal, counts, progress)
     else:
         results = _audit_in_processes(plan, counts, progress)
     rows: dict[int, Rows] = {}
@@ -100,17 +100,19 @@ def audit(plan: Plan, evidence: Evidence, progress: Callable[[int], None] = lamb
     reached = {result.partition: result.reached for result in results}
     StrayLedger(plan.scratch).compare(findings, cut.required, reached, cut.ends[ORDERS_NEW])
     if journal is not None:
-        journal.check_missing({order_id for result in results for order_id in result.told})
+        journal.check_missing({order_id for result in results for order_id in result.told}, findings)
     if cut.tables is not None:
         check_progress(cut, findings)
         check_tables(evidence, rows, findings)
     return findings
 
 
-def _audit_here(plan: Plan, evidence: Evidence, counts: Any, progress: Callable[[int], None]) -> list[PartitionResult]:
+def _audit_here(
+    plan: Plan, evidence: Evidence, journal: Journal | None, counts: Any, progress: Callable[[int], None]
+) -> list[PartitionResult]:
     results = []
     for partition in range(plan.cut.partitions):
-        results.append(audit_partition(plan, evidence, partition, counts))
+        results.append(audit_partition(plan, evidence, journal, partition, counts))
         progress(sum(counts))
     return results
 
@@ -151,26 +153,32 @@ def _start(plan: Plan, counts: Any) -> None:
         evidence = LiveEvidence(KafkaLog(plan.brokers or []), plan.cut, None)
     # A process of a pool ends without running what is registered with atexit.
     Finalize(None, evidence.close, exitpriority=10)
-    _started.update(plan=plan, counts=counts, evidence=evidence)
+    journal = None if plan.journal is None else Journal(plan.journal)
+    _started.update(plan=plan, counts=counts, evidence=evidence, journal=journal)
 
 
 def _audit_there(partition: int) -> PartitionResult:
-    return audit_partition(_started["plan"], _started["evidence"], partition, _started["counts"])
+    return audit_partition(_started["plan"], _started["evidence"], _started["journal"], partition, _started["counts"])
 
 
-def audit_partition(plan: Plan, evidence: Evidence, partition: int, counts: Any) -> PartitionResult:
+def audit_partition(
+    plan: Plan, evidence: Evidence, journal: Journal | None, partition: int, counts: Any
+) -> PartitionResult:
     """Audit one partition of a cut; ``counts[partition]`` is counted up with its records."""
     cut = plan.cut
     told: set[str] = set()
-    journal = None if plan.journal is None else Journal(plan.journal, Findings())
     ledger = StrayLedger(plan.scratch)
 
     def count() -> None:
         counts[partition] += 1
 
     def see(command: dict[str, Any]) -> None:
-        if journal is not None and (order_id := journal.see(command, watched.findings)) is not None:
+        if journal is not None and (order_id := journal.see(command)) is not None:
             told.add(order_id)
+
+    def accept(data: dict[str, Any]) -> None:
+        if journal is not None:
+            journal.check_owner(data, watched.findings)
 
     watched = PartitionAudit(
         partition,
@@ -179,6 +187,7 @@ def audit_partition(plan: Plan, evidence: Evidence, partition: int, counts: Any)
         later_columns=[] if cut.tables is None else cut.tables.later_columns,
         on_record=count,
         on_input=see if journal is not None else None,
+        on_accepted=accept if journal is not None else None,
         reference=Reference() if plan.replays else NoReference(),
         signatures=None if plan.keys is None else Signatures(plan.keys),
     )

@@ -7,6 +7,7 @@ import copy
 import pytest
 
 from tests.unit.audit_world import HOME, World, order_id, true_world
+from tests.unit.flows import order_command, symbol_command
 from tests.unit.test_audit import broken
 
 
@@ -127,3 +128,39 @@ def test_two_orders_for_one_client_order_id_are_caught(world: World) -> None:
     assert broken(world) == set()
     world.journal.append({"status": 201, "orderId": order_id(7_002), "userId": 1, "clientOrderId": "a"})
     assert broken(world) == {"I-19"}
+
+
+def test_client_order_id_may_be_used_again_after_a_day(world: World) -> None:
+    """Where the journal says when its answers came."""
+    day = 86_400_000
+    world.journal = [
+        {"status": 201, "orderId": order_id(number), "userId": 1, "clientOrderId": "a", "at": at}
+        for number, at in ((7_001, 5), (7_002, 5 + day))
+    ]
+    assert broken(world) == set()
+    world.journal[1]["at"] -= 1
+    assert broken(world) == {"I-19"}
+
+
+def test_what_is_refused_with_the_id_of_a_told_order_is_no_order() -> None:
+    """Another user's order with the same id is refused, whoever was told of the first."""
+    world = World()
+    world.send_command(symbol_command(1))
+    for user_id in (1, 2):
+        world.send_command(order_command(id=order_id(1), userId=user_id))
+    world.process()
+    world.journal = [{"status": 201, "orderId": order_id(1), "userId": 1}]
+    assert broken(world) == set()
+    world.journal = [{"status": 201, "orderId": order_id(1), "userId": 2}]
+    assert broken(world) == {"I-17"}
+
+
+def test_a_lost_order_is_not_found_in_another_command() -> None:
+    """One that has its id in a field that it does not use."""
+    world = World()
+    world.send_command(symbol_command(1))
+    cancel = {"command": "CANCEL", "symbolId": 1, "orderId": order_id(2), "userId": 1, "id": order_id(1)}
+    world.send_command(cancel)
+    world.process()
+    world.journal = [{"status": 201, "orderId": order_id(1), "userId": 1}]
+    assert broken(world) == {"I-1"}
