@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from enum import IntEnum
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 from forkast_streams.errors import SetupError
 
@@ -70,12 +70,11 @@ def read_messages(path: Path) -> list[Message]:
         SetupError: the file cannot be read, or a row is no LOBSTER message.
     """
     messages = []
-    with _open(path) as lines:
-        for number, row in enumerate(csv.reader(lines), start=1):
-            try:
-                messages.append(_message(row))
-            except (ValueError, ArithmeticError) as exc:
-                raise _not_lobster(path, number, "6 columns: time, type, order id, size, price, direction") from exc
+    for number, row in _rows(path):
+        try:
+            messages.append(_message(row))
+        except (ValueError, ArithmeticError) as exc:
+            raise _not_lobster(path, number, "6 columns: time, type, order id, size, price, direction") from exc
     return messages
 
 
@@ -86,17 +85,17 @@ def read_book_states(path: Path) -> list[BookState]:
         SetupError: the file cannot be read, or a row is no LOBSTER book.
     """
     states = []
-    with _open(path) as lines:
-        for number, row in enumerate(csv.reader(lines), start=1):
-            try:
-                states.append(_book_state([int(cell) for cell in row]))
-            except ValueError as exc:
-                raise _not_lobster(path, number, "ask price, ask size, bid price, bid size for each level") from exc
+    for number, row in _rows(path):
+        try:
+            states.append(_book_state([int(cell) for cell in row]))
+        except ValueError as exc:
+            raise _not_lobster(path, number, "ask price, ask size, bid price, bid size for each level") from exc
     return states
 
 
 def _message(row: list[str]) -> Message:
-    time, kind, order_id, size, price, direction = row
+    # Newer files have a seventh column, which names who takes part in a halt.
+    time, kind, order_id, size, price, direction = row[:6]
     return Message(
         int(Decimal(time) * _NANOSECONDS),
         MessageType(int(kind)),
@@ -118,11 +117,14 @@ def _levels_of(cells: Iterator[tuple[int, int]]) -> Levels:
     return {Decimal(price) / _PRICE_SCALE: Decimal(size) for price, size in cells if abs(price) < _NO_PRICE}
 
 
-def _open(path: Path) -> TextIO:
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """The rows with their line numbers, without empty ones, of which some files end in one."""
     try:
-        return lzma.open(path, "rt", newline="") if path.suffix == ".xz" else path.open(newline="")
-    except OSError as exc:
-        raise SetupError(f"{path} cannot be read ({exc.strerror}); name a LOBSTER file, .csv or .csv.xz.") from exc
+        with lzma.open(path, "rt", newline="") if path.suffix == ".xz" else path.open(newline="") as lines:
+            yield from ((number, row) for number, row in enumerate(csv.reader(lines), start=1) if row)
+    except (OSError, EOFError, lzma.LZMAError, UnicodeDecodeError, csv.Error) as exc:
+        why = exc.strerror if isinstance(exc, OSError) and exc.strerror else exc
+        raise SetupError(f"{path} cannot be read ({why}); name a LOBSTER file, .csv or .csv.xz.") from exc
 
 
 def _not_lobster(path: Path, line: int, columns: str) -> SetupError:

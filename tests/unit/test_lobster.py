@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import lzma
 from dataclasses import replace
@@ -215,6 +216,32 @@ def test_other_files_are_refused_with_their_line(content: str, tmp_path: Path) -
     path.write_text("34200.0,1,4,10,5853300,1\n" + content)
     with pytest.raises(SetupError, match=r"line 2 does not have 6 columns"):
         read_messages(path)
+
+
+def test_a_further_column_and_empty_lines_change_nothing(tmp_path: Path) -> None:
+    """Some files have them, in the middle or at the end."""
+    row = b"34200.0,1,4,10,5853300,1"
+    (tmp_path / "six.csv").write_bytes(row + b"\n" + row + b"\n")
+    (tmp_path / "seven.csv").write_bytes(row + b",null\n\n" + row + b",\n\n")
+    assert read_messages(tmp_path / "seven.csv") == read_messages(tmp_path / "six.csv")
+    (tmp_path / "book.csv").write_bytes(b"5859400,200,5853300,18\n\n")
+    assert len(read_book_states(tmp_path / "book.csv")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("packed.csv.gz", gzip.compress(b"34200.0,1,4,10,5853300,1\n" * 10)),
+        ("cut.csv.xz", lzma.compress(b"34200.0,1,4,10,5853300,1\n" * 5_000)[:-20]),
+        ("plain.csv.xz", b"34200.0,1,4,10,5853300,1\n"),
+    ],
+    ids=["gz", "cut", "plain"],
+)
+def test_a_file_of_another_format_is_one_sentence(name: str, content: bytes, tmp_path: Path) -> None:
+    """Packed otherwise, cut off, or not packed at all."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SetupError, match=rf"{name} cannot be read \(.+\); name a LOBSTER file"):
+        read_messages(tmp_path / name)
 
 
 def test_missing_file_is_one_sentence(tmp_path: Path) -> None:
