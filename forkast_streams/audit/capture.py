@@ -33,6 +33,7 @@ _POLL_S = 0.2
 _DEPTH = 5_000
 _HTTP_TIMEOUT_S = 15
 _COME_AGAIN = 503
+_NO_BOOK = 404
 
 
 class Exchange(Struct, frozen=True):
@@ -149,7 +150,7 @@ def _wait(behind: Callable[[], str | None], deadline: float, who: str, late: lis
 
 
 async def sample_books(exchange: Exchange, symbols: list[int], *, moments: int) -> list[BookAnswer]:
-    """Ask for some books at random moments, then for all of them.
+    """Ask for some books at random moments, then for all of them; one that is not there has the sequence 0.
 
     Raises:
         SetupError: the book API refuses, or is not there.
@@ -158,30 +159,33 @@ async def sample_books(exchange: Exchange, symbols: list[int], *, moments: int) 
     found: dict[tuple[int, int], BookAnswer] = {}
     headers = {"Authorization": aiohttp.encode_basic_auth(exchange.user, exchange.password)}
     timeout = aiohttp.ClientTimeout(total=_HTTP_TIMEOUT_S)
+    deadline = time.monotonic() + exchange.settle_s
     async with aiohttp.ClientSession(headers=headers, timeout=timeout) as client:
         for _ in range(moments if symbols else 0):
             for symbol_id in chance.sample(symbols, min(len(symbols), _BOOKS_A_MOMENT)):
-                await _ask(client, exchange, symbol_id, found)
+                await _ask(client, exchange, symbol_id, found, deadline)
             await asyncio.sleep(chance.uniform(0, _PAUSE_S_MAX))
         for symbol_id in symbols:
-            await _ask(client, exchange, symbol_id, found)
+            await _ask(client, exchange, symbol_id, found, deadline)
     return list(found.values())
 
 
 async def _ask(
-    client: aiohttp.ClientSession, exchange: Exchange, symbol_id: int, found: dict[tuple[int, int], BookAnswer]
-) -> None:
+    client: aiohttp.ClientSession, exchange: Exchange, symbol_id: int, found: dict[tuple[int, int], BookAnswer],
+    deadline: float,
+) -> None:  # fmt: skip
     url = f"{exchange.keeper_url}/order-book/{symbol_id}"
-    deadline = time.monotonic() + exchange.settle_s
     try:
-        # A keeper that is not there yet, or whose Redis is not, says so and asks to come again.
-        while (response := await client.get(url, params={"depth": _DEPTH})).status == _COME_AGAIN:
+        # A keeper that is not there yet, or whose Redis is not, says so and asks to come again; one that is behind has
+        # no book yet.
+        while (response := await client.get(url, params={"depth": _DEPTH})).status in (_COME_AGAIN, _NO_BOOK):
             response.release()
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(_POLL_S)
         async with response:
-            if response.status == 404:
+            if response.status == _NO_BOOK:
+                found[symbol_id, 0] = BookAnswer(symbol_id, 0, [], [])
                 return
             if response.status != 200:
                 raise SetupError(f"{url} answers {response.status}; check --user and that the keeper is ready.")

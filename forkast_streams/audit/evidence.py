@@ -22,6 +22,7 @@ class BookAnswer(Struct):
     """A book as the API has shown it; levels are price, quantity and number of orders, best first.
 
     Attributes:
+        sequence: of its last event; 0 when there is no such book.
         is_cut: whether each side may have more levels than it shows, being as long as an answer can be.
     """
 

@@ -69,13 +69,14 @@ class BookWatch:
             if answer.sequence == fold.sequence:
                 self._compare(fold, answer)
             else:
-                self._violate(answer, "is that of the middle of a command.")
+                self._violate(answer, "is that of the middle of a command." if answer.sequence else "is not there.")
 
     def expect_none(self) -> None:
         """Call when the events were read beyond all answers."""
         for waiting in self._waiting.values():
             for answer in waiting:
-                self._violate(answer, "is beyond the last event.")
+                if answer.sequence:
+                    self._violate(answer, "is beyond the last event.")
         self._waiting.clear()
 
     def _compare(self, fold: SymbolFold, answer: BookAnswer) -> None:

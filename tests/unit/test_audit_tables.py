@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
+from forkast_streams.audit.capture import Exchange, sample_books
+from forkast_streams.audit.evidence import BookAnswer
 from tests.unit.audit_world import HOME, World, order_id, true_world
 from tests.unit.flows import order_command, symbol_command
 from tests.unit.test_audit import broken
@@ -98,6 +103,31 @@ def test_wrong_book_is_caught(world: World, side: str, change: str) -> None:
         case _:
             answer.sequence += 10**6
     assert broken(world) == {"I-12"}
+
+
+def test_missing_book_is_caught(world: World) -> None:
+    """A symbol that has events has a book, though an empty one; one that has none need not have one."""
+    world.books.append(BookAnswer(77, 0, [], []))
+    assert broken(world) == set()
+    world.books.append(BookAnswer(1, 0, [], []))
+    assert broken(world) == {"I-12"}
+
+
+@pytest.mark.parametrize(("missing", "settle_s", "sequence"), [(2, 60.0, 5), (9, 0.0, 0)])
+async def test_a_book_that_is_not_there_is_waited_for(missing: int, settle_s: float, sequence: int) -> None:
+    """For as long as there is patience; then it is an answer as well."""
+    asked = itertools.count()
+
+    async def book(_: web.Request) -> web.Response:
+        if next(asked) < missing:
+            return web.json_response({"error": {"code": "NOT_FOUND"}}, status=404)
+        return web.json_response({"orderBookSnapShotId": 5, "buy": [], "sell": []})
+
+    keeper = web.Application()
+    keeper.add_routes([web.get("/order-book/1", book)])
+    async with TestServer(keeper) as server:
+        exchange = Exchange([], None, str(server.make_url("")).rstrip("/"), settle_s=settle_s)
+        assert await sample_books(exchange, [1], moments=0) == [BookAnswer(1, sequence, [], [])]
 
 
 def test_order_that_a_client_was_told_of_is_missed(world: World) -> None:
