@@ -11,8 +11,9 @@ from aiohttp.test_utils import TestServer
 
 from forkast_streams.audit.capture import Exchange, sample_books
 from forkast_streams.audit.evidence import BookAnswer
+from forkast_streams.audit.records import Record
 from tests.unit.audit_world import HOME, World, order_id, true_world
-from tests.unit.flows import order_command, symbol_command
+from tests.unit.flows import PARTITIONS, order_command, symbol_command
 from tests.unit.test_audit import broken
 
 
@@ -51,6 +52,26 @@ def test_missing_and_extra_rows_are_caught(world: World, table: str) -> None:
     assert first.record is not None
     assert first.record["is"]["id"] == order_id(99)
     assert first.record["must be"] is None
+
+
+def test_wrong_rows_of_many_symbols_are_found_in_few_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each symbol counts, and the log is not read again for each of them."""
+    world, symbols = World(), 30
+    for symbol_id in range(1, symbols + 1):
+        world.send_command(symbol_command(symbol_id))
+        world.send_command(order_command(symbol_id, id=order_id(symbol_id)))
+    world.process().derive()
+    for row in world.rows["Order"]:
+        row[5] = "1"
+    read, numbered = itertools.count(), World._numbered
+
+    def counted(world: World, records: list[Record]) -> list[Record]:
+        next(read)
+        return numbered(world, records)
+
+    monkeypatch.setattr(World, "_numbered", counted)
+    assert world.audit().violations == {"I-11": symbols}
+    assert next(read) < 2 * PARTITIONS + 5
 
 
 def test_wrong_progress_is_caught(world: World) -> None:
