@@ -128,10 +128,11 @@ class PartitionAudit:
         record = self.inputs.peek()
         if record is None:
             return None
+        expected = self.next_input + self.inputs.marks
         self.inputs.take()
         self.findings.looked["I-18"] += 1
-        if record.offset != self.next_input:
-            message = f"offset {record.offset} follows where {self.next_input} was expected."
+        if record.offset != expected:
+            message = f"offset {record.offset} follows where {expected} was expected."
             self._violate("I-18", message, ORDERS_NEW, record)
         self.next_input = record.offset + 1
         self._clock = max(self._clock, record.timestamp)

@@ -11,14 +11,19 @@ from msgspec import Struct
 Headers = tuple[tuple[str, bytes], ...]
 
 
-class Record(Struct, gc=False, frozen=True):
-    """One record; its bytes are base64 in a dump. ``timestamp`` in milliseconds."""
+class Record(Struct, gc=False, frozen=True, omit_defaults=True):
+    """One record; its bytes are base64 in a dump. ``timestamp`` in milliseconds.
+
+    Attributes:
+        is_control: whether it is a mark of Kafka's own, as the end of a transaction, which no reader is shown.
+    """
 
     offset: int
     timestamp: int
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    is_control: bool = False
 
     def digest(self) -> bytes:
         """16 bytes that are equal for records of the same key, value and headers."""
@@ -49,10 +54,12 @@ class Feed:
 
     Attributes:
         reached: the offset from which on `extend` must have the records.
+        marks: how many marks of Kafka's own there are between the record taken last and the next one.
     """
 
     def __init__(self, on_record: Callable[[], None] | None = None) -> None:
         self.reached = 0
+        self.marks = 0
         self._source: Iterator[Record] = iter(())
         self._next: Record | None = None
         self._on_record = on_record
@@ -63,15 +70,17 @@ class Feed:
 
     def peek(self) -> Record | None:
         """The next record, still to be taken; None when there is none for now."""
-        if self._next is None:
-            self._next = next(self._source, None)
-            if self._next is not None:
-                self.reached = self._next.offset + 1
+        while self._next is None and (record := next(self._source, None)) is not None:
+            self.reached = record.offset + 1
+            if record.is_control:
+                self.marks += 1
+            else:
+                self._next = record
         return self._next
 
     def take(self) -> Record:
         """Take the record that ``peek`` has shown."""
-        record, self._next = self._next, None
+        record, self._next, self.marks = self._next, None, 0
         assert record is not None, "peek shows whether there is a record"
         if self._on_record is not None:
             self._on_record()

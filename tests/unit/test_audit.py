@@ -376,6 +376,17 @@ def test_a_made_up_stray_before_an_unanswered_input_is_caught() -> None:
     assert "no such stray" in world.audit().first["I-2"].message
 
 
+def test_marks_of_transactions_are_no_hole(world: World) -> None:
+    """They take offsets that no reader is shown; a hole beside them is one."""
+    inputs = world.inputs[HOME]
+    hidden = next(at for at, record in enumerate(inputs) if record.value == b"{")
+    inputs[hidden] = Record(hidden, 0, None, None, is_control=True)
+    world.letters[HOME] = [letter for letter in world.letters[HOME] if letter.value != b"{"]
+    assert broken(world) == set()
+    del inputs[hidden]
+    assert broken(world) == {"I-18"}
+
+
 def test_what_has_not_caught_up_is_told(world: World) -> None:
     """An exchange that stands still in front of its inputs is not well."""
     world.late = ["the engine has not caught up in time: partition 3 is at 7 of 9."]
