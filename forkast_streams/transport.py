@@ -25,7 +25,7 @@ from mode.utils.futures import maybe_async
 
 from forkast_streams.errors import CorruptLog
 from forkast_streams.failfast import fail_fast
-from forkast_streams.kafka_client import Pace, PacedFetcher, RawTopics
+from forkast_streams.kafka_client import Pace, PacedFetcher, RawTopics, read_raw
 
 # aiokafka's own 1.5 s would hold the single fetch slot of a broker connection at a seek for that long.
 _FETCH_WAIT_MAX_MS = 100
@@ -90,7 +90,7 @@ class _ConsumerOnLoop(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> aiokafka.AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = _FETCH_WAIT_MAX_MS
-        consumer._value_deserializer = transport.batch_topics
+        read_raw(consumer, transport.batch_topics)
         return consumer
 
     async def on_start(self) -> None:
@@ -355,7 +355,7 @@ class BatchTransport(driver.Transport):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.batch_topics: set[str] = RawTopics()
+        self.batch_topics = RawTopics()
         self.restore_positions: Callable[[set[TP]], Awaitable[Mapping[TP, int]]] | None = None
         self.latest_ms: Callable[[TP], int | None] | None = None
         self.drains: list[Callable[[], Awaitable[None]]] = []

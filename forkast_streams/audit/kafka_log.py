@@ -9,20 +9,18 @@ from typing import Any, TypeVar
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaConnectionError, KafkaError, for_code
-from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from forkast_streams.audit.evidence import ORDERS_NEW, TOPICS
 from forkast_streams.audit.records import Record
 from forkast_streams.errors import SetupError
+from forkast_streams.kafka_client import RawTopics, read_raw
 from forkast_streams.kafka_security import Brokers, kafka_arguments, unreachable
+from forkast_streams.records import TransactionMark
 
 ResultT = TypeVar("ResultT")
 
 _FETCH_BYTES = 4 << 20
-_FETCH_WAIT_MS = 500
 _PATIENCE_S = 30
 
 
@@ -45,7 +43,6 @@ class KafkaLog:
         self._brokers = brokers
         self._loop = asyncio.new_event_loop()
         self._consumers: dict[str, AIOKafkaConsumer] = {}
-        self._known_marks: dict[TopicPartition, tuple[int, int, set[int]]] = {}
         try:
             self.partitions = self._run(self._partition_count())
         except SetupError:
@@ -85,24 +82,9 @@ class KafkaLog:
                 raise SetupError(f"{topic}-{partition} gives nothing at offset {start}; check the brokers.")
             for record in fetched:
                 if record.offset >= end:
-                    break
-                yield from self._marks(tp, start, record.offset)
-                headers = tuple((name, value or b"") for name, value in record.headers)
-                yield Record(record.offset, record.timestamp, record.key, record.value, headers)
+                    return
+                yield _record(record)
                 start = record.offset + 1
-            position = min(end, self._run(consumer.position(tp)))
-            yield from self._marks(tp, start, position)
-            start = max(start, position)
-
-    def _marks(self, tp: TopicPartition, start: int, end: int) -> Iterator[Record]:
-        """What of a hole in the records are marks of Kafka's own, such as the ends of transactions."""
-        for offset in range(start, end):
-            known = self._known_marks.get(tp)
-            if known is None or not known[0] <= offset < known[1]:
-                # One fetch tells of many, which keeps a log with a mark behind each record readable.
-                known = self._known_marks[tp] = self._run(self._fetch_marks(tp, offset))
-            if offset in known[2]:
-                yield Record(offset, 0, None, None, is_control=True)
 
     def _run(self, waiting: Coroutine[Any, Any, ResultT]) -> ResultT:
         try:
@@ -121,6 +103,8 @@ class KafkaLog:
             consumer = AIOKafkaConsumer(
                 **kafka_arguments(self._brokers), max_partition_fetch_bytes=_FETCH_BYTES, enable_auto_commit=False
             )
+            # Others are not shown the marks of transactions, which take offsets, and names of headers must be UTF-8.
+            read_raw(consumer, RawTopics({topic}))
             try:
                 await consumer.start()
             except BaseException:
@@ -134,29 +118,6 @@ class KafkaLog:
         consumer.assign([tp])
         consumer.seek(tp, offset)
         return consumer
-
-    async def _fetch_marks(self, tp: TopicPartition, offset: int) -> tuple[int, int, set[int]]:
-        """From ``offset`` to where, exclusive, which offsets are marks; consumers leave them out."""
-        client = AIOKafkaClient(**kafka_arguments(self._brokers))
-        try:
-            await client.bootstrap()
-            await client.set_topics([tp.topic])
-            place = [(tp.topic, [(tp.partition, offset, _FETCH_BYTES)])]
-            node = client.cluster.leader_for_partition(tp)
-            response = await client.send(node, FetchRequest(_FETCH_WAIT_MS, 1, _FETCH_BYTES, 0, place))
-        finally:
-            await client.close()
-        [(_, [(_, error, *_, records)])] = response.topics
-        if error:
-            raise for_code(error)
-        marks: set[int] = set()
-        batches, end = MemoryRecords(records or b""), offset + 1
-        while batches.has_next():
-            batch = batches.next_batch()
-            end = max(end, batch.next_offset)
-            if batch.is_control_batch:
-                marks.update(range(batch.base_offset, batch.next_offset))
-        return offset, end, marks
 
     async def _partition_count(self) -> int:
         admin = AIOKafkaAdminClient(**kafka_arguments(self._brokers))
@@ -192,3 +153,10 @@ class KafkaLog:
             if tp.topic == topic:
                 committed[tp.partition] = max(0, found.offset)
         return committed
+
+
+def _record(fetched: Any) -> Record:
+    if isinstance(fetched, TransactionMark):
+        return Record(fetched.offset, 0, None, None, is_control=True)
+    headers = tuple((name, value or b"") for name, value in fetched.headers)
+    return Record(fetched.offset, fetched.timestamp, fetched.key, fetched.value, headers)

@@ -15,12 +15,12 @@ from aiokafka.producer import producer
 
 from forkast_streams.kafka_client import wire
 from forkast_streams.kafka_client.connection import Connection
-from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, RawTopics
+from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, RawTopics, read_raw
 from forkast_streams.kafka_client.fetcher import PacedFetcher
 from forkast_streams.kafka_client.pace import Pace
 from forkast_streams.kafka_client.sender import GATHER_TURNS, Accumulator, Sender
 
-__all__ = ["GATHER_TURNS", "Pace", "PacedFetcher", "RawTopics"]
+__all__ = ["GATHER_TURNS", "Pace", "PacedFetcher", "RawTopics", "read_raw"]
 
 wire.install()
 conn.AIOKafkaConnection = Connection

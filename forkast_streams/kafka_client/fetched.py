@@ -6,6 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
+from aiokafka import AIOKafkaConsumer
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.errors import CorruptRecordException
@@ -25,6 +26,11 @@ class RawTopics(set[str]):
     def __call__(self, value: bytes | None) -> bytes | None:
         """Deserialize nothing."""
         return value
+
+
+def read_raw(consumer: AIOKafkaConsumer, topics: RawTopics) -> None:
+    """Have a consumer, before it starts, hand over the records of ``topics`` as its parser makes them."""
+    consumer._value_deserializer = topics  # noqa: SLF001 - has no public name
 
 
 @dataclass(slots=True)
