@@ -183,14 +183,18 @@ async def test_a_header_whose_name_is_no_utf_8_is_read_with_the_others(one: _Con
     assert [list(record.headers) for record in found[1:]] == [[("\ufffd" * 4, b"v")]] * 2 + [[]]
 
 
-async def test_after_a_failure_the_record_before_the_place_is_read_once_more(one: _Consumer) -> None:
-    """A broker that comes back may have lost what it had acknowledged, and have taken something else since."""
+async def _read_two_records_and_lose_the_broker(one: _Consumer) -> None:
     _, reply = await one.client.next()
     taken = one.ask(_FIRST)
     reply(p0=_records(5, b"a", b"b"))
     await taken
     _, reply = await one.client.next()
     reply.fail(KafkaConnectionError())  # type: ignore[attr-defined]
+
+
+async def test_after_a_failure_the_record_before_the_place_is_read_once_more(one: _Consumer) -> None:
+    """A broker that comes back may have lost what it had acknowledged, and have taken something else since."""
+    await _read_two_records_and_lose_the_broker(one)
     asked, reply = await one.client.next()
     assert asked[_FIRST] == 6
     reply(p0=_records(5, b"a", b"b") + _records(7, b"c"))
@@ -225,12 +229,7 @@ async def test_the_record_before_the_place_may_come_alone(one: _Consumer, latest
 )
 async def test_a_log_that_was_cut_is_not_read_on(one: _Consumer, answer: dict[str, Any]) -> None:
     """Grown again, or not yet: with another record there, none, or an end before."""
-    _, reply = await one.client.next()
-    taken = one.ask(_FIRST)
-    reply(p0=_records(5, b"a", b"b"))
-    await taken
-    _, reply = await one.client.next()
-    reply.fail(KafkaConnectionError())  # type: ignore[attr-defined]
+    await _read_two_records_and_lose_the_broker(one)
     waiting = one.ask(_FIRST)
     _, reply = await one.client.next()
     reply(**answer)
