@@ -12,7 +12,6 @@ from psycopg2.extensions import parse_dsn
 
 from forkast_streams.errors import SetupError
 
-_POSTGRES_SCHEMES = ("postgresql://", "postgres://")
 _REDIS_SCHEMES = ("redis", "rediss", "unix")
 _PORTS = range(1, 65_536)
 
@@ -48,14 +47,14 @@ def database_url(text: str) -> str:
     """``DATABASE_URL``, without the ``schema=public`` of Prisma, which libpq does not know.
 
     Raises:
-        SetupError: it is no URL of a Postgres database, or asks for another schema.
+        SetupError: it is neither a URL of a Postgres database nor ``host=... dbname=...``, or asks for another schema.
     """
     url = _without_schema(text)
     try:
         parts = parse_dsn(url)
     except psycopg2.Error:
         parts = None
-    if parts is None or not text.startswith(_POSTGRES_SCHEMES) or not _are_ports(parts.get("port", "")):
+    if parts is None or not _are_ports(parts.get("port", "")):
         raise SetupError(
             "DATABASE_URL must be postgresql://user:password@host:port/database, with parameters of libpq alone; write "
             "special characters of a password as %XX."

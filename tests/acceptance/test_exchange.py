@@ -176,6 +176,12 @@ def test_second_start_in_a_folder_changes_nothing(exchange: Exchange) -> None:
     assert roles.read_text() == before
 
 
+def _in_a_terminal() -> None:
+    """Make the standard input the terminal of this new session; whoever runs the tests may have used nohup."""
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def test_terminal_that_closes_leaves_no_process() -> None:
     """As a lost connection to the machine does it: there is nobody left to press Ctrl-C, and nowhere to say it."""
     with tempfile.TemporaryDirectory(prefix="forkast-up-", ignore_cleanup_errors=True) as name:
@@ -185,7 +191,7 @@ def test_terminal_that_closes_leaves_no_process() -> None:
         process = subprocess.Popen(
             [sys.executable, "-m", "forkast_streams", "up", "--data-dir", f"{name}/data", "--ports", "auto"],
             stdin=terminal, stdout=terminal, stderr=terminal, env=os.environ | {"COLUMNS": "200"},
-            start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            start_new_session=True, preexec_fn=_in_a_terminal,
         )  # fmt: skip
         os.close(terminal)
         try:

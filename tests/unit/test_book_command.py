@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -59,6 +60,37 @@ async def test_after_a_break_it_goes_on() -> None:
     heard, asked = await told([SNAPSHOT, AWAY, CHANGE, REFUSED])
     assert heard == [1, "-", "-", 2, "-", "UNAUTHORIZED: who are you?"]
     assert asked == ["", "7", "7", "8"]
+
+
+async def test_forkast_book_asks_again_for_what_it_has_seen_half() -> None:
+    """An event that breaks off has not been seen, with an error or without one."""
+    asked: list[str | None] = []
+    answers = [b'id: 1-1\ndata: {"n": 1}\n\nid: 2-1\ndata: {"n"', b'id: 2-1\ndata: {"n": 2}\n\nid: 3-1\ndata: {"n": 3']
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        asked.append(request.headers.get("Last-Event-ID"))
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(answers[len(asked) - 1] if len(asked) <= len(answers) else b'data: {"n": 9}\n\n')
+        if len(asked) == 1:
+            assert request.transport is not None
+            request.transport.abort()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/", answer)
+    seen = []
+    async with (
+        TestServer(app) as server,
+        ClientSession() as client,
+        aclosing(follow(client, str(server.make_url("/")), lambda: None, pause_s=0.0)) as messages,
+    ):
+        async for message in messages:
+            seen.append(message["n"])
+            if message["n"] == 9:
+                break
+    assert seen[-2:] == [2, 9]
+    assert asked[1:] == ["1-1" if 1 in seen else None, "2-1"]
 
 
 async def test_an_address_with_nothing_behind_it_is_one_sentence() -> None:

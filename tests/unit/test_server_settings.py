@@ -10,7 +10,7 @@ from forkast_streams.errors import SetupError
 REFUSED = [
     ("DATABASE_URL", "postgres//u:s3cr3t@db/x"),
     ("DATABASE_URL", "mysql://u:s3cr3t@db/x"),
-    ("DATABASE_URL", "host=db password=s3cr3t dbname=x"),
+    ("DATABASE_URL", "host=db password=s3cr3t"),
     ("DATABASE_URL", "postgresql://u:s3cr3t@db:port/x"),
     ("DATABASE_URL", "postgresql://u:s3cr3t@db:1,other:70000/x"),
     ("DATABASE_URL", "postgresql://u:s3cr3t@db/x?pgbouncer=true"),
@@ -51,6 +51,7 @@ def test_address_that_can_not_be_meant_is_refused(name: str, value: str) -> None
         "postgres://u:p@one:5432,two/db?sslmode=verify-full&options=-csearch_path%3Dtrading",
         "postgresql:///db?host=/run/postgresql",
         "postgresql://db?dbname=x",
+        "host=db password='a b' dbname=x",
     ],
 )
 def test_every_form_of_a_database_url_is_taken_as_it_is(value: str) -> None:

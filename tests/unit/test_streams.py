@@ -5,15 +5,10 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Any, cast
 
-import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
 
-from forkast_streams.cli import book as book_command
 from forkast_streams.market_data.hub import Subscription, Update
 from forkast_streams.market_data.stored_book import Position
 from web import streams
@@ -115,35 +110,3 @@ def test_pieces_are_short_and_copy_no_long_frame() -> None:
     assert all(piece.obj is frames[2] for piece in pieces if isinstance(piece, memoryview))
     assert len(pieces) == 8
     assert list(streams._pieces([])) == []
-
-
-async def test_forkast_book_asks_again_for_what_it_has_seen_half(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event that breaks off has not been seen, with an error or without one."""
-    monkeypatch.setattr(book_command, "_RECONNECT_S", 0.0)
-    asked: list[str | None] = []
-    answers = [b'id: 1-1\ndata: {"n": 1}\n\nid: 2-1\ndata: {"n"', b'id: 2-1\ndata: {"n": 2}\n\nid: 3-1\ndata: {"n": 3']
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        asked.append(request.headers.get("Last-Event-ID"))
-        response = web.StreamResponse()
-        await response.prepare(request)
-        await response.write(answers[len(asked) - 1] if len(asked) <= len(answers) else b'data: {"n": 9}\n\n')
-        if len(asked) == 1:
-            assert request.transport is not None
-            request.transport.abort()
-        return response
-
-    app = web.Application()
-    app.router.add_get("/", answer)
-    seen = []
-    async with (
-        TestServer(app) as server,
-        aiohttp.ClientSession() as client,
-        aclosing(cast("Any", book_command._follow(client, str(server.make_url("/"))))) as messages,
-    ):
-        async for message in messages:
-            seen.append(message["n"])
-            if message["n"] == 9:
-                break
-    assert seen[-2:] == [2, 9]
-    assert asked[1:] == ["1-1" if 1 in seen else None, "2-1"]
