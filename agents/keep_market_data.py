@@ -37,7 +37,7 @@ class MarketDataKeeper:
 
 def register(app: ExchangeApp) -> None:
     """Let ``app`` keep market data."""
-    producer = EventProducer(app.settings.broker_list, client_id="forkast-keeper")
+    producer = EventProducer(app.settings.broker_list, client_id="forkast-keeper", keeps_order=True)
     publisher = RedisPublisher(app.settings.redis_url, app.feed)
     table = app.tables.add(SegmentTable(app, MARKET_DATA_TABLE))
     keeper = MarketDataKeeper(publisher)

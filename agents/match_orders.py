@@ -69,7 +69,7 @@ def require_same_partitioning(engines: Mapping[int, EnginePartition], partitions
 
 def register(app: ExchangeApp) -> None:
     """Let ``app`` match orders."""
-    producer = EventProducer(app.settings.broker_list, client_id="forkast-engine")
+    producer = EventProducer(app.settings.broker_list, client_id="forkast-engine", keeps_order=True)
     table = app.tables.add(SegmentTable(app, ORDER_BOOKS_TABLE))
     key_file = app.settings.producer_keys
     keys = None if key_file is None else KeyFileWatch(key_file, can_sign=app.settings.signer is not None)

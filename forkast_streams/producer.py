@@ -47,16 +47,25 @@ class EventProducer(Service):
         client_id: what the brokers call it in their logs.
         gather_turns: of the event loop that a request waits for one more batch. The default is for a worker, which
             makes them one after the other; 1 is for who asks ``until_free`` and hands all of them over then.
+        keeps_order: whether nothing of a partition may be in the log behind a batch that is not, as behind an event the
+            next ones: the process ends when a batch fails for good. Else the others are sent all the same.
     """
 
     def __init__(
-        self, brokers: list[str], *, client_id: str = "forkast", gather_turns: int = GATHER_TURNS, **kwargs: Any
+        self,
+        brokers: list[str],
+        *,
+        client_id: str = "forkast",
+        gather_turns: int = GATHER_TURNS,
+        keeps_order: bool = False,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._brokers = brokers
         self._signer = brokers.signer if isinstance(brokers, Brokers) else None
         self._client_id = client_id
         self._gather_turns = gather_turns
+        self._keeps_order = keeps_order
         self._producer: AIOKafkaProducer | None = None
 
     async def on_start(self) -> None:
@@ -73,6 +82,7 @@ class EventProducer(Service):
         )
         await producer.start()
         producer._sender.gather_turns = self._gather_turns  # noqa: SLF001 - is ours
+        producer._message_accumulator.keeps_order = self._keeps_order  # noqa: SLF001 - is ours
         # aiokafka logs an unexpected error in its sender and then refuses everything; only a new producer helps.
         self._producer = producer
         producer._sender.sender_task.add_done_callback(self._sender_ended)  # noqa: SLF001 - has no public name

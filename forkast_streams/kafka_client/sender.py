@@ -41,11 +41,16 @@ class Accumulator(message_accumulator.MessageAccumulator):
 
     Attributes:
         added: how many batches were taken so far.
+        keeps_order: whether nothing of a partition may be in the log behind a batch that is not; then the sender ends
+            when one fails for good.
+        has_hole: whether a batch was given up whose number the broker will miss.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.added = 0
+        self.keeps_order = False
+        self.has_hole = False
 
     async def add_batch(
         self,
@@ -68,26 +73,27 @@ class Accumulator(message_accumulator.MessageAccumulator):
     def drain_by_nodes(
         self, ignore_nodes: Any, muted_partitions: Any = frozenset()
     ) -> tuple[dict[Any, dict[TopicPartition, Any]], bool]:
-        """The batches that can be sent, by broker; give up those that no broker took in time.
+        """The batches that can be sent, by broker; give up those that no broker took in time, if that is allowed.
 
-        aiokafka numbers a batch when it gives it up, and the broker refuses all that come behind the missing number.
+        aiokafka numbers a batch only to give it up, and the broker refuses all that come behind the missing number.
         """
         for tp in list(self._batches):
+            if self._cluster.leader_for_partition(tp) not in (None, _NO_LEADER):
+                continue
             waiting = self._batches[tp]
-            while waiting and waiting[0].expired() and self._cluster.leader_for_partition(tp) in (None, _NO_LEADER):
-                waiting.popleft().failure(NotLeaderForPartitionError())
+            while waiting and waiting[0].expired():
+                if self.keeps_order:
+                    waiting[0]._ttl = math.inf  # noqa: SLF001 - has no public name
+                    break
+                given_up = waiting.popleft()
+                self.has_hole |= given_up.retry_count > 0
+                given_up.failure(NotLeaderForPartitionError())
             if not waiting:
                 del self._batches[tp]
         found: tuple[dict[Any, dict[TopicPartition, Any]], bool] = super().drain_by_nodes(
             ignore_nodes, muted_partitions
         )
         return found
-
-    def _pop_batch(self, tp: TopicPartition) -> Any:
-        batch = super()._pop_batch(tp)
-        # It has a number now, and a broker may have it: it is sent until that is known.
-        batch._ttl = math.inf  # noqa: SLF001 - has no public name
-        return batch
 
     def number_by(self, manager: TransactionManager) -> None:
         """Give the batches that have no number yet those of ``manager``."""
@@ -130,11 +136,15 @@ class Sender(sender.Sender):
 
         try:
             while True:
-                await self._maybe_wait_for_pid()
                 await self._gather(accumulator)
+                # Right before they are numbered: a batch may fail at any moment.
+                await self._maybe_wait_for_pid()
                 nodes, unknown_leaders_exist = accumulator.drain_by_nodes(
                     ignore_nodes=self._in_flight, muted_partitions=self._muted_partitions
                 )
+                if accumulator.has_hole:
+                    accumulator.has_hole = False
+                    self._begin_anew()
                 for node_id, batches in nodes.items():
                     self._in_flight.add(node_id)
                     self._ended[node_id] = asyncio.Event()
@@ -170,7 +180,11 @@ class Sender(sender.Sender):
     async def _send_produce_req(self, node_id: Any, batches: dict[TopicPartition, Any]) -> None:
         try:
             await sender.SendProduceReqHandler(self, batches).do(node_id)
-            if any(batch.future.done() and batch.future.exception() for batch in batches.values()):
+            failures = [batch.future.exception() for batch in batches.values() if batch.future.done()]
+            if failure := next(filter(None, failures), None):
+                if self._message_accumulator.keeps_order:
+                    # Neither broker nor partition is free again: nothing leaves until the end.
+                    raise failure
                 self._begin_anew()
             self._in_flight.remove(node_id)
             self._muted_partitions.difference_update(batches)
