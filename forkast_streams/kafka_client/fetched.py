@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -11,9 +10,8 @@ from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy
-from aiokafka.structs import TopicPartition
 
-from forkast_streams.errors import CorruptLog
+from forkast_streams.kafka_client.continuity import Before
 from forkast_streams.records import TransactionMark
 
 # What every batch begins with: the offset of its first record, and how many bytes follow.
@@ -31,56 +29,6 @@ class RawTopics(set[str]):
 def read_raw(consumer: AIOKafkaConsumer, topics: RawTopics) -> None:
     """Have a consumer, before it starts, hand over the records of ``topics`` as its parser makes them."""
     consumer._value_deserializer = topics  # noqa: SLF001 - has no public name
-
-
-@dataclass(slots=True)
-class Before:
-    """The record right before the place from which a partition is read, as far as it is known.
-
-    A log that was cut and has grown again has another one there, and what others have written up to the place would be
-    taken for read.
-
-    Attributes:
-        offset: its own.
-        latest_ms: it was not taken by the log later than this, unless it is a mark, whose time no state knows.
-        record: itself, if it was read by this consumer.
-        is_doubted: whether it is to be read once more, because something has happened to the log since.
-    """
-
-    offset: int
-    latest_ms: int = 0
-    record: Any = None
-    is_doubted: bool = False
-
-    def check(self, tp: TopicPartition, records: list[Any]) -> None:
-        """Look for it among ``records``.
-
-        Raises:
-            CorruptLog: another one is there.
-        """
-        if not any(map(self._is_this, records)):
-            raise cut_log(tp, self.offset)
-        self.is_doubted = False
-
-    def _is_this(self, found: Any) -> bool:
-        if found.offset != self.offset:
-            return False
-        if self.record is None:
-            return isinstance(found, TransactionMark) or bool(found.timestamp <= self.latest_ms)
-        return _content(found) == _content(self.record)
-
-
-def cut_log(tp: TopicPartition, offset: int) -> CorruptLog:
-    """The error for a log that does not have at ``offset`` what was read there."""
-    return CorruptLog(
-        f"{tp.topic}-{tp.partition} has lost its end: at offset {offset} is not what was read there. What came behind "
-        "it may be gone; restore the topic, or give up what was made of it: delete its consumers' changelogs, local "
-        "folders and tables."
-    )
-
-
-def _content(record: Any) -> tuple[Any, ...]:
-    return record.timestamp, record.key, record.value
 
 
 class _LenientBytes(bytearray):
@@ -112,13 +60,15 @@ class PartitionRecords(fetcher.PartitionRecords):
 
     Args:
         fetched: the bytes of all batches, which the parser among the other arguments hides.
+        replica: where they come from, as `Continuity` names it.
         before: what must be right before the first record, and was fetched with it.
     """
 
     next_fetch_offset: int
 
-    def __init__(self, *args: Any, fetched: bytes = b"", before: Before | None = None) -> None:
+    def __init__(self, *args: Any, fetched: bytes = b"", replica: object = None, before: Before | None = None) -> None:
         super().__init__(*args)
+        self.replica = replica
         self._fetched = fetched
         self._before = before
 
@@ -148,7 +98,7 @@ class PartitionRecords(fetcher.PartitionRecords):
             # More than the last record's own: that may have been compacted away.
             self.next_fetch_offset = batch.next_offset
         if self._before is not None:
-            self._before.check(self._tp, found)
+            self._before.check(self._tp, found, self.replica)
         if found and found[0].offset < first:
             # The broker sends whole batches.
             found = [record for record in found if record.offset >= first]
@@ -171,6 +121,11 @@ class FetchResult(fetcher.FetchResult):
     """What one fetch has brought of a partition, until somebody takes it."""
 
     _partition_records: PartitionRecords | None
+
+    @property
+    def replica(self) -> object:
+        """Where it comes from; None when it is taken."""
+        return None if self._partition_records is None else self._partition_records.replica
 
     def getall(self, max_records: int | None = None) -> list[Any]:
         """Take all records; of others than raw topics at most ``max_records``."""

@@ -25,7 +25,8 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from forkast_streams.kafka_client.fetched import Before, FetchResult, PartitionRecords, RawTopics, cut_log
+from forkast_streams.kafka_client.continuity import Before, Continuity
+from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, RawTopics
 from forkast_streams.kafka_client.pace import Pace
 from forkast_streams.limits import FETCH_BYTES_TOGETHER
 
@@ -52,14 +53,14 @@ class PacedFetcher(fetcher.Fetcher):
         # The base starts the routine.
         self.pace = Pace()
         self._next_at: dict[Any, float] = {}
-        # Brokers answer with an error at once: without a pause each one would be asked for all that a core can do.
-        self._refused_until: dict[Any, float] = {}
+        # Brokers refuse at once: without a pause they would be asked for all that a core can do.
+        self._refused_until: dict[TopicPartition, float] = {}
         self._turn = 0
         self._failed: BaseException | None = None
         self._watched: set[asyncio.Future[Any]] = set()
         self._asked_for: frozenset[TopicPartition] = frozenset()
         self._fetched: frozenset[TopicPartition] | None = None
-        self._before: dict[TopicPartition, Before] = {}
+        self._continuity = Continuity()
         super().__init__(*args, **kwargs)
 
     async def fetched_records(
@@ -73,10 +74,11 @@ class PacedFetcher(fetcher.Fetcher):
             self._ask_for(frozenset(partitions))
         deadline = self._loop.time() + timeout
         while True:
+            replicas = {tp: result.replica for tp, result in self._records.items() if isinstance(result, FetchResult)}
             drained: dict[TopicPartition, list[Any]] = await super().fetched_records(partitions, 0, max_records)
             for tp, records in drained.items():
                 if self._is_raw(tp):
-                    self._before[tp] = Before(records[-1].offset, record=records[-1])
+                    self._continuity.read(tp, records[-1], replicas[tp])
             left = deadline - self._loop.time()
             if drained or left <= 0:
                 return drained
@@ -103,21 +105,11 @@ class PacedFetcher(fetcher.Fetcher):
 
     def expect_before(self, tp: TopicPartition, offset: int, latest_ms: int) -> None:
         """Read on only if the record before ``offset`` was taken by the log at ``latest_ms`` or earlier."""
-        self._before[tp] = Before(offset - 1, latest_ms, is_doubted=True)
+        self._continuity.expect(tp, offset, latest_ms)
         self._wake()
 
     def _is_raw(self, tp: TopicPartition) -> bool:
         return isinstance(self._value_deserializer, RawTopics) and tp.topic in self._value_deserializer
-
-    def _doubt(self, tp: TopicPartition) -> None:
-        """A broker that has come back, or another one, may have less of the log than was read."""
-        if tp in self._before:
-            self._before[tp].is_doubted = True
-
-    def _doubted(self, tp: TopicPartition, position: int) -> Before | None:
-        """What has to be read once more before ``tp`` is read from ``position`` on."""
-        before = self._before.get(tp)
-        return before if before is not None and before.is_doubted and before.offset == position - 1 else None
 
     def _ask_for(self, partitions: frozenset[TopicPartition]) -> None:
         """From the first batch topic on, fetch nothing that nobody asks for.
@@ -224,6 +216,7 @@ class PacedFetcher(fetcher.Fetcher):
         resumed: list[asyncio.Future[Any]] = []
         has_unknown_leaders = False
         in_flight, fetched = self._in_flight, self._fetched
+        refused_s = self._seconds_refused()
         for tp in assignment.tps:
             node_id = leader_of(tp)
             if node_id in in_flight or node_id in backoffs or tp in self._records:
@@ -235,9 +228,12 @@ class PacedFetcher(fetcher.Fetcher):
                 awaiting_reset[node_id].append(tp)
             elif state.paused:
                 resumed.append(state.resume_fut)
+            elif tp in refused_s:
+                timeout = min(timeout, refused_s[tp])
             elif fetched is None or tp in fetched:
                 position = state.position
-                fetchable[node_id].append((tp, position if self._doubted(tp, position) is None else position - 1))
+                before = self._continuity.doubted(tp, position, node_id)
+                fetchable[node_id].append((tp, position if before is None else before.offset))
         # First it must be known from where all partitions of a broker are read.
         requests = [
             (node_id, self._request(partitions))
@@ -245,6 +241,14 @@ class PacedFetcher(fetcher.Fetcher):
             if node_id not in awaiting_reset
         ]
         return requests, awaiting_reset, timeout, has_unknown_leaders, resumed
+
+    def _seconds_refused(self) -> dict[TopicPartition, float]:
+        """The partitions that a broker has just refused, and for how long they are left alone."""
+        if not self._refused_until:
+            return {}
+        now = time.monotonic()
+        self._refused_until = {tp: until for tp, until in self._refused_until.items() if until > now}
+        return {tp: until - now for tp, until in self._refused_until.items()}
 
     def _request(self, partitions: list[tuple[TopicPartition, int]]) -> FetchRequest:
         """A fetch from ``partitions``, of which each comes first in its turn.
@@ -270,22 +274,19 @@ class PacedFetcher(fetcher.Fetcher):
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> bool:
         """Fetch from a broker; return whether there is something for those who wait for records."""
-        now = time.monotonic()
-        wait_s = self._next_at.get(node_id, 0.0) - now
-        refused_s = self._refused_until.pop(node_id, 0.0) - now
+        wait_s = self._next_at.get(node_id, 0.0) - time.monotonic()
         try:
-            if refused_s > 0 or (wait_s > 0 and not _has_more(assignment, request)):
-                await asyncio.sleep(max(wait_s, refused_s))
+            if wait_s > 0 and not _has_more(assignment, request):
+                await asyncio.sleep(wait_s)
             has_new, size = await self._fetch(assignment, node_id, request)
         except KafkaError as exc:
             log.warning("a fetch from broker %s failed: %s", node_id, exc)
-            for topic, partitions in request.topics:
-                for partition, *_ in partitions:
-                    self._doubt(TopicPartition(topic, partition))
+            self._continuity.lost(node_id)
             await asyncio.sleep(self._retry_backoff)
             return False
         except asyncio.CancelledError:
-            # The partitions go, or the consumer ends.
+            # The partitions go, or the consumer ends. Nobody knows what would have become of the request.
+            self._continuity.lost(node_id)
             return False
         if has_new:
             self._next_at[node_id] = time.monotonic() + self.pace.seconds_after(size)
@@ -308,25 +309,29 @@ class PacedFetcher(fetcher.Fetcher):
                 tp = TopicPartition(topic, number)
                 state, asked = assignment.state_value(tp), positions[topic, number]
                 position = state.position if state.has_valid_position else None
-                before = None if position is None else self._doubted(tp, position)
+                before = None if position is None else self._continuity.doubted(tp, position, node_id)
                 if position is None or asked != (position if before is None else before.offset):
                     # Somebody has sought to another place meanwhile.
                     continue
                 if error_code:
-                    self._refused_until[node_id] = time.monotonic() + self._retry_backoff
                     has_new |= self._refused(tp, asked, state, for_code(error_code))
                     continue
                 state.highwater, state.lso, state.timestamp = highwater, last_stable, fetched_ms
                 if records := partition[-1]:
-                    has_new |= self._take(tp, position, assignment, before, aborted=partition[5], records=records)
+                    origin = (self._continuity.replica(node_id), before)
+                    has_new |= self._take(tp, position, assignment, origin, aborted=partition[5], records=records)
                     size += len(records)
-                elif before is not None and highwater <= asked:
-                    self._set_error(tp, cut_log(tp, asked))
-                    has_new = True
         return has_new, size
 
     def _take(
-        self, tp: TopicPartition, position: int, assignment: Any, before: Before | None, *, aborted: Any, records: bytes
+        self,
+        tp: TopicPartition,
+        position: int,
+        assignment: Any,
+        origin: tuple[object, Before | None],
+        *,
+        aborted: Any,
+        records: bytes,
     ) -> bool:
         """Keep the records of a partition until somebody takes them."""
         found = MemoryRecords(records)
@@ -343,7 +348,8 @@ class PacedFetcher(fetcher.Fetcher):
                     self._check_crcs,
                     self._isolation_level,
                     fetched=records,
-                    before=before,
+                    replica=origin[0],
+                    before=origin[1],
                 ),
                 assignment=assignment,
                 backoff=self._prefetch_backoff,
@@ -367,7 +373,8 @@ class PacedFetcher(fetcher.Fetcher):
         if error is not OffsetOutOfRangeError:
             if error not in (NotLeaderForPartitionError, UnknownTopicOrPartitionError):
                 log.warning("a fetch from %s-%d failed: %s", tp.topic, tp.partition, error.__name__)
-            self._doubt(tp)
+            self._refused_until[tp] = time.monotonic() + self._retry_backoff
+            self._continuity.refused(tp)
             self._client.force_metadata_update()
             return False
         log.info("offset %d of %s-%d is not in the log any more", position, tp.topic, tp.partition)

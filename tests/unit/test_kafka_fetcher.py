@@ -223,12 +223,11 @@ async def test_the_record_before_the_place_may_come_alone(one: _Consumer, latest
         {"p0": _records(5, b"a", b"other") + _records(7, b"c")},
         {"p0": _records(5, b"a", b"b", time_ms=2_000) + _records(7, b"c")},
         {"p0": _records(7, b"c")},
-        {"end": 6},
         {"error": OffsetOutOfRangeError.errno, "of": _FIRST},
     ],
 )
 async def test_a_log_that_was_cut_is_not_read_on(one: _Consumer, answer: dict[str, Any]) -> None:
-    """Grown again, or not yet: with another record there, none, or an end before."""
+    """With another record there, none, or an end before."""
     await _read_two_records_and_lose_the_broker(one)
     waiting = one.ask(_FIRST)
     _, reply = await one.client.next()
@@ -249,25 +248,64 @@ async def test_a_state_knows_when_the_record_before_its_place_was_taken(one: _Co
         await waiting
 
 
-@pytest.mark.parametrize("error", [56, 74, 5])
-async def test_a_refused_fetch_is_tried_again_after_a_pause_with_a_look_for_the_leader(
-    one: _Consumer, error: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Brokers refuse at once, so without the pause they are asked for all that a core can do."""
-    waited: list[float] = []
-    sleep = asyncio.sleep
-
-    async def note(seconds: float) -> None:
-        waited.append(seconds)
-        await sleep(0)
-
-    monkeypatch.setattr("forkast_streams.kafka_client.fetcher.asyncio.sleep", note)
+async def test_a_replica_that_does_not_show_its_newest_records_yet_is_asked_until_it_does(one: _Consumer) -> None:
+    """One that has just become the leader knows later than the old one what all have: nothing is lost there."""
+    await _read_two_records_and_lose_the_broker(one)
+    waiting = one.ask(_FIRST)
+    for _ in range(3):
+        asked, reply = await one.client.next()
+        assert asked[_FIRST] == 6
+        reply(end=5)
     _, reply = await one.client.next()
-    reply(error=error, of=_FIRST)
+    reply(p0=_records(5, b"a", b"b") + _records(7, b"c"))
+    assert [record.value for record in (await waiting)[_FIRST]] == [b"c"]
+
+
+async def test_records_that_wait_while_their_broker_is_lost_are_known_of_before(one: _Consumer) -> None:
+    """They are not in the request that fails."""
+    _, reply = await one.client.next()
+    reply(p0=_records(5, b"a"))
+    taken = one.ask(_SECOND)
+    asked, reply = await one.client.next()
+    assert _FIRST not in asked
+    reply.fail(KafkaConnectionError())  # type: ignore[attr-defined]
+    taken.cancel()
+    assert [record.value for record in (await one.ask(_FIRST))[_FIRST]] == [b"a"]
+    while (await one.client.next())[0].get(_FIRST, 5) != 5:
+        pass
+
+
+async def test_another_leader_is_asked_for_the_record_before_the_place(one: _Consumer) -> None:
+    """Also where no fetch has failed."""
+    _, reply = await one.client.next()
+    taken = one.ask(_FIRST)
+    reply(p0=_records(5, b"a", b"b"))
+    one.client.cluster.leader = 2
+    await taken
     asked, _ = await one.client.next()
-    assert asked[_FIRST] == 5
-    assert waited == [pytest.approx(one.fetcher._retry_backoff, rel=0.5)]
+    assert asked[_FIRST] == 6
+
+
+@pytest.mark.parametrize("error", [56, 74, 5])
+async def test_a_refused_partition_is_asked_for_again_after_a_pause(one: _Consumer, error: int) -> None:
+    """With a look for its leader, and without holding up the others."""
+    one.fetcher._retry_backoff = 0.05
+    _, reply = await one.client.next()
+    waiting = one.ask(_FIRST, _SECOND)
+    refused_at = asyncio.get_running_loop().time()
+    reply(error=error, of=_FIRST)
+    asked, reply = await one.client.next()
+    assert set(asked) == {_SECOND}
+    reply(p1=_records(5, b"b"))
+    assert list(await waiting) == [_SECOND]
+    waiting = one.ask(_FIRST)
+    asked = {}
+    while _FIRST not in asked:
+        asked, reply = await one.client.next()
+        reply()
+    assert asyncio.get_running_loop().time() - refused_at >= 0.05
     assert one.client.looked_for_leaders == 1
+    waiting.cancel()
 
 
 async def test_a_batch_that_is_damaged_is_not_delivered(one: _Consumer) -> None:
@@ -372,7 +410,10 @@ async def test_a_partition_that_has_moved_is_looked_for(one: _Consumer) -> None:
     _, reply = await one.client.next()
     one.client.cluster.leader = None
     reply(error=NotLeaderForPartitionError.errno, of=_FIRST)
-    asked, _ = await one.client.next()
+    asked: dict[TopicPartition, int] = {}
+    while _FIRST not in asked:
+        asked, reply = await one.client.next()
+        reply()
     assert asked[_FIRST] == 5
     assert one.client.looked_for_leaders
 
@@ -456,7 +497,7 @@ def _paced(pace: Pace, *, has_new: bool = True, size: int = 10) -> PacedFetcher:
         return has_new, size
 
     paced = PacedFetcher.__new__(PacedFetcher)
-    paced.pace, paced._next_at, paced._refused_until, paced._fetch = pace, {}, {}, fetch  # type: ignore[method-assign]
+    paced.pace, paced._next_at, paced._fetch = pace, {}, fetch  # type: ignore[method-assign]
     return paced
 
 

@@ -1,0 +1,95 @@
+"""Makes sure that a log is read on only where it still has what was read of it before.
+
+A log that was cut and has grown again has other records there, and what others have written up to the place would be
+taken for read.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka.structs import TopicPartition
+
+from forkast_streams.errors import CorruptLog
+from forkast_streams.records import TransactionMark
+
+
+@dataclass(slots=True)
+class Before:
+    """The record right before the place from which a partition is read, as far as it is known.
+
+    Attributes:
+        offset: its own.
+        latest_ms: it was not taken by the log later than this, unless it is a mark, whose time no state knows.
+        record: itself, if it was read by this consumer.
+        seen_in: the replica of the log, as `Continuity` names it, in which it was seen last; None: in none. Of
+            another one it is to be read once more.
+    """
+
+    offset: int
+    latest_ms: int = 0
+    record: Any = None
+    seen_in: object = None
+
+    def check(self, tp: TopicPartition, records: list[Any], replica: object) -> None:
+        """Look for it among ``records`` of a replica.
+
+        Raises:
+            CorruptLog: another one is there.
+        """
+        if not any(map(self._is_this, records)):
+            raise CorruptLog(
+                f"{tp.topic}-{tp.partition} has lost its end: at offset {self.offset} is not what was read there. What "
+                "came behind it may be gone; restore the topic, or give up what was made of it: delete its consumers' "
+                "changelogs, local folders and tables."
+            )
+        self.seen_in = replica
+
+    def _is_this(self, found: Any) -> bool:
+        if found.offset != self.offset:
+            return False
+        if self.record is None:
+            return isinstance(found, TransactionMark) or bool(found.timestamp <= self.latest_ms)
+        return _content(found) == _content(self.record)
+
+
+def _content(record: Any) -> tuple[Any, ...]:
+    return record.timestamp, record.key, record.value
+
+
+class Continuity:
+    """What is known of the records before the places from which a consumer reads its partitions."""
+
+    def __init__(self) -> None:
+        self._before: dict[TopicPartition, Before] = {}
+        self._breaks: defaultdict[Any, int] = defaultdict(int)
+
+    def replica(self, node_id: Any) -> object:
+        """A broker's logs, of which it may have lost the end whenever it was away."""
+        return node_id, self._breaks[node_id]
+
+    def lost(self, node_id: Any) -> None:
+        """A broker was away, or may have been."""
+        self._breaks[node_id] += 1
+
+    def refused(self, tp: TopicPartition) -> None:
+        """A broker did not give a partition."""
+        if tp in self._before:
+            self._before[tp].seen_in = None
+
+    def expect(self, tp: TopicPartition, offset: int, latest_ms: int) -> None:
+        """The record before ``offset`` was taken by the log at ``latest_ms`` or earlier."""
+        self._before[tp] = Before(offset - 1, latest_ms)
+
+    def read(self, tp: TopicPartition, newest: Any, replica: object) -> None:
+        """Records were read up to ``newest``."""
+        self._before[tp] = Before(newest.offset, record=newest, seen_in=replica)
+
+    def doubted(self, tp: TopicPartition, position: int, node_id: Any) -> Before | None:
+        """What has to be read once more before ``tp`` is read from ``position`` of a broker on; None: nothing."""
+        before = self._before.get(tp)
+        if before is None or before.offset != position - 1 or before.seen_in == self.replica(node_id):
+            return None
+        return before
