@@ -192,7 +192,12 @@ class Watchdog(Service):
 
 
 async def _ends(probe: AIOKafkaConsumer, tps: Iterable[TP]) -> dict[TP, int]:
-    """Where partitions end; one whose leader does not answer is left out, and holds up no other one."""
+    """Where partitions end; one whose leader does not answer is left out, and holds up no other one.
+
+    Raises:
+        KafkaError: no broker answers anything.
+        TimeoutError: so it is.
+    """
     asked = [asyncio.create_task(probe.end_offsets([tp])) for tp in tps]
     if not asked:
         return {}
@@ -204,7 +209,8 @@ async def _ends(probe: AIOKafkaConsumer, tps: Iterable[TP]) -> dict[TP, int]:
         with suppress(KafkaError):
             ends |= one.result()
     if not ends:
-        raise TimeoutError("no broker answers")
+        # Is it their leaders, or all of Kafka?
+        await probe.topics()
     return ends
 
 

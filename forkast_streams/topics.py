@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from aiokafka.partitioner import murmur2
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from forkast_streams.errors import SetupError
 from forkast_streams.kafka_security import kafka_arguments, unreachable
+from forkast_streams.topic_settings import differences, mend
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +49,10 @@ _ANY_TIME = {"message.timestamp.after.max.ms": str(2**63 - 1)}
 # A changelog that is also deleted by age would end Faust's recovery in a wait without end.
 _CHANGELOG = {"cleanup.policy": "compact", "retention.ms": "-1"} | _NO_TRUNCATION
 # The segment that is written is never compacted: with Kafka's, of a gigabyte, a recovery would read as much of each
-# partition. Workers start without this.
+# partition.
 _QUICK_TO_READ = {"segment.bytes": str(8 << 20), "min.cleanable.dirty.ratio": "0.1"}
-_SETTLE_S = 10.0
-_SETTLE_POLL_S = 0.05
-# Kafka's number for a setting that the topic itself has, and neither its broker nor a default.
-_OWN_SETTING = 1
+# Without these the exchange would lose or misjudge records; without others it could, or is slow.
+_REQUIRED = frozenset({"cleanup.policy", "retention.ms", "retention.bytes", "message.timestamp.type"})
 
 TOPIC_CONFIGS: dict[str, dict[str, str]] = {
     ORDERS_NEW: _KEEP_FOREVER | _APPEND_TIME | _UNPACKED,
@@ -93,19 +90,6 @@ class TopicChanges:
     mended: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Settings:
-    """Those of an existing topic: what is in force, and what the topic itself has been given."""
-
-    in_force: dict[str, str] = field(default_factory=dict)
-    own: dict[str, str] = field(default_factory=dict)
-
-    def differing_from(self, wanted: dict[str, str]) -> dict[str, str]:
-        """What is in force instead of the wanted values; settings that the broker does not know do not differ."""
-        known = wanted.keys() & self.in_force.keys()
-        return {name: self.in_force[name] for name in sorted(known) if self.in_force[name] != wanted[name]}
-
-
 async def ensure_topics(brokers: list[str], *, partitions: int = PARTITIONS_DEFAULT) -> TopicChanges:
     """Create the topics that are missing, and give those that are there the settings the exchange relies on.
 
@@ -128,16 +112,21 @@ async def ensure_topics(brokers: list[str], *, partitions: int = PARTITIONS_DEFA
         replicas = min(REPLICAS_WANTED, len((await admin.describe_cluster())["brokers"]))
         durable = {"min.insync.replicas": "2"} if replicas >= REPLICAS_WANTED else {}
         missing = [
-            NewTopic(name, wanted, replicas, topic_configs=_without(config, _ANY_TIME) | durable)
+            # The others are not known to every broker; they are given behind this, as far as they are.
+            NewTopic(name, wanted, replicas, topic_configs=_required(config) | durable)
             for name, config in TOPIC_CONFIGS.items()
             if name not in existing
         ]
         # The leader topic exists only because Faust subscribes a role without topics to it.
         missing.append(NewTopic(OMS_LEADER, 1, replicas))
         created = sorted(await _create(admin, missing))
-        mended = await _mend(admin, TOPIC_CONFIGS.keys())
-        changes = [change for name in existing for change in mended.get(name, ())]
-        return TopicChanges(wanted, created, sorted(changes))
+        mended = await mend(admin, TOPIC_CONFIGS, _REQUIRED)
+        changes = [
+            f"{name}: {setting} was {had}, is {TOPIC_CONFIGS[name][setting]}"
+            for name in sorted(existing)
+            for setting, had in mended.get(name, {}).items()
+        ]
+        return TopicChanges(wanted, created, changes)
 
 
 async def require_topics(brokers: list[str]) -> None:
@@ -153,11 +142,15 @@ async def require_topics(brokers: list[str]) -> None:
         if missing:
             raise SetupError(f"topics are missing ({', '.join(missing)}); run `forkast init` once to create them.")
         _check_partition_counts(existing, existing[ORDERS_NEW])
-        for name, settings in sorted((await _settings(admin, TOPIC_CONFIGS.keys())).items()):
-            for setting, value in settings.differing_from(_without(TOPIC_CONFIGS[name], _QUICK_TO_READ)).items():
+        for name, differing in sorted((await differences(admin, TOPIC_CONFIGS)).items()):
+            for setting, value in differing.items():
+                remedy = f"instead of {TOPIC_CONFIGS[name][setting]}; run `forkast init` once to mend it."
+                if setting not in _REQUIRED:
+                    log.warning("topic %s has %s=%s %s", name, setting, value, remedy)
+                    continue
                 raise SetupError(
                     f"topic {name} has {setting}={value}, with which the exchange would lose or misjudge records, "
-                    f"instead of {TOPIC_CONFIGS[name][setting]}; run `forkast init` once to mend it."
+                    f"{remedy}"
                 )
 
 
@@ -203,58 +196,5 @@ async def _create(admin: AIOKafkaAdminClient, topics: list[NewTopic]) -> list[st
     return created
 
 
-def _without(config: dict[str, str], those: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in config.items() if name not in those}
-
-
-async def _settings(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, _Settings]:
-    """Settings of topics that exist; those that we may not see are left out, which is logged."""
-    asked = [ConfigResource(ConfigResourceType.TOPIC, name) for name in sorted(names)]
-    found: dict[str, _Settings] = {}
-    for response in await admin.describe_configs(asked) if asked else ():
-        for code, message, _, name, entries in response.resources:
-            if code:
-                reason = message or for_code(code).__name__
-                log.warning("the settings of topic %s cannot be seen, so they are not checked: %s", name, reason)
-                continue
-            found[name] = _Settings(
-                {setting: value for setting, value, *_ in entries},
-                {setting: value for setting, value, _, source, *_ in entries if source == _OWN_SETTING},
-            )
-    return found
-
-
-async def _mend(admin: AIOKafkaAdminClient, names: Iterable[str]) -> dict[str, list[str]]:
-    """Give topics the settings they lack; return what was changed, by topic."""
-    mended = {}
-    for name, settings in sorted((await _settings(admin, names)).items()):
-        wanted = TOPIC_CONFIGS[name]
-        if differing := settings.differing_from(wanted):
-            # All that a topic has of its own has to be named, or it goes back to the broker's default.
-            own = settings.own | {setting: wanted[setting] for setting in differing}
-            await _alter(admin, ConfigResource(ConfigResourceType.TOPIC, name, own))
-            mended[name] = [f"{name}: {setting} was {was}, is {wanted[setting]}" for setting, was in differing.items()]
-    # A broker takes note of a change only after it has answered.
-    settling = AsyncRetrying(
-        stop=stop_after_delay(_SETTLE_S),
-        wait=wait_fixed(_SETTLE_POLL_S),
-        retry=retry_if_exception_type(SetupError),
-        reraise=True,
-    )
-    async for attempt in settling:
-        with attempt:
-            for name, settings in (await _settings(admin, mended)).items():
-                if settings.differing_from(TOPIC_CONFIGS[name]):
-                    raise SetupError(f"topic {name} has been given its settings and does not show them; try again.")
-    return mended
-
-
-async def _alter(admin: AIOKafkaAdminClient, topic: ConfigResource) -> None:
-    for response in await admin.alter_configs([topic]):
-        for code, message, *_ in response.resources:
-            if code:
-                settings = ", ".join(f"{name}={value}" for name, value in TOPIC_CONFIGS[topic.name].items())
-                raise SetupError(
-                    f"topic {topic.name} could not be given its settings ({message or for_code(code).__name__}); "
-                    f"let its administrator set {settings}."
-                )
+def _required(config: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in config.items() if name in _REQUIRED}

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import UnknownTopicOrPartitionError
+from aiokafka.errors import KafkaConnectionError, UnknownTopicOrPartitionError
 from faust.types import TP
 
 from forkast_streams import lifecycle
@@ -56,6 +56,14 @@ def _app(positions: dict[TP, int]) -> Any:
 class _LostPartitions(_GrowingLog):
     """One partition's leader does not answer, and one's is unknown."""
 
+    is_away = False
+
+    async def topics(self) -> set[str]:
+        """What any broker knows."""
+        if self.is_away:
+            raise KafkaConnectionError
+        return set()
+
     async def end_offsets(self, tps: list[TP]) -> dict[TP, int]:
         """Ends by partition."""
         if tps == [TP("orders.new", 1)]:
@@ -74,6 +82,17 @@ async def test_a_partition_without_a_leader_blinds_nobody_for_the_others(monkeyp
     assert "orders.new-1, orders.new-2" in (watchdog.why_not_ready() or "")
     await watchdog._pending(_GrowingLog())  # type: ignore[arg-type]
     assert watchdog.why_not_ready() is None
+
+
+async def test_a_worker_of_nothing_but_such_partitions_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as a broker answers at all; without Kafka nothing is wrong with the worker."""
+    monkeypatch.setattr(lifecycle, "_ENDS_S_MAX", 0.01)
+    watchdog, probe = Watchdog(_app({TP("orders.new", number): 100 for number in (1, 2)}), []), _LostPartitions()
+    assert await watchdog._pending(probe) == {}  # type: ignore[arg-type]
+    assert "orders.new-1, orders.new-2" in (watchdog.why_not_ready() or "")
+    probe.is_away = True
+    with pytest.raises(KafkaConnectionError):
+        await watchdog._pending(probe)  # type: ignore[arg-type]
 
 
 async def test_worker_that_stands_still_while_the_log_grows_is_a_stall() -> None:
