@@ -9,12 +9,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import psutil
 import pytest
+from tenacity import AsyncRetrying, stop_after_delay, wait_fixed
 
 from forkast_streams.audit import run
 from forkast_streams.audit.capture import Exchange, capture
@@ -45,6 +47,18 @@ def kafka(tmp_path_factory: pytest.TempPathFactory, certificates: Certificates) 
         yield kafka
     finally:
         kafka.stop()
+
+
+@pytest.fixture(autouse=True)
+async def _connections_end(kafka: SecuredKafka) -> AsyncIterator[None]:
+    """Let connections end before their event loop does: of those with TLS both sides say good-bye first."""
+    yield
+    ports = {int(address.rpartition(":")[2]) for address in kafka.address.values()}
+    process = psutil.Process()
+    async for attempt in AsyncRetrying(stop=stop_after_delay(30), wait=wait_fixed(0.01)):
+        with attempt:
+            open_ones = [one for one in process.net_connections("tcp") if one.raddr and one.raddr.port in ports]
+            assert not open_ones
 
 
 def sasl(kafka: SecuredKafka, protocol: str, mechanism: str) -> dict[str, str]:
