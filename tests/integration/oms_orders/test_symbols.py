@@ -259,4 +259,4 @@ def test_orders_of_the_command_line(exchange: Exchange) -> None:
     assert exchange.ended(user, last)["reason"] == "CANCEL_ALL"
     listed = order("list")
     assert all(order_id in listed for order_id in (stop, amount, limit, last))
-    assert "0 of 500.5" in listed
+    assert "0/500.5" in listed
