@@ -8,7 +8,8 @@ COMPILED := $(VENV)/.compiled
 # What the environment and the compiled modules were made of stands in their stamps. Ages would not tell: archives and
 # copies keep those of their files.
 LOCKED := $(shell cat requirements.lock pyproject.toml forkast_streams/devstack/kafka_jars.lock | cksum)
-SOURCES := $(shell $(PYTHON) -m forkast_streams.compiled 2>/dev/null) $(shell cksum < setup.py)
+SOURCES := $(strip $(shell $(or $(wildcard $(BIN)/python),$(PYTHON)) -m forkast_streams.compiled 2>/dev/null) \
+	$(shell cksum < setup.py))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 

@@ -21,6 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 from forkast_streams import compiled  # noqa: E402 - the folder must be found first
 
+# Before anything is read: whoever edits a source meanwhile has to compile again.
+MADE_OF = compiled.hash_of_sources()
+
 
 class BuildOrGoWithout(build_ext):
     """Leaves the modules as they are when they cannot be compiled, and writes down of which source they are.
@@ -33,15 +36,13 @@ class BuildOrGoWithout(build_ext):
         compiled.remove()
         if not self.extensions:
             return
-        # Whoever edits a source meanwhile has to compile again.
-        made_of_hash = compiled.hash_of_sources()
         try:
             super().run()
         except Exception as exc:
             sys.stderr.write(f"The engine runs uncompiled, several times slower: {exc}\n")
             compiled.remove()
             return
-        compiled.write_down(Path() if self.inplace else Path(self.build_lib), made_of_hash)
+        compiled.write_down(Path() if self.inplace else Path(self.build_lib), MADE_OF)
 
     def build_extensions(self) -> None:
         """Compile, by the counts of a training where there can be one: not with clang, nor where pip builds alone."""

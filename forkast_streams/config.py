@@ -110,9 +110,9 @@ class Settings:
         """
         env = os.environ if env is None else env
         return cls(
-            kafka_brokers=",".join(broker_addresses(env.get("KAFKA_BROKERS", cls.kafka_brokers))),
-            redis_url=redis_url(env.get("REDIS_URL", cls.redis_url)),
-            database_url=database_url(env.get("DATABASE_URL", cls.database_url)),
+            kafka_brokers=",".join(broker_addresses(env.get("KAFKA_BROKERS") or cls.kafka_brokers)),
+            redis_url=redis_url(env.get("REDIS_URL") or cls.redis_url),
+            database_url=database_url(env.get("DATABASE_URL") or cls.database_url),
             data_dir=Path(env.get("FORKAST_DATA_DIR", "data")),
             host=env.get("FORKAST_HOST", cls.host),
             instance=env.get("FORKAST_INSTANCE", cls.instance),

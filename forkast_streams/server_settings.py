@@ -59,7 +59,8 @@ def database_url(text: str) -> str:
             "DATABASE_URL must be postgresql://user:password@host:port/database, with parameters of libpq alone; write "
             "special characters of a password as %XX."
         ) from None
-    if not parts.get("dbname"):
+    # A service of libpq's may name it.
+    if not parts.get("dbname") and not parts.get("service"):
         raise SetupError("DATABASE_URL names no database; add it: postgresql://user:password@host:port/database.")
     return url
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import secrets
 import socket
 import time
@@ -44,11 +45,25 @@ def is_free(port: int, host: str = LOOPBACK) -> bool:
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        return all(_can_listen(family, address) for family, *_, address in found)
+        here = [(family, address) for family, *_, address in found if _is_here(family)]
+        if not here:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        return all(_can_listen(family, address) for family, address in here)
     except OSError as error:
         raise SetupError(
             f"no server can listen on {host} ({error.strerror}): name an address of this machine"
         ) from error
+
+
+def _is_here(family: int) -> bool:
+    """Whether this machine has the family; servers pass over addresses of one that it does not have."""
+    try:
+        socket.socket(family, socket.SOCK_STREAM).close()
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return False
+        raise
+    return True
 
 
 def _can_listen(family: int, address: Any) -> bool:

@@ -150,12 +150,13 @@ class Checkout:
         programs = folder / ".venv" / "bin"
         programs.mkdir(parents=True)
         for name in ("python", "uv"):
-            (programs / name).write_text(f'#!/bin/sh\necho "{name} $*" >> calls\n')
+            looks = f'[ "$*" = "-m forkast_streams.compiled" ] && exec {sys.executable} "$@"'
+            (programs / name).write_text(f'#!/bin/sh\n{looks}\necho "{name} $*" >> calls\n')
             (programs / name).chmod(0o755)
 
-    def setup(self) -> list[str]:
+    def setup(self, python: str = sys.executable) -> list[str]:
         """What `make setup` did, of installing and compiling."""
-        command = ["make", "setup", f"PYTHON={sys.executable}"]
+        command = ["make", "setup", f"PYTHON={python}"]
         env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
         run = subprocess.run(
             command, cwd=self.folder, env=env | {"PYTHONPATH": ""}, capture_output=True, text=True, check=False
@@ -178,6 +179,8 @@ def test_setup_does_what_the_contents_ask_for(package: Path) -> None:
     checkout = Checkout(package.parent)
     assert checkout.setup() == ["install", "compile"]
     assert checkout.setup() == []
+    # The environment has a Python of its own.
+    assert checkout.setup("/nonexistent/python") == []
     for path in package.rglob("*.py"):
         path.touch()
     assert checkout.setup() == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -89,3 +90,18 @@ def test_an_address_of_another_machine_is_refused(host: str) -> None:
     """With a sentence, and not for its port."""
     with pytest.raises(SetupError, match=f"no server can listen on {host}.*name an address of this machine"):
         ports.is_free(1234, host)
+
+
+def test_addresses_of_a_family_that_is_switched_off_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without IPv6 may name ::1 as localhost all the same."""
+    make = socket.socket
+
+    def without_ipv6(family: int = socket.AF_INET, *arguments: int, **options: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return make(family, *arguments, **options)
+
+    addresses = [(socket.AF_INET6, 1, 6, "", ("::1", 0, 0, 0)), (socket.AF_INET, 1, 6, "", ("127.0.0.1", 0))]
+    monkeypatch.setattr(ports.socket, "getaddrinfo", lambda *_, **__: addresses)
+    monkeypatch.setattr(ports.socket, "socket", without_ipv6)
+    assert ports.is_free(0, "localhost")

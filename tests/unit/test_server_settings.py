@@ -17,13 +17,11 @@ REFUSED = [
     ("DATABASE_URL", "postgresql://u:s3cr3t@db/x?schema=trading"),
     ("DATABASE_URL", "postgresql://u:s3cr3t@db"),
     ("DATABASE_URL", "postgresql://u:a/s3cr3t@db/x"),
-    ("DATABASE_URL", ""),
     ("REDIS_URL", "localhost:6379"),
     ("REDIS_URL", "http://:s3cr3t@cache:6379"),
     ("REDIS_URL", "redis://:s3cr3t@cache:port"),
     ("REDIS_URL", "redis://:a/s3cr3t@cache:6379"),
     ("REDIS_URL", "redis://[::1"),
-    ("REDIS_URL", ""),
     ("KAFKA_BROKERS", "k1:abc"),
     ("KAFKA_BROKERS", "k1:9092,:9093"),
     ("KAFKA_BROKERS", "kafka://k1:9092"),
@@ -52,6 +50,7 @@ def test_address_that_can_not_be_meant_is_refused(name: str, value: str) -> None
         "postgresql:///db?host=/run/postgresql",
         "postgresql://db?dbname=x",
         "host=db password='a b' dbname=x",
+        "postgresql:///?service=exchange",
     ],
 )
 def test_every_form_of_a_database_url_is_taken_as_it_is(value: str) -> None:
@@ -79,6 +78,11 @@ def test_addresses_of_redis_and_the_brokers_are_taken_as_they_are() -> None:
         assert Settings.from_env({"REDIS_URL": url}).redis_url == url
     settings = Settings.from_env({"KAFKA_BROKERS": "k1:9092, k2:9093,[::1]:9092,k3"})
     assert list(settings.broker_list) == ["k1:9092", "k2:9093", "[::1]:9092", "k3"]
+
+
+def test_an_empty_address_is_none() -> None:
+    """As files of settings have it where a variable is not set."""
+    assert Settings.from_env({"DATABASE_URL": "", "REDIS_URL": "", "KAFKA_BROKERS": ""}) == Settings.from_env({})
 
 
 def test_passwords_are_not_shown_with_the_settings() -> None:
