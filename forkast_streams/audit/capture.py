@@ -159,28 +159,30 @@ async def sample_books(exchange: Exchange, symbols: list[int], *, moments: int) 
     found: dict[tuple[int, int], BookAnswer] = {}
     headers = {"Authorization": aiohttp.encode_basic_auth(exchange.user, exchange.password)}
     timeout = aiohttp.ClientTimeout(total=_HTTP_TIMEOUT_S)
-    deadline = time.monotonic() + exchange.settle_s
+    # Of all books together: many may not be there, and each would be waited for.
+    there_by = time.monotonic() + exchange.settle_s
     async with aiohttp.ClientSession(headers=headers, timeout=timeout) as client:
         for _ in range(moments if symbols else 0):
             for symbol_id in chance.sample(symbols, min(len(symbols), _BOOKS_A_MOMENT)):
-                await _ask(client, exchange, symbol_id, found, deadline)
+                await _ask(client, exchange, symbol_id, found, there_by)
             await asyncio.sleep(chance.uniform(0, _PAUSE_S_MAX))
         for symbol_id in symbols:
-            await _ask(client, exchange, symbol_id, found, deadline)
+            await _ask(client, exchange, symbol_id, found, there_by)
     return list(found.values())
 
 
 async def _ask(
     client: aiohttp.ClientSession, exchange: Exchange, symbol_id: int, found: dict[tuple[int, int], BookAnswer],
-    deadline: float,
+    there_by: float,
 ) -> None:  # fmt: skip
     url = f"{exchange.keeper_url}/order-book/{symbol_id}"
+    until = {_NO_BOOK: there_by, _COME_AGAIN: time.monotonic() + exchange.settle_s}
     try:
         # A keeper that is not there yet, or whose Redis is not, says so and asks to come again; one that is behind has
         # no book yet.
-        while (response := await client.get(url, params={"depth": _DEPTH})).status in (_COME_AGAIN, _NO_BOOK):
+        while (response := await client.get(url, params={"depth": _DEPTH})).status in until:
             response.release()
-            if time.monotonic() > deadline:
+            if time.monotonic() > until[response.status]:
                 break
             await asyncio.sleep(_POLL_S)
         async with response:

@@ -93,3 +93,8 @@ class Evidence(Protocol):
 
     def close(self) -> None:
         """Let go of connections."""
+
+
+def unread_inputs(evidence: Evidence, partition: int, reached: int) -> Iterator[Record]:
+    """The inputs from ``reached`` on."""
+    return evidence.records(ORDERS_NEW, partition, reached, evidence.cut.ends[ORDERS_NEW][partition])

@@ -19,6 +19,7 @@ from forkast_streams.audit.evidence import (
     BookAnswer,
     Cut,
     TablesCut,
+    unread_inputs,
 )
 from forkast_streams.audit.findings import INVARIANTS, Findings
 from forkast_streams.audit.kafka_log import KafkaLog
@@ -181,7 +182,9 @@ class Follower:
         self._ledger.flush()
         ends = cut.ends[ORDERS_NEW]
         reached = {number: audit.reached(ends[number]) for number, audit in self._partitions.items()}
-        self._ledger.compare(self._between, cut.required, reached, ends)
+        self._ledger.compare(
+            self._between, cut.required, reached, lambda home: unread_inputs(evidence, home, reached[home])
+        )
         if cut.tables is not None:
             check_progress(cut, self._between)
             self._check_tables(evidence, cut.tables)

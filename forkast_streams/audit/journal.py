@@ -18,6 +18,8 @@ from forkast_streams.errors import SetupError
 
 # How long the OMS promises to know a clientOrderId; docs/api.md.
 CLIENT_ID_MS = 86_400_000
+# An answer comes later than its order was claimed.
+_ANSWER_MS_MAX = 60_000
 
 
 class _Answer(Struct, rename="camel"):
@@ -70,15 +72,21 @@ class Journal:
         order_id = command.get("id")
         if command.get("command") not in (None, "REPLACE") or not isinstance(order_id, str):
             return None
-        return order_id.lower() if order_id.lower() in self._users else None
+        order_id = order_id.lower()
+        # Another user's order of this id is refused, and is none of the journal's.
+        is_told = order_id in self._users and self._users[order_id] in (None, command.get("userId"))
+        return order_id if is_told else None
 
-    def check_owner(self, accepted: dict[str, Any], findings: Findings) -> None:
-        """Check that an order, by the data of its ORDER, is that of the user who was told of it."""
+    def check_owner(self, accepted: dict[str, Any], findings: Findings) -> str | None:
+        """Check that an order, by the data of its ORDER, is that of the user who was told of it; return its id then."""
         order_id, user_id = accepted.get("id"), accepted.get("userId")
-        told = self._users.get(order_id) if isinstance(order_id, str) else None
+        if not isinstance(order_id, str) or order_id not in self._users:
+            return None
+        told = self._users[order_id]
         if told is not None and told != user_id:
             message = f"order {order_id} was sent by user {told} and is user {user_id}'s in the log."
             findings.violate("I-17", message)
+        return order_id
 
     def check_missing(self, found: set[str], findings: Findings) -> None:
         """Report the orders that are not in the log."""
@@ -101,7 +109,8 @@ def _check_client_id(
     first, began = known.setdefault((answer.user_id, answer.client_order_id), (order_id, answer.at))
     if first == order_id:
         return
-    if began is not None and answer.at is not None and answer.at - began >= CLIENT_ID_MS:
+    # Lines may be of several clients, one behind the other.
+    if began is not None and answer.at is not None and abs(answer.at - began) >= CLIENT_ID_MS - _ANSWER_MS_MAX:
         known[answer.user_id, answer.client_order_id] = order_id, answer.at
         return
     message = f"clientOrderId {answer.client_order_id} of user {answer.user_id} was answered with {first} and"

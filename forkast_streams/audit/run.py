@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from forkast_streams.audit.capture import LiveEvidence
 from forkast_streams.audit.dump import DumpEvidence
-from forkast_streams.audit.evidence import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW, Cut, Evidence
+from forkast_streams.audit.evidence import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW, Cut, Evidence, unread_inputs
 from forkast_streams.audit.findings import Findings
 from forkast_streams.audit.journal import Journal
 from forkast_streams.audit.kafka_log import KafkaLog, for_other_processes
@@ -98,7 +98,9 @@ def audit(plan: Plan, evidence: Evidence, progress: Callable[[int], None] = lamb
         findings.merge(result.findings)
         rows |= result.rows
     reached = {result.partition: result.reached for result in results}
-    StrayLedger(plan.scratch).compare(findings, cut.required, reached, cut.ends[ORDERS_NEW])
+    StrayLedger(plan.scratch).compare(
+        findings, cut.required, reached, lambda home: unread_inputs(evidence, home, reached[home])
+    )
     if journal is not None:
         journal.check_missing({order_id for result in results for order_id in result.told}, findings)
     if cut.tables is not None:
@@ -177,8 +179,8 @@ def audit_partition(
             told.add(order_id)
 
     def accept(data: dict[str, Any]) -> None:
-        if journal is not None:
-            journal.check_owner(data, watched.findings)
+        if journal is not None and (order_id := journal.check_owner(data, watched.findings)) is not None:
+            told.add(order_id)
 
     watched = PartitionAudit(
         partition,

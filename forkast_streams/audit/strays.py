@@ -7,7 +7,7 @@ partitions can be audited by different processes and in any order.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
 from struct import Struct
@@ -62,23 +62,31 @@ class StrayLedger:
         self._pending.clear()
 
     def compare(
-        self, findings: Findings, required: Mapping[int, int], reached: Mapping[int, int], ends: Mapping[int, int]
+        self,
+        findings: Findings,
+        required: Mapping[int, int],
+        reached: Mapping[int, int],
+        unread: Callable[[int], Iterable[Record]],
     ) -> None:
         """Check what was not compared before.
 
         Args:
             findings: where violations go.
             required: by partition the offset before which everything must have been forwarded.
-            reached: by partition the offset before which its input was read; behind it nothing is known.
-            ends: by partition the end of its input, before which lies the copy of what must have been forwarded.
+            reached: by partition the offset before which its input was read.
+            unread: the inputs of a partition behind that, not judged yet: what it lacks may be there.
         """
         pairs = {path.name.partition("-")[2] for path in self._folder.glob("*-*-*")}
+        coming: dict[int, set[bytes]] = {}
         for pair in sorted(pairs):
             source, home = map(int, pair.split("-"))
-            # What was not read at home may be the copy of what it lacks.
-            due = required[source] if reached[home] >= ends[home] else 0
             for at_source, at_home in self._pairs(pair, required[source]):
-                _check(findings, source, home, at_source, at_home, due=due, reached=reached[source])
+                is_due = at_source is not None and at_home is None and at_source[0] < required[source]
+                if is_due and home not in coming:
+                    coming[home] = {origin for record in unread(home) for origin in _origins(record)}
+                if is_due and at_source is not None and b"%d:%d" % (source, at_source[0]) in coming[home]:
+                    continue
+                _check(findings, source, home, at_source, at_home, is_due=is_due, reached=reached[source])
 
     def _pairs(self, pair: str, required: int) -> Iterator[tuple[Entry | None, Entry | None]]:
         """What was sent, and what arrived in its place."""
@@ -97,7 +105,7 @@ class StrayLedger:
 
 
 def _check(
-    findings: Findings, source: int, home: int, sent: Entry | None, arrived: Entry | None, *, due: int, reached: int
+    findings: Findings, source: int, home: int, sent: Entry | None, arrived: Entry | None, *, is_due: bool, reached: int
 ) -> None:
     """Hold a stray against what arrived in its place.
 
@@ -107,19 +115,23 @@ def _check(
         home: the one it belongs to.
         sent: what ``source`` has next; None when it has no more so far.
         arrived: what ``home`` has next; None when it has no more so far.
-        due: offset of ``source`` before which every stray must have arrived.
+        is_due: whether ``sent`` must have arrived.
         reached: offset of ``source`` before which every stray is known.
     """
     findings.looked["I-2"] += 1
     if sent and arrived and sent != arrived:
         message = f"orders.new-{source} offset {sent[0]} belongs to partition {home}, where offset {arrived[0]}"
         findings.violate("I-2", f"{message} of it arrived next; one was lost, changed or made up.")
-    elif sent and not arrived and sent[0] < due:
+    elif sent and is_due:
         message = f"orders.new-{source} offset {sent[0]} belongs to partition {home} and never got there."
         findings.violate("I-2", message)
     elif arrived and not sent and arrived[0] < reached:
         message = f"orders.new-{home} has a record forwarded from offset {arrived[0]} of partition {source}"
         findings.violate("I-2", f"{message}, where there is no such stray.")
+
+
+def _origins(record: Record) -> Iterator[bytes]:
+    return (value for name, value in record.headers if name == "forwarded-from")
 
 
 def _read(path: Path, skip: int) -> Iterator[Entry]:

@@ -376,6 +376,28 @@ def test_a_made_up_stray_before_an_unanswered_input_is_caught() -> None:
     assert "no such stray" in world.audit().first["I-2"].message
 
 
+@pytest.mark.parametrize("is_lost", [False, True])
+@pytest.mark.parametrize("unanswered", [1, 2, 5])
+def test_a_lost_stray_is_caught_while_its_partition_is_busy(unanswered: int, *, is_lost: bool) -> None:
+    """Its copy may be among the inputs that are not answered yet, and then it is no violation."""
+    world = _with_a_stray(before="stray")
+    at = next(number for number, record in enumerate(world.inputs[HOME]) if record.headers)
+    copy = world.inputs[HOME][at]
+    del world.inputs[HOME][at:]
+    world.events[HOME] = [event for event in world.events[HOME] if _source_of(event) < at]
+    for number in range(unanswered):
+        world.send_command(order_command(id=order_id(10 + number)))
+    if not is_lost:
+        world.inputs[HOME].append(msgspec.structs.replace(copy, offset=len(world.inputs[HOME])))
+    world.required = {partition: len(records) for partition, records in world.inputs.items()} | {HOME: at}
+    assert broken(world) == ({"I-2"} if is_lost else set())
+
+
+def _source_of(event: Record) -> int:
+    offset: int = json.loads(event.value or b"")["source"]["offset"]
+    return offset
+
+
 def test_marks_of_transactions_are_no_hole(world: World) -> None:
     """They take offsets that no reader is shown; a hole beside them is one."""
     inputs = world.inputs[HOME]

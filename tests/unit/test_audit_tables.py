@@ -151,6 +151,22 @@ async def test_a_book_that_is_not_there_is_waited_for(missing: int, settle_s: fl
         assert await sample_books(exchange, [1], moments=0) == [BookAnswer(1, sequence, [], [])]
 
 
+async def test_a_keeper_that_is_away_for_a_moment_is_waited_for_whatever_other_books_took() -> None:
+    """Patience with books that are not there is shared by them, as there may be many; with the keeper it is not."""
+    answers = iter([503, 200])
+
+    async def book(request: web.Request) -> web.Response:
+        status = 404 if request.match_info["id"] == "1" else next(answers)
+        return web.json_response({"orderBookSnapShotId": 5, "buy": [], "sell": []}, status=status)
+
+    keeper = web.Application()
+    keeper.add_routes([web.get("/order-book/{id}", book)])
+    async with TestServer(keeper) as server:
+        exchange = Exchange([], None, str(server.make_url("")).rstrip("/"), settle_s=0.2)
+        found = await sample_books(exchange, [1, 2], moments=0)
+    assert found == [BookAnswer(1, 0, [], []), BookAnswer(2, 5, [], [])]
+
+
 def test_order_that_a_client_was_told_of_is_missed(world: World) -> None:
     """An acknowledged order that is nowhere in the log is lost; refused ones and other answers are not."""
     world.journal = [
@@ -189,7 +205,13 @@ def test_client_order_id_may_be_used_again_after_a_day(world: World) -> None:
         for number, at in ((7_001, 5), (7_002, 5 + day))
     ]
     assert broken(world) == set()
-    world.journal[1]["at"] -= 1
+    # The files of several clients may be joined in any order.
+    world.journal.reverse()
+    assert broken(world) == set()
+    # An answer may come some time after its order was claimed.
+    world.journal[0]["at"] -= 60_000
+    assert broken(world) == set()
+    world.journal[0]["at"] -= 1
     assert broken(world) == {"I-19"}
 
 
@@ -204,6 +226,17 @@ def test_what_is_refused_with_the_id_of_a_told_order_is_no_order() -> None:
     assert broken(world) == set()
     world.journal = [{"status": 201, "orderId": order_id(1), "userId": 2}]
     assert broken(world) == {"I-17"}
+
+
+def test_a_lost_order_is_not_found_in_what_another_user_was_refused() -> None:
+    """Nobody had that id before."""
+    world = World()
+    world.send_command(symbol_command(1))
+    world.send_command(order_command(id=order_id(1), userId=2, quantity=0.5))
+    world.process()
+    assert b'"REJECT"' in (world.events[HOME][-1].value or b"")
+    world.journal = [{"status": 201, "orderId": order_id(1), "userId": 1}]
+    assert broken(world) == {"I-1"}
 
 
 def test_a_lost_order_is_not_found_in_another_command() -> None:
