@@ -164,6 +164,7 @@ class Follower:
     def _judge(self, evidence: LiveEvidence) -> None:
         cut, keys = evidence.cut, read_keys(self._exchange.producer_keys)
         signatures = None if keys is None else Signatures(keys)
+        reached: dict[int, int] = {}
         for number in range(cut.partitions):
             audit = self._partition(number, cut)
             audit.signatures = signatures
@@ -177,11 +178,11 @@ class Follower:
             ):
                 feed.extend(evidence.records(topic, number, feed.reached, cut.ends[topic][number]))
             audit.advance(cut.required[number])
+            # Before a log is read from another place.
+            reached[number] = audit.reached(cut.ends[ORDERS_NEW][number])
             audit.expect_no_more(cut.ends[ORDERS_NEW][number])
             audit.books.expect_none()
         self._ledger.flush()
-        ends = cut.ends[ORDERS_NEW]
-        reached = {number: audit.reached(ends[number]) for number, audit in self._partitions.items()}
         self._ledger.compare(
             self._between, cut.required, reached, lambda home: unread_inputs(evidence, home, reached[home])
         )

@@ -7,6 +7,7 @@ milliseconds. Without ``at`` a ``clientOrderId`` is taken for one that is rememb
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +48,14 @@ class Journal:
     def __init__(self, path: Path, findings: Findings | None = None) -> None:
         self._path = path
         self._users: dict[str, int | None] = {}
-        by_client_id: dict[tuple[int, str], tuple[str, int | None]] = {}
+        uses = _Uses()
         for answer, order_id, _ in self._orders():
             self._users.setdefault(order_id, answer.user_id)
             if findings is not None:
                 findings.looked["I-1"] += 1
-                _check_client_id(answer, order_id, by_client_id, findings)
+                uses.add(answer, order_id)
+        if findings is not None:
+            uses.check(findings)
 
     def _orders(self) -> Iterator[tuple[_Answer, str, bytes]]:
         """The answers that acknowledge an order, with its id and the line of the file."""
@@ -100,18 +103,34 @@ class Journal:
                 findings.violate("I-1", f"order {order_id} was acknowledged and is not in the log: {text}")
 
 
-def _check_client_id(
-    answer: _Answer, order_id: str, known: dict[tuple[int, str], tuple[str, int | None]], findings: Findings
-) -> None:
-    """Check that a user's own id has led to the order that it led to before, while it was remembered."""
-    if answer.user_id is None or answer.client_order_id is None:
-        return
-    first, began = known.setdefault((answer.user_id, answer.client_order_id), (order_id, answer.at))
-    if first == order_id:
-        return
-    # Lines may be of several clients, one behind the other.
-    if began is not None and answer.at is not None and abs(answer.at - began) >= CLIENT_ID_MS - _ANSWER_MS_MAX:
-        known[answer.user_id, answer.client_order_id] = order_id, answer.at
-        return
-    message = f"clientOrderId {answer.client_order_id} of user {answer.user_id} was answered with {first} and"
-    findings.violate("I-19", f"{message} with {order_id}.")
+class _Uses:
+    """Which orders a user's own ids have led to, and when first: lines of several clients come in any order."""
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[int, str], tuple[str, int | None]] = {}
+        self._of_more: dict[tuple[int, str], dict[str, int | None]] = {}
+
+    def add(self, answer: _Answer, order_id: str) -> None:
+        if answer.user_id is None or answer.client_order_id is None:
+            return
+        key = answer.user_id, answer.client_order_id
+        first, at = self._first.setdefault(key, (order_id, answer.at))
+        if first == order_id and key not in self._of_more:
+            self._first[key] = first, _earlier(at, answer.at)
+            return
+        orders = self._of_more.setdefault(key, {first: at})
+        orders[order_id] = _earlier(orders.get(order_id, answer.at), answer.at)
+
+    def check(self, findings: Findings) -> None:
+        """An id leads to the order that it led to before, while that is remembered."""
+        for (user_id, client_order_id), orders in self._of_more.items():
+            in_time = sorted(orders.items(), key=lambda use: use[1] or 0)
+            for (first, began), (second, at) in pairwise(in_time):
+                if began is None or at is None or at - began < CLIENT_ID_MS - _ANSWER_MS_MAX:
+                    message = f"clientOrderId {client_order_id} of user {user_id} was answered with {first} and"
+                    findings.violate("I-19", f"{message} with {second}.")
+
+
+def _earlier(one: int | None, other: int | None) -> int | None:
+    """None where one of them is not known."""
+    return None if one is None or other is None else min(one, other)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from struct import Struct
 from typing import Any
@@ -77,14 +77,18 @@ class StrayLedger:
             unread: the inputs of a partition behind that, not judged yet: what it lacks may be there.
         """
         pairs = {path.name.partition("-")[2] for path in self._folder.glob("*-*-*")}
-        coming: dict[int, set[bytes]] = {}
+        coming: dict[int, set[Entry]] = {}
         for pair in sorted(pairs):
             source, home = map(int, pair.split("-"))
             for at_source, at_home in self._pairs(pair, required[source]):
                 is_due = at_source is not None and at_home is None and at_source[0] < required[source]
                 if is_due and home not in coming:
-                    coming[home] = {origin for record in unread(home) for origin in _origins(record)}
-                if is_due and at_source is not None and b"%d:%d" % (source, at_source[0]) in coming[home]:
+                    coming[home] = set(chain.from_iterable(map(_copies, unread(home))))
+                if (
+                    is_due
+                    and at_source is not None
+                    and (b"%d:%d" % (source, at_source[0]), at_source[1]) in coming[home]
+                ):
                     continue
                 _check(findings, source, home, at_source, at_home, is_due=is_due, reached=reached[source])
 
@@ -130,8 +134,9 @@ def _check(
         findings.violate("I-2", f"{message}, where there is no such stray.")
 
 
-def _origins(record: Record) -> Iterator[bytes]:
-    return (value for name, value in record.headers if name == "forwarded-from")
+def _copies(record: Record) -> Iterator[Entry]:
+    """Of what a record says to be a copy: the origin, and the digest of the record itself."""
+    return ((value, _digest(record)) for name, value in record.headers if name == "forwarded-from")
 
 
 def _read(path: Path, skip: int) -> Iterator[Entry]:

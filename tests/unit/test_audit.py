@@ -376,9 +376,9 @@ def test_a_made_up_stray_before_an_unanswered_input_is_caught() -> None:
     assert "no such stray" in world.audit().first["I-2"].message
 
 
-@pytest.mark.parametrize("is_lost", [False, True])
+@pytest.mark.parametrize("fate", ["late", "lost", "changed"])
 @pytest.mark.parametrize("unanswered", [1, 2, 5])
-def test_a_lost_stray_is_caught_while_its_partition_is_busy(unanswered: int, *, is_lost: bool) -> None:
+def test_a_lost_stray_is_caught_while_its_partition_is_busy(unanswered: int, fate: str) -> None:
     """Its copy may be among the inputs that are not answered yet, and then it is no violation."""
     world = _with_a_stray(before="stray")
     at = next(number for number, record in enumerate(world.inputs[HOME]) if record.headers)
@@ -387,10 +387,11 @@ def test_a_lost_stray_is_caught_while_its_partition_is_busy(unanswered: int, *, 
     world.events[HOME] = [event for event in world.events[HOME] if _source_of(event) < at]
     for number in range(unanswered):
         world.send_command(order_command(id=order_id(10 + number)))
-    if not is_lost:
-        world.inputs[HOME].append(msgspec.structs.replace(copy, offset=len(world.inputs[HOME])))
+    if fate != "lost":
+        value = b"{}" if fate == "changed" else copy.value
+        world.inputs[HOME].append(msgspec.structs.replace(copy, offset=len(world.inputs[HOME]), value=value))
     world.required = {partition: len(records) for partition, records in world.inputs.items()} | {HOME: at}
-    assert broken(world) == ({"I-2"} if is_lost else set())
+    assert broken(world) == (set() if fate == "late" else {"I-2"})
 
 
 def _source_of(event: Record) -> int:

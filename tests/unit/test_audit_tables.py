@@ -215,6 +215,26 @@ def test_client_order_id_may_be_used_again_after_a_day(world: World) -> None:
     assert broken(world) == {"I-19"}
 
 
+@pytest.mark.parametrize(
+    ("uses", "invariants"),
+    [
+        # The second one is in no log.
+        ([(7_001, 0), (7_003, 48), (7_002, 1)], {"I-1", "I-19"}),
+        ([(7_001, 23), (7_002, 25), (7_001, 0)], set()),
+        ([(7_001, 0), (7_001, 23), (7_002, 25)], set()),
+    ],
+)
+def test_uses_of_a_client_order_id_may_stand_in_any_order(
+    world: World, uses: list[tuple[int, int]], invariants: set[str]
+) -> None:
+    """Numbers of orders and hours; a retry does not make the first use a later one."""
+    world.journal = [
+        {"status": 201, "orderId": order_id(number), "userId": 1, "clientOrderId": "a", "at": hours * 3_600_000}
+        for number, hours in uses
+    ]
+    assert broken(world) == invariants
+
+
 def test_what_is_refused_with_the_id_of_a_told_order_is_no_order() -> None:
     """Another user's order with the same id is refused, whoever was told of the first."""
     world = World()
