@@ -161,8 +161,8 @@ def test_mutated_paths(oms: Worker) -> None:
 
 def key_headers(oms: Worker) -> list[bytes]:
     """Credentials of an API key, right and broken."""
-    # Of another user, because the bodies of the others make as many keys as one may have.
-    _, key, _ = call(oms, "POST", "/api-keys", b'{"name":"mutated","scopes":["read","trade"]}', user="bob")
+    # Of a user of its own, because the bodies of others, and other tests, make as many keys as one may have.
+    _, key, _ = call(oms, "POST", "/api-keys", b'{"name":"mutated","scopes":["read","trade"]}', user="jack")
     key_id, secret = key["id"].encode(), key["secret"].encode()
     signature = b"\r\nX-Timestamp: %d\r\nX-Signature: " % (time.time_ns() // 1_000_000)
     return [
