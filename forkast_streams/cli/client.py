@@ -68,7 +68,9 @@ async def check(response: aiohttp.ClientResponse) -> None:
 
 def no_answer(url: str, exc: BaseException) -> ForkastError:
     """The error that nothing, or nothing that makes sense, is at ``url``."""
-    return ForkastError(f"{url} does not answer ({exc!r}); is the exchange up (`forkast up`), is the address right?")
+    # A time-out has no words of its own.
+    why = str(exc) or repr(exc)
+    return ForkastError(f"{url} does not answer ({why}); is the exchange up (`forkast up`), is the address right?")
 
 
 async def symbol_id_of(client: aiohttp.ClientSession, oms_url: str, symbol: str) -> int:
