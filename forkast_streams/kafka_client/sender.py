@@ -87,6 +87,8 @@ class Accumulator(message_accumulator.MessageAccumulator):
                     break
                 given_up = waiting.popleft()
                 self.has_hole |= given_up.retry_count > 0
+                # Whoever waits for room goes on.
+                given_up.drain_ready()
                 given_up.failure(NotLeaderForPartitionError())
             if not waiting:
                 del self._batches[tp]

@@ -1,0 +1,124 @@
+"""Fetching: a log is read on only where it still has what was read of it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
+from aiokafka.structs import TopicPartition
+
+from forkast_streams.errors import CorruptLog
+from tests.unit.fetching import CONTROL, FIRST, SECOND, Consumer, records_at
+
+
+@pytest.fixture
+async def one() -> AsyncIterator[Consumer]:
+    """A consumer whose first fetch, of everything, is under way."""
+    made = Consumer()
+    yield made
+    await made.fetcher.close()
+
+
+async def _read_two_records_and_lose_the_broker(one: Consumer) -> None:
+    _, reply = await one.client.next()
+    taken = one.ask(FIRST)
+    reply(p0=records_at(5, b"a", b"b"))
+    await taken
+    _, reply = await one.client.next()
+    reply.fail(KafkaConnectionError())  # type: ignore[attr-defined]
+
+
+async def test_after_a_failure_the_record_before_the_place_is_read_once_more(one: Consumer) -> None:
+    """A broker that comes back may have lost what it had acknowledged, and have taken something else since."""
+    await _read_two_records_and_lose_the_broker(one)
+    asked, reply = await one.client.next()
+    assert asked[FIRST] == 6
+    reply(p0=records_at(5, b"a", b"b") + records_at(7, b"c"))
+    assert [(record.offset, record.value) for record in (await one.ask(FIRST))[FIRST]] == [(7, b"c")]
+    asked, _ = await one.client.next()
+    assert asked[FIRST] == 8
+
+
+@pytest.mark.parametrize(("latest_ms", "attributes"), [(1_000, 0), (1, CONTROL)])
+async def test_the_record_before_the_place_may_come_alone(one: Consumer, latest_ms: int, attributes: int) -> None:
+    """Then reading goes on behind it, as nothing is new. It may be a mark, whose time a state does not have."""
+    one.fetcher.expect_before(FIRST, 5, latest_ms)
+    waiting = one.ask(FIRST)
+    asked: dict[TopicPartition, int] = {}
+    while asked.get(FIRST) != 4:
+        asked, reply = await one.client.next()
+        reply(p0=records_at(4, b"a", attributes=attributes) if asked[FIRST] == 4 else b"")
+    asked, _ = await one.client.next()
+    assert asked[FIRST] == 5
+    waiting.cancel()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"p0": records_at(5, b"a", b"other") + records_at(7, b"c")},
+        {"p0": records_at(5, b"a", b"b", time_ms=2_000) + records_at(7, b"c")},
+        {"p0": records_at(7, b"c")},
+        {"error": OffsetOutOfRangeError.errno, "of": FIRST},
+    ],
+)
+async def test_a_log_that_was_cut_is_not_read_on(one: Consumer, answer: dict[str, Any]) -> None:
+    """With another record there, none, or an end before."""
+    await _read_two_records_and_lose_the_broker(one)
+    waiting = one.ask(FIRST)
+    _, reply = await one.client.next()
+    reply(**answer)
+    with pytest.raises((CorruptLog, OffsetOutOfRangeError)):
+        await waiting
+
+
+async def test_a_state_knows_when_the_record_before_its_place_was_taken(one: Consumer) -> None:
+    """At the latest; a later one is another one."""
+    one.fetcher.expect_before(FIRST, 5, 999)
+    waiting = one.ask(FIRST)
+    asked: dict[TopicPartition, int] = {}
+    while asked.get(FIRST) != 4:
+        asked, reply = await one.client.next()
+        reply(p0=records_at(4, b"a", b"b") if asked[FIRST] == 4 else b"")
+    with pytest.raises(CorruptLog, match=r"orders\.new-0 has lost its end: at offset 4"):
+        await waiting
+
+
+async def test_a_replica_that_does_not_show_its_newest_records_yet_is_asked_until_it_does(one: Consumer) -> None:
+    """One that has just become the leader knows later than the old one what all have: nothing is lost there."""
+    await _read_two_records_and_lose_the_broker(one)
+    waiting = one.ask(FIRST)
+    for _ in range(3):
+        asked, reply = await one.client.next()
+        assert asked[FIRST] == 6
+        reply(end=5)
+    _, reply = await one.client.next()
+    reply(p0=records_at(5, b"a", b"b") + records_at(7, b"c"))
+    assert [record.value for record in (await waiting)[FIRST]] == [b"c"]
+
+
+async def test_records_that_wait_while_their_broker_is_lost_are_known_of_before(one: Consumer) -> None:
+    """They are not in the request that fails."""
+    _, reply = await one.client.next()
+    reply(p0=records_at(5, b"a"))
+    taken = one.ask(SECOND)
+    asked, reply = await one.client.next()
+    assert FIRST not in asked
+    reply.fail(KafkaConnectionError())  # type: ignore[attr-defined]
+    taken.cancel()
+    assert [record.value for record in (await one.ask(FIRST))[FIRST]] == [b"a"]
+    while (await one.client.next())[0].get(FIRST, 5) != 5:
+        pass
+
+
+async def test_another_leader_is_asked_for_the_record_before_the_place(one: Consumer) -> None:
+    """Also where no fetch has failed."""
+    _, reply = await one.client.next()
+    taken = one.ask(FIRST)
+    reply(p0=records_at(5, b"a", b"b"))
+    one.client.cluster.leader = 2
+    await taken
+    asked, _ = await one.client.next()
+    assert asked[FIRST] == 6

@@ -1,0 +1,187 @@
+"""Sending: what becomes of the batches behind one that failed for good, whose number the broker misses."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import (
+    KafkaError,
+    NotLeaderForPartitionError,
+    OutOfOrderSequenceNumber,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.producer import producer as aiokafka_producer
+from aiokafka.producer.transaction_manager import TransactionManager
+from aiokafka.protocol.produce import ProduceResponse_v7
+from aiokafka.protocol.transaction import InitProducerIdRequest
+from aiokafka.record.memory_records import MemoryRecords
+
+from forkast_streams.kafka_client import sender
+from tests.unit.sending import TP, Cluster, add, batch_of
+
+
+class _CountingBroker:
+    """Takes a producer's batches of a partition only in the order of their numbers, as brokers do."""
+
+    _client_id = "one"
+
+    def __init__(self) -> None:
+        self.cluster = Cluster()
+        self.error = 0
+        self.taken = self.refused = 0
+        self._producers = itertools.count()
+        self._expected: defaultdict[tuple[int, int], int] = defaultdict(int)
+
+    async def send(self, _node: int, request: Any, **_: Any) -> Any:
+        """Name a producer, or take its batches."""
+        if isinstance(request, InitProducerIdRequest):
+            return SimpleNamespace(error_code=0, producer_id=next(self._producers), producer_epoch=0)
+        [(_, partitions)] = request._topics
+        answers = [(number, self._take(number, bytes(data)), 40, -1, 0) for number, data in partitions]
+        return ProduceResponse_v7([(TP.topic, answers)], 0)
+
+    def _take(self, number: int, data: bytes) -> int:
+        batch = MemoryRecords(data).next_batch()
+        of_producer = batch.producer_id, number
+        error = self.error or (
+            0 if batch.base_sequence == self._expected[of_producer] else OutOfOrderSequenceNumber.errno
+        )
+        if error:
+            self.refused += 1
+        else:
+            self.taken += 1
+            self._expected[of_producer] += len(list(batch))
+        return error
+
+    async def _maybe_wait_metadata(self) -> None:
+        """It is there."""
+
+    def get_random_node(self) -> int:
+        """The one there is."""
+        return 0
+
+    def force_metadata_update(self) -> asyncio.Future[bool]:
+        """The leader is as before, which takes a moment to find out."""
+        return asyncio.ensure_future(asyncio.sleep(0.01, True))
+
+
+@pytest.fixture
+async def numbering() -> AsyncIterator[tuple[_CountingBroker, Any]]:
+    """A broker that counts, and the accumulator of an idempotent producer, whose batches live for 0.05 s."""
+    broker = _CountingBroker()
+    manager = TransactionManager(None, 1_000)
+    accumulator = aiokafka_producer.MessageAccumulator(broker.cluster, 1_000, None, 0.05, txn_manager=manager)
+    one = sender.Sender(
+        broker,
+        acks=-1,
+        txn_manager=manager,
+        message_accumulator=accumulator,
+        retry_backoff_ms=1,
+        request_timeout_ms=1_000,
+    )
+    await one.start()
+    yield broker, accumulator
+    one.sender_task.cancel()
+    await asyncio.gather(one.sender_task, return_exceptions=True)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - of a broker that is no coroutine
+            await asyncio.sleep(0.001)
+
+
+async def _send(accumulator: Any) -> Any:
+    return await (await add(accumulator, b"v"))
+
+
+async def test_a_batch_that_failed_for_good_takes_no_later_one_with_it(numbering: tuple[_CountingBroker, Any]) -> None:
+    """A missing permission, for instance: its number is missing at the broker, too."""
+    broker, accumulator = numbering
+    assert (await _send(accumulator)).offset == 40
+    broker.error = TopicAuthorizationFailedError.errno
+    with pytest.raises(TopicAuthorizationFailedError):
+        await _send(accumulator)
+    broker.error = 0
+    for _ in range(3):
+        assert (await _send(accumulator)).offset == 40
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_a_batch_may_fail_while_others_are_being_gathered(
+    numbering: tuple[_CountingBroker, Any], turns: int
+) -> None:
+    """At whatever turn of the loop."""
+    broker, accumulator = numbering
+    broker.error = TopicAuthorizationFailedError.errno
+    failing = await add(accumulator, b"v")
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    other = await accumulator.add_batch(batch_of(b"v"), TopicPartition(TP.topic, 4), 10.0)
+    await asyncio.wait([failing, other])
+    assert isinstance(failing.exception(), TopicAuthorizationFailedError)
+    broker.error = 0
+    assert (await _send(accumulator)).offset == 40
+
+
+async def test_of_events_none_is_sent_behind_one_that_failed(numbering: tuple[_CountingBroker, Any]) -> None:
+    """The sender ends, and its process with it: readers would find the event behind those that follow it."""
+    broker, accumulator = numbering
+    accumulator.keeps_order = True
+    assert (await _send(accumulator)).offset == 40
+    broker.error = TopicAuthorizationFailedError.errno
+    waiting = [await add(accumulator, b"v") for _ in range(3)]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    broker.error = 0
+    await asyncio.wait(waiting)
+    assert all(one.exception() is not None for one in waiting)
+    assert broker.taken == 1
+    with pytest.raises(KafkaError):
+        await _send(accumulator)
+
+
+async def test_a_batch_that_found_no_leader_in_time_has_no_number(numbering: tuple[_CountingBroker, Any]) -> None:
+    broker, accumulator = numbering
+    assert (await _send(accumulator)).offset == 40
+    broker.cluster.leader = -1
+    with pytest.raises(NotLeaderForPartitionError):
+        await _send(accumulator)
+    broker.cluster.leader = 0
+    for _ in range(3):
+        assert (await _send(accumulator)).offset == 40
+
+
+async def test_a_numbered_batch_that_lost_its_leader_is_given_up_in_time(
+    numbering: tuple[_CountingBroker, Any],
+) -> None:
+    """An order that nobody waits for any more must not be in the log hours later."""
+    broker, accumulator = numbering
+    broker.error = NotLeaderForPartitionError.errno
+    lost = await add(accumulator, b"v")
+    await _until(lambda: broker.refused > 0)
+    broker.cluster.leader = -1
+    await asyncio.wait([lost], timeout=10)
+    assert isinstance(lost.exception(), NotLeaderForPartitionError)
+    broker.cluster.leader, broker.error = 0, 0
+    for _ in range(3):
+        assert (await _send(accumulator)).offset == 40
+
+
+async def test_events_wait_for_their_leader(numbering: tuple[_CountingBroker, Any]) -> None:
+    """However long it is away; none is given up, so that none is sent before it."""
+    broker, accumulator = numbering
+    accumulator.keeps_order = True
+    broker.cluster.leader = -1
+    waiting = await add(accumulator, b"v")
+    [[batch]] = accumulator._batches.values()
+    await _until(lambda: batch._ttl > 1)
+    assert not waiting.done()
+    broker.cluster.leader = 0
+    assert (await waiting).offset == 40
