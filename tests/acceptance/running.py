@@ -65,7 +65,8 @@ class Exchange:
         found = []
         for process in psutil.process_iter():
             try:
-                about = " ".join(process.cmdline()) + process.environ().get("FORKAST_DATA_DIR", "")
+                # Redis names no folder where others have their command line; it is in its own.
+                about = " ".join([*process.cmdline(), process.environ().get("FORKAST_DATA_DIR", ""), process.cwd()])
             except psutil.Error:
                 continue
             if str(self.folder) in about and process.status() != psutil.STATUS_ZOMBIE:
