@@ -96,8 +96,7 @@ class _ConsumerOnLoop(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Connect; only then there is a fetcher, which has no partitions yet."""
         await super().on_start()
-        fetcher = getattr(self._consumer, "_fetcher", None)
-        if isinstance(fetcher, PacedFetcher):
+        if (fetcher := _fetcher_of(self)) is not None:
             fetcher.pace = self.transport.fetch_pace
 
     async def on_thread_stop(self) -> None:
@@ -125,6 +124,12 @@ class _ConsumerOnLoop(driver.AIOKafkaConsumerThread):
         except Exception as exc:
             return exc
         return None
+
+
+def _fetcher_of(thread: Any) -> PacedFetcher | None:
+    """None for a client that only writes."""
+    fetcher = getattr(thread._consumer, "_fetcher", None)
+    return fetcher if isinstance(fetcher, PacedFetcher) else None
 
 
 class BatchConsumer(driver.Consumer):
@@ -249,8 +254,7 @@ class BatchConsumer(driver.Consumer):
         """Read ``tp`` from ``offset`` on, unless somebody has sought further back."""
         # Faust drops what is not behind the last message.
         self._read_offset[tp] = None
-        fetcher = getattr(self._thread._consumer, "_fetcher", None)
-        if isinstance(fetcher, PacedFetcher):
+        if (fetcher := _fetcher_of(self._thread)) is not None:
             fetcher.rewind(tp, offset)
 
     def _batch_message(self, tp: TP, records: list[Any], generation: int) -> ConsumerMessage:
@@ -312,8 +316,7 @@ class BatchConsumer(driver.Consumer):
     def _expect_before(self, tp: TP, offset: int) -> None:
         latest_ms = self.transport.latest_ms
         newest = None if latest_ms is None else latest_ms(tp)
-        fetcher = getattr(self._thread._consumer, "_fetcher", None)
-        if newest is not None and isinstance(fetcher, PacedFetcher):
+        if newest is not None and (fetcher := _fetcher_of(self._thread)) is not None:
             fetcher.expect_before(tp, offset, newest)
 
     async def wait_empty(self) -> None:

@@ -81,15 +81,13 @@ class StrayLedger:
         for pair in sorted(pairs):
             source, home = map(int, pair.split("-"))
             for at_source, at_home in self._pairs(pair, required[source]):
-                is_due = at_source is not None and at_home is None and at_source[0] < required[source]
-                if is_due and home not in coming:
-                    coming[home] = set(chain.from_iterable(map(_copies, unread(home))))
-                if (
-                    is_due
-                    and at_source is not None
-                    and (b"%d:%d" % (source, at_source[0]), at_source[1]) in coming[home]
-                ):
-                    continue
+                is_due = False
+                if at_source is not None and at_home is None and at_source[0] < required[source]:
+                    if home not in coming:
+                        coming[home] = set(chain.from_iterable(map(_copies, unread(home))))
+                    if (b"%d:%d" % (source, at_source[0]), at_source[1]) in coming[home]:
+                        continue
+                    is_due = True
                 _check(findings, source, home, at_source, at_home, is_due=is_due, reached=reached[source])
 
     def _pairs(self, pair: str, required: int) -> Iterator[tuple[Entry | None, Entry | None]]:

@@ -33,8 +33,8 @@ class Before:
     record: Any = None
     seen_in: object = None
 
-    def check(self, tp: TopicPartition, records: list[Any], replica: object) -> None:
-        """Look for it among ``records`` of a replica.
+    def check(self, tp: TopicPartition, records: list[Any]) -> None:
+        """Look for it among ``records``.
 
         Raises:
             CorruptLog: another one is there.
@@ -45,7 +45,6 @@ class Before:
                 "came behind it may be gone; restore the topic, or give up what was made of it: delete its consumers' "
                 "changelogs, local folders and tables."
             )
-        self.seen_in = replica
 
     def _is_this(self, found: Any) -> bool:
         if found.offset != self.offset:
@@ -83,9 +82,10 @@ class Continuity:
         """The record before ``offset`` was taken by the log at ``latest_ms`` or earlier."""
         self._before[tp] = Before(offset - 1, latest_ms)
 
-    def read(self, tp: TopicPartition, newest: Any, replica: object) -> None:
-        """Records were read up to ``newest``."""
-        self._before[tp] = Before(newest.offset, record=newest, seen_in=replica)
+    def start(self, tp: TopicPartition, position: int, node_id: Any) -> int:
+        """From where to fetch what is to be read from ``position`` on: one before it if that is doubted."""
+        before = self.doubted(tp, position, node_id)
+        return position if before is None else before.offset
 
     def doubted(self, tp: TopicPartition, position: int, node_id: Any) -> Before | None:
         """What has to be read once more before ``tp`` is read from ``position`` of a broker on; None: nothing."""
@@ -93,3 +93,14 @@ class Continuity:
         if before is None or before.offset != position - 1 or before.seen_in == self.replica(node_id):
             return None
         return before
+
+    def accept(self, tp: TopicPartition, replica: object, before: Before | None, records: list[Any]) -> None:
+        """Take note of what was read of a replica, with what was doubted before it.
+
+        Raises:
+            CorruptLog: the log has another record there than it had.
+        """
+        if before is not None:
+            before.check(tp, records)
+        if records:
+            self._before[tp] = Before(records[-1].offset, record=records[-1], seen_in=replica)

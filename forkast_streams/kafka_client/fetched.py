@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -11,7 +12,6 @@ from aiokafka.consumer.fetcher import READ_UNCOMMITTED
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 
-from forkast_streams.kafka_client.continuity import Before
 from forkast_streams.records import TransactionMark
 
 # What every batch begins with: the offset of its first record, and how many bytes follow.
@@ -60,17 +60,15 @@ class PartitionRecords(fetcher.PartitionRecords):
 
     Args:
         fetched: the bytes of all batches, which the parser among the other arguments hides.
-        replica: where they come from, as `Continuity` names it.
-        before: what must be right before the first record, and was fetched with it.
+        accept: is given all records of a raw topic, those before the first one that was asked for among them.
     """
 
     next_fetch_offset: int
 
-    def __init__(self, *args: Any, fetched: bytes = b"", replica: object = None, before: Before | None = None) -> None:
+    def __init__(self, *args: Any, fetched: bytes = b"", accept: Callable[[list[Any]], None] | None = None) -> None:
         super().__init__(*args)
-        self.replica = replica
         self._fetched = fetched
-        self._before = before
+        self._accept = accept
 
     @property
     def is_raw(self) -> bool:
@@ -97,8 +95,8 @@ class PartitionRecords(fetcher.PartitionRecords):
             found += records
             # More than the last record's own: that may have been compacted away.
             self.next_fetch_offset = batch.next_offset
-        if self._before is not None:
-            self._before.check(self._tp, found, self.replica)
+        if self._accept is not None:
+            self._accept(found)
         if found and found[0].offset < first:
             # The broker sends whole batches.
             found = [record for record in found if record.offset >= first]
@@ -121,11 +119,6 @@ class FetchResult(fetcher.FetchResult):
     """What one fetch has brought of a partition, until somebody takes it."""
 
     _partition_records: PartitionRecords | None
-
-    @property
-    def replica(self) -> object:
-        """Where it comes from; None when it is taken."""
-        return None if self._partition_records is None else self._partition_records.replica
 
     def getall(self, max_records: int | None = None) -> list[Any]:
         """Take all records; of others than raw topics at most ``max_records``."""

@@ -8,6 +8,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Coroutine
+from functools import partial
 from typing import Any
 
 from aiokafka.consumer import fetcher
@@ -25,7 +26,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
-from forkast_streams.kafka_client.continuity import Before, Continuity
+from forkast_streams.kafka_client.continuity import Continuity
 from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, RawTopics
 from forkast_streams.kafka_client.pace import Pace
 from forkast_streams.limits import FETCH_BYTES_TOGETHER
@@ -74,11 +75,7 @@ class PacedFetcher(fetcher.Fetcher):
             self._ask_for(frozenset(partitions))
         deadline = self._loop.time() + timeout
         while True:
-            replicas = {tp: result.replica for tp, result in self._records.items() if isinstance(result, FetchResult)}
             drained: dict[TopicPartition, list[Any]] = await super().fetched_records(partitions, 0, max_records)
-            for tp, records in drained.items():
-                if self._is_raw(tp):
-                    self._continuity.read(tp, records[-1], replicas[tp])
             left = deadline - self._loop.time()
             if drained or left <= 0:
                 return drained
@@ -231,9 +228,7 @@ class PacedFetcher(fetcher.Fetcher):
             elif tp in refused_s:
                 timeout = min(timeout, refused_s[tp])
             elif fetched is None or tp in fetched:
-                position = state.position
-                before = self._continuity.doubted(tp, position, node_id)
-                fetchable[node_id].append((tp, position if before is None else before.offset))
+                fetchable[node_id].append((tp, self._continuity.start(tp, state.position, node_id)))
         # First it must be known from where all partitions of a broker are read.
         requests = [
             (node_id, self._request(partitions))
@@ -308,9 +303,7 @@ class PacedFetcher(fetcher.Fetcher):
                 number, error_code, highwater, last_stable = partition[:4]
                 tp = TopicPartition(topic, number)
                 state, asked = assignment.state_value(tp), positions[topic, number]
-                position = state.position if state.has_valid_position else None
-                before = None if position is None else self._continuity.doubted(tp, position, node_id)
-                if position is None or asked != (position if before is None else before.offset):
+                if not state.has_valid_position or asked != self._continuity.start(tp, state.position, node_id):
                     # Somebody has sought to another place meanwhile.
                     continue
                 if error_code:
@@ -318,24 +311,15 @@ class PacedFetcher(fetcher.Fetcher):
                     continue
                 state.highwater, state.lso, state.timestamp = highwater, last_stable, fetched_ms
                 if records := partition[-1]:
-                    origin = (self._continuity.replica(node_id), before)
-                    has_new |= self._take(tp, position, assignment, origin, aborted=partition[5], records=records)
+                    has_new |= self._take(tp, node_id, assignment, aborted=partition[5], records=records)
                     size += len(records)
         return has_new, size
 
-    def _take(
-        self,
-        tp: TopicPartition,
-        position: int,
-        assignment: Any,
-        origin: tuple[object, Before | None],
-        *,
-        aborted: Any,
-        records: bytes,
-    ) -> bool:
+    def _take(self, tp: TopicPartition, node_id: Any, assignment: Any, *, aborted: Any, records: bytes) -> bool:
         """Keep the records of a partition until somebody takes them."""
-        found = MemoryRecords(records)
+        found, position = MemoryRecords(records), assignment.state_value(tp).position
         if found.has_next():
+            before, replica = self._continuity.doubted(tp, position, node_id), self._continuity.replica(node_id)
             self._records[tp] = FetchResult(
                 tp,
                 partition_records=PartitionRecords(
@@ -348,8 +332,7 @@ class PacedFetcher(fetcher.Fetcher):
                     self._check_crcs,
                     self._isolation_level,
                     fetched=records,
-                    replica=origin[0],
-                    before=origin[1],
+                    accept=partial(self._continuity.accept, tp, replica, before),
                 ),
                 assignment=assignment,
                 backoff=self._prefetch_backoff,

@@ -22,7 +22,6 @@ import pytest
 
 from forkast_streams.audit.dump import DumpEvidence
 from forkast_streams.audit.findings import INVARIANTS
-from forkast_streams.audit.kafka_log import KafkaLog
 from forkast_streams.audit.records import Record
 from forkast_streams.audit.run import audit_evidence
 from forkast_streams.audit.tables import TablesSnapshot
@@ -260,40 +259,6 @@ def test_a_query_that_postgres_ends_is_one_sentence(env: dict[str, str]) -> None
         with pytest.raises(SetupError, match="Postgres cannot be read"):
             read()
     snapshot.close()
-
-
-_WRITE_TRANSACTIONS = """
-import asyncio, sys
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-
-async def write(brokers, topic):
-    admin = AIOKafkaAdminClient(bootstrap_servers=brokers)
-    await admin.start()
-    await admin.create_topics([NewTopic(topic, 1, 1)])
-    await admin.close()
-    async with AIOKafkaProducer(bootstrap_servers=brokers, transactional_id="audit") as producer:
-        for values in ((b"0", b"1"), (b"3",)):
-            async with producer.transaction():
-                for value in values:
-                    await producer.send_and_wait(topic, value, partition=0)
-
-asyncio.run(write(*sys.argv[1:]))
-"""
-
-
-def test_marks_of_transactions_are_told_from_holes(env: dict[str, str]) -> None:
-    """What a transactional producer leaves in a log is no record, and nothing is missing there."""
-    topic, brokers = "transactions", env["KAFKA_BROKERS"].split(",")
-    # In a process of its own, because the exchange's clients have no transactions.
-    subprocess.run([sys.executable, "-c", _WRITE_TRANSACTIONS, env["KAFKA_BROKERS"], topic], check=True, timeout=60)
-    log = KafkaLog(brokers)
-    try:
-        found = [(record.offset, record.value, record.is_control) for record in log.records(topic, 0, 0, 5)]
-    finally:
-        log.close()
-    mark = (None, True)
-    assert found == [(0, b"0", False), (1, b"1", False), (2, *mark), (3, b"3", False), (4, *mark)]
 
 
 @contextmanager
