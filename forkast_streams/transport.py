@@ -2,8 +2,8 @@
 
 A plain Faust agent pays about 100 µs a record for tasks, futures and queues. For topics made by ``batch_topic`` this
 transport delivers one message per fetch and partition, whose value is the tuple of the fetched records; assignment,
-rebalance, recovery, tables, agents and web stay Faust's. Private names of Faust 0.15.3 are used here and nowhere
-else; ``tests/unit/test_transport.py`` fails when one of them is missing.
+rebalance, recovery, tables, agents and web stay Faust's. docs/architecture.md lists where private names of Faust 0.15.3
+are used; ``tests/unit/test_transport.py`` fails at another version, and when a method that is overridden has changed.
 """
 
 from __future__ import annotations
