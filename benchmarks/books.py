@@ -23,9 +23,9 @@ from benchmarks.book_flows import Step
 from benchmarks.children import collect_as_a_worker_does
 from benchmarks.results import FOLDER
 from forkast_streams.engine.commands import BUY, SELL, Command, cancel_order, limit_order
+from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.events import TradeExecuted
 from forkast_streams.engine.matching import MatchingEngine
-from forkast_streams.engine.trading_rules import DefineSymbol
 
 PEERS_FOLDER = FOLDER / "peers"
 _LOCK = Path(__file__).with_name("peers.lock")

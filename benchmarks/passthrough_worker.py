@@ -15,9 +15,9 @@ from forkast_streams.checkpoint import Journal, Key
 from forkast_streams.cli import main
 from forkast_streams.codec import decode_command, encode_events
 from forkast_streams.engine.commands import BUY, GTC, LIMIT
+from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.events import OrderAccepted
 from forkast_streams.engine.symbols import Symbol
-from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.records import InputRecord, OutputRecord, Outputs
 
 EVENTS_VARIABLE = "FORKAST_BENCH_EVENTS"

@@ -21,7 +21,7 @@ _SUFFIXES = ("*.so", "*.pyd")
 # compiled already.
 _FOLDERS = ("engine", "codec")
 _SINGLE = ("engine_partition.py", "market_data/book.py", "market_data/state.py")
-_AS_THEY_ARE = frozenset({"__init__.py", "wire_command.py", "trading_rules.py"})
+_AS_THEY_ARE = frozenset({"__init__.py", "wire_command.py", "define_symbol.py"})
 # What these have that is Final stands in the compiled modules as a constant.
 _READ_BY_THEM = ("limits.py", "wire_events.py")
 

@@ -11,6 +11,7 @@ import msgspec
 from forkast_streams.checkpoint import Journal, Key
 from forkast_streams.codec import decode_command, encode_events
 from forkast_streams.engine.commands import BUY, SELL, Command
+from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.id_keys import bytes_of, key_in
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.matching import MatchingEngine
@@ -19,7 +20,6 @@ from forkast_streams.engine.order import Order
 from forkast_streams.engine.order_book import OrderBook
 from forkast_streams.engine.order_terms import PLAIN, OrderTerms, shared_terms
 from forkast_streams.engine.symbols import key_of
-from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import CorruptLog, InvalidRecord
 from forkast_streams.limits import COMMAND_BYTES_MAX, KEY_BYTES_MAX
 from forkast_streams.producer_keys import KeyRing, contradiction, digest_of

@@ -17,6 +17,7 @@ from forkast_streams.engine.commands import (
     NewOrder,
     Number,
 )
+from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.events import (
     AllCancelled,
     CancelScheduled,
@@ -33,7 +34,6 @@ from forkast_streams.engine.events import (
     final_status,
 )
 from forkast_streams.engine.symbols import Symbol
-from forkast_streams.engine.trading_rules import DefineSymbol
 
 _HEX_3: Final = [f"{number:03x}" for number in range(0x1000)]
 

@@ -8,8 +8,8 @@ from forkast_streams.engine.commands import LIMIT, Amend
 from forkast_streams.engine.events import BY_AMEND, Event, OrderAmended, status_of
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.order import Order
+from forkast_streams.engine.order_checks import broken_amend_rule, broken_size_rule
 from forkast_streams.engine.rejections import Rejection
-from forkast_streams.engine.rules import broken_amend_rule, broken_size_rule
 from forkast_streams.engine.stops import is_reached
 from forkast_streams.engine.symbols import HALTED, TRADING
 from forkast_streams.limits import ICEBERG_SLICES_MAX

@@ -11,7 +11,7 @@ from typing import Final
 
 from mypy_extensions import mypyc_attr
 
-from forkast_streams.engine.trading_rules import DefineSymbol
+from forkast_streams.engine.define_symbol import DefineSymbol
 
 BUY: Final = "BUY"
 SELL: Final = "SELL"

@@ -8,7 +8,7 @@ from typing import Final
 from mypy_extensions import mypyc_attr
 
 from forkast_streams.engine.commands import Command
-from forkast_streams.engine.trading_rules import DefineSymbol
+from forkast_streams.engine.define_symbol import DefineSymbol
 
 PENDING: Final = "PENDING"
 PARTIALLY_FILLED: Final = "PARTIALLY_FILLED"

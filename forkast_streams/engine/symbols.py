@@ -10,7 +10,7 @@ from typing import Final
 from librt.vecs import vec
 from mypy_extensions import i64
 
-from forkast_streams.engine.trading_rules import DefineSymbol
+from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.limits import PRICE_MAX, QUANTITY_MAX
 
 # What Grid.units answers for a value that is no multiple of the step within the limits.

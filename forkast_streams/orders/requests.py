@@ -15,10 +15,10 @@ from msgspec.structs import astuple
 
 from forkast_streams.codec import number_of
 from forkast_streams.engine.commands import EXPIRE_TAKER, GTC, Amend, NewOrder, Number
+from forkast_streams.engine.define_symbol import DefineSymbol
+from forkast_streams.engine.order_checks import broken_amend_rule, broken_rule
 from forkast_streams.engine.rejections import Rejection
-from forkast_streams.engine.rules import broken_amend_rule, broken_rule
 from forkast_streams.engine.symbols import EXACT, Symbol, decimal_of
-from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import ApiError, InvalidRecord
 
 BATCH_ORDERS_MAX = 100

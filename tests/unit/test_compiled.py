@@ -75,7 +75,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return package
 
 
-@pytest.mark.parametrize("name", ["engine/taking.py", "codec/wire_command.py", "engine/trading_rules.py", "limits.py"])
+@pytest.mark.parametrize("name", ["engine/taking.py", "codec/wire_command.py", "engine/define_symbol.py", "limits.py"])
 def test_an_edited_source_is_refused(package: Path, name: str) -> None:
     """One that is compiled, or whose constants and types are in what is compiled."""
     compiled.require_fresh()

@@ -11,6 +11,7 @@ import pytest
 
 from forkast_streams.engine import id_keys
 from forkast_streams.engine.commands import BUY, cancel_order, limit_order
+from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.events import CommandRejected, OrderAccepted, OrderCancelled
 from forkast_streams.engine.id_keys import key_of
 from forkast_streams.engine.matching import MatchingEngine
@@ -18,7 +19,6 @@ from forkast_streams.engine.open_orders import OpenOrders
 from forkast_streams.engine.order import Account, Order
 from forkast_streams.engine.order_terms import PLAIN
 from forkast_streams.engine.rejections import Rejection
-from forkast_streams.engine.trading_rules import DefineSymbol
 
 _ACCOUNT = Account(1, 1)
 

@@ -14,9 +14,9 @@ import pytest
 
 from forkast_streams.codec import decode_command
 from forkast_streams.engine.commands import TYPES, Amend, NewOrder
-from forkast_streams.engine.rules import broken_amend_rule, broken_rule
+from forkast_streams.engine.define_symbol import DefineSymbol
+from forkast_streams.engine.order_checks import broken_amend_rule, broken_rule
 from forkast_streams.engine.symbols import Symbol
-from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import ApiError
 from forkast_streams.limits import LARGEST_BODY_BYTES_MAX
 from forkast_streams.orders.commands import amend_command, digest_of, place_command

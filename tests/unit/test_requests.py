@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pytest
 
+from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.symbols import Symbol
-from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import ApiError
 from forkast_streams.orders.commands import place_command
 from forkast_streams.orders.requests import PlaceOrder, decode_batch, decode_body, new_order
