@@ -25,7 +25,7 @@ from benchmarks.results import FOLDER
 from forkast_streams.engine.commands import BUY, SELL, Command, cancel_order, limit_order
 from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.events import TradeExecuted
-from forkast_streams.engine.matching import MatchingEngine
+from forkast_streams.engine.matching_engine import MatchingEngine
 
 PEERS_FOLDER = FOLDER / "peers"
 _LOCK = Path(__file__).with_name("peers.lock")

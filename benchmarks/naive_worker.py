@@ -16,7 +16,7 @@ from faust.types import StreamT
 
 from forkast_streams.codec import decode_command, encode_events
 from forkast_streams.engine.events import TradeExecuted
-from forkast_streams.engine.matching import MatchingEngine
+from forkast_streams.engine.matching_engine import MatchingEngine
 
 INPUT = "naive.new"
 OUTPUT = "naive.exchange"

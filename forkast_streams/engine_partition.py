@@ -14,7 +14,7 @@ from forkast_streams.engine.commands import BUY, SELL, Command
 from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.id_keys import bytes_of, key_in
 from forkast_streams.engine.market import Market
-from forkast_streams.engine.matching import MatchingEngine
+from forkast_streams.engine.matching_engine import MatchingEngine
 from forkast_streams.engine.open_orders import OpenOrders
 from forkast_streams.engine.order import Order
 from forkast_streams.engine.order_book import OrderBook

@@ -25,7 +25,7 @@ from forkast_streams.codec import decode_command
 from forkast_streams.engine.commands import Amend, Cancel, Command, NewOrder, cancel_order, limit_order
 from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.events import CommandRejected
-from forkast_streams.engine.matching import MatchingEngine
+from forkast_streams.engine.matching_engine import MatchingEngine
 from forkast_streams.errors import SetupError
 from forkast_streams.topics import PARTITIONS_DEFAULT, partition_for
 

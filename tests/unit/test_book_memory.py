@@ -9,7 +9,7 @@ from decimal import Decimal
 
 from forkast_streams.engine.commands import BUY, SELL, NewOrder, cancel_order, limit_order
 from forkast_streams.engine.define_symbol import DefineSymbol
-from forkast_streams.engine.matching import MatchingEngine
+from forkast_streams.engine.matching_engine import MatchingEngine
 
 # As the decoder gives them: the same Decimal for the same price.
 _PRICES = [Decimal(number) for number in range(151)]

@@ -14,7 +14,7 @@ from forkast_streams.engine.commands import BUY, cancel_order, limit_order
 from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.events import CommandRejected, OrderAccepted, OrderCancelled
 from forkast_streams.engine.id_keys import key_of
-from forkast_streams.engine.matching import MatchingEngine
+from forkast_streams.engine.matching_engine import MatchingEngine
 from forkast_streams.engine.open_orders import OpenOrders
 from forkast_streams.engine.order import Account, Order
 from forkast_streams.engine.order_terms import PLAIN
