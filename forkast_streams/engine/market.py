@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
+from forkast_streams.engine.changes import Changes
 from forkast_streams.engine.commands import BUY, FOK, IOC
 from forkast_streams.engine.events import (
     BY_CANCEL_AFTER,
@@ -21,13 +22,13 @@ from forkast_streams.engine.events import (
     QuantityShown,
     StopTriggered,
 )
+from forkast_streams.engine.matching import can_fill, cancel_open, hide, match, worst_of
 from forkast_streams.engine.open_orders import OpenOrders
 from forkast_streams.engine.order import Order
 from forkast_streams.engine.order_book import OrderBook
 from forkast_streams.engine.order_terms import PLAIN
 from forkast_streams.engine.stops import Queue, collect_triggered
 from forkast_streams.engine.symbols import Symbol
-from forkast_streams.engine.taking import Changes, can_fill, cancel_open, hide, take, worst_of
 
 
 class Market:
@@ -135,7 +136,7 @@ class Market:
         worst_ticks = worst_of(order.side, limit_ticks)
         if terms.time_in_force == FOK and not can_fill(book, order, limit_ticks):
             self.end(order, BY_FOK, events, command_id, counted=counted)
-        elif take(book, self.changes, order, worst_ticks, events, counted=counted):
+        elif match(book, self.changes, order, worst_ticks, events, counted=counted):
             self.end(order, BY_SELF_TRADE, events, command_id, counted=counted)
         elif not order.remaining:
             self._forget(order)
@@ -147,7 +148,7 @@ class Market:
             self._rest(order, events, counted=counted)
 
     def _enter_plain(self, order: Order, events: list[Event], command_id: str | None, *, counted: bool) -> None:
-        if take(self.book, self.changes, order, order.price_ticks, events, counted=counted):
+        if match(self.book, self.changes, order, order.price_ticks, events, counted=counted):
             self.end(order, BY_SELF_TRADE, events, command_id, counted=counted)
         elif order.remaining:
             self._rest(order, events, counted=counted)

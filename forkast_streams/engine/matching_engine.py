@@ -7,6 +7,7 @@ events, whenever and wherever they are processed.
 from __future__ import annotations
 
 from forkast_streams.engine.amending import amend, why_not_amend
+from forkast_streams.engine.changes import Changes
 from forkast_streams.engine.commands import Amend, Cancel, CancelAfter, CancelAll, Command, Heartbeat, NewOrder
 from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.events import (
@@ -25,7 +26,6 @@ from forkast_streams.engine.placing import place, place_plain, why_not_new
 from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.seen_ids import SeenIds
 from forkast_streams.engine.symbols import HALTED, Symbol
-from forkast_streams.engine.taking import Changes
 
 
 class MatchingEngine:

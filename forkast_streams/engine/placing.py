@@ -24,13 +24,13 @@ from forkast_streams.engine.events import (
 )
 from forkast_streams.engine.id_keys import OrderKey
 from forkast_streams.engine.market import Market
+from forkast_streams.engine.matching import spend
 from forkast_streams.engine.order import Order
 from forkast_streams.engine.order_checks import broken_rule, broken_size_rule
 from forkast_streams.engine.order_terms import PLAIN, OrderTerms, shared_terms
 from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.stops import is_reached
 from forkast_streams.engine.symbols import EXACT, HALTED, TRADING, decimal_of
-from forkast_streams.engine.taking import spend
 
 
 def why_not_new(market: Market, command: NewOrder, timestamp: int) -> Rejection | None:

@@ -75,7 +75,9 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return package
 
 
-@pytest.mark.parametrize("name", ["engine/taking.py", "codec/wire_command.py", "engine/define_symbol.py", "limits.py"])
+@pytest.mark.parametrize(
+    "name", ["engine/matching.py", "codec/wire_command.py", "engine/define_symbol.py", "limits.py"]
+)
 def test_an_edited_source_is_refused(package: Path, name: str) -> None:
     """One that is compiled, or whose constants and types are in what is compiled."""
     compiled.require_fresh()
@@ -91,7 +93,7 @@ def test_an_edited_source_is_refused(package: Path, name: str) -> None:
 
 def test_modules_of_a_compilation_that_was_cut_off_are_refused(package: Path) -> None:
     """Those of a training count what they do, and lie there without a hash when the compilation is killed."""
-    module = package / "engine" / "taking.cpython-311-x86_64-linux-gnu.so"
+    module = package / "engine" / "matching.cpython-311-x86_64-linux-gnu.so"
     module.write_bytes(b"")
     with pytest.raises(SetupError, match="make uncompiled"):
         compiled.require_fresh()
@@ -103,7 +105,7 @@ def test_modules_of_a_compilation_that_was_cut_off_are_refused(package: Path) ->
 @pytest.mark.parametrize("command", ["up", "worker engine", "bench matching", "replay lobster flow.csv --symbol AAPL"])
 def test_commands_that_run_compiled_modules_look_first(package: Path, command: str) -> None:
     """One sentence, before a server is started or a figure measured."""
-    (package / "engine" / "taking.so").touch()
+    (package / "engine" / "matching.so").touch()
     refused = CliRunner().invoke(app, command.split())
     assert isinstance(refused.exception, SetupError)
     assert "make setup" in str(refused.exception)
@@ -192,7 +194,7 @@ def test_setup_does_what_the_contents_ask_for(package: Path) -> None:
     assert checkout.setup() == ["install", "compile"]
     assert checkout.setup() == []
     # What a compilation that was killed leaves.
-    (package / "engine" / "taking.so").touch()
+    (package / "engine" / "matching.so").touch()
     assert checkout.setup() == ["compile"]
-    (package / "engine" / "taking.so").unlink()
+    (package / "engine" / "matching.so").unlink()
     assert checkout.setup() == []

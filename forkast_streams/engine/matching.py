@@ -1,4 +1,4 @@
-"""How an order takes from the other side of the book: price by price, first come first served."""
+"""How an order trades with the other side of its book: price by price, first come first served."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Final
 
 from mypy_extensions import i64
 
+from forkast_streams.engine.changes import Changes
 from forkast_streams.engine.commands import BUY, EXPIRE_MAKER, EXPIRE_TAKER, NONE
 from forkast_streams.engine.events import (
     BY_SELF_TRADE,
@@ -25,58 +26,7 @@ _ANY_HIGH: Final[i64] = 1 << 61
 _ANY_LOW: Final[i64] = 0
 
 
-class Changes:
-    """What checkpoints need to know of open orders, and the queue positions given out.
-
-    Attributes:
-        changed: open orders that no checkpoint has as they are, in no order that means anything.
-        gone: offsets of orders that a checkpoint has and that are open no more.
-        next_rank: the next queue position.
-    """
-
-    __slots__ = ("changed", "gone", "next_rank")
-
-    def __init__(self) -> None:
-        self.changed: list[Order] = []
-        self.gone: list[int] = []
-        self.next_rank = 1
-
-    def give_rank(self, order: Order) -> None:
-        """Give ``order`` the next queue position."""
-        order.rank = self.next_rank
-        self.next_rank += 1
-        self.change(order)
-
-    def change(self, order: Order) -> None:
-        """``order`` is not as any checkpoint has it."""
-        if order.changed_at < 0:
-            order.changed_at = len(self.changed)
-            self.changed.append(order)
-
-    def forget(self, order: Order) -> None:
-        """``order`` is open no more."""
-        at = order.changed_at
-        if at >= 0:
-            last = self.changed.pop()
-            if last is not order:
-                self.changed[at] = last
-                last.changed_at = at
-            order.changed_at = -1
-        if order.saved:
-            self.gone.append(order.offset)
-
-    def take(self) -> tuple[list[Order], list[int]]:
-        """What there is for a checkpoint, ``changed`` and ``gone``; from here on that is in it."""
-        changed, gone = self.changed, self.gone
-        self.changed, self.gone = [], []
-        for order in changed:
-            order.saved = True
-            order.changed_at = -1
-            order.text = None
-        return changed, gone
-
-
-def take(
+def match(
     book: OrderBook, changes: Changes, taker: Order, worst_ticks: i64, events: list[Event], *, counted: bool
 ) -> bool:
     """Let ``taker`` trade while its limit allows and it is not filled.
@@ -173,7 +123,7 @@ def spend(
         if affordable == 0:
             break
         taker.quantity, taker.remaining = filled + affordable, affordable
-        is_stopped = take(book, changes, taker, price_ticks, events, counted=False)
+        is_stopped = match(book, changes, taker, price_ticks, events, counted=False)
         traded = affordable - taker.remaining
         amount -= traded * price_ticks
         filled += traded
