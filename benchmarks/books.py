@@ -47,7 +47,7 @@ class Book(Protocol):
 
 
 class Ours:
-    """The matching engine, with its changes taken as often as checkpoints do."""
+    """The matching engine, with its changes drained as often as checkpoints do."""
 
     def __init__(self) -> None:
         self._engine = MatchingEngine()
@@ -86,8 +86,8 @@ class Ours:
                 if type(event) is TradeExecuted:
                     traded += event.quantity
         self._offset += len(inputs)
-        self._engine.changes.take()
-        self._engine.seen.take_fresh()
+        self._engine.changes.drain()
+        self._engine.seen.drain_fresh()
         return traded
 
 

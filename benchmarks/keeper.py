@@ -90,7 +90,7 @@ def _fold_speed(records: list[EventRecord]) -> float:
     for at in range(0, len(records), _BATCH):
         state.apply(records[at : at + _BATCH])
         if at % (_BATCH * 100) == 0:
-            state.take_changes()
+            state.drain_changes()
     return len(records) / (time.process_time() - started)
 
 

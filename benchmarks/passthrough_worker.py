@@ -79,7 +79,7 @@ class PassthroughPartition:
         """Nothing is kept."""
         return []
 
-    def take_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
+    def drain_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
         """Nothing changes."""
         return [], []
 
@@ -87,7 +87,7 @@ class PassthroughPartition:
         """Nothing is open."""
         return 0, iter(())
 
-    def take_journal(self) -> Journal:
+    def drain_journal(self) -> Journal:
         """Nothing is remembered."""
         return []
 

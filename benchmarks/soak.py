@@ -131,7 +131,7 @@ class _Aged:
         """The engine's."""
         return self.engine.head()
 
-    def take_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
+    def drain_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
         """None."""
         return [], []
 
@@ -139,7 +139,7 @@ class _Aged:
         """No entries."""
         return 0, iter(())
 
-    def take_journal(self) -> Journal:
+    def drain_journal(self) -> Journal:
         """All ids."""
         return self.journal
 

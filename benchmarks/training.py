@@ -37,7 +37,7 @@ def train_keeper() -> None:
     for partition, batch in batches(event_records(_COMMANDS), [0] * PARTITIONS_DEFAULT):
         states[partition].apply(batch)
     for state in states:
-        state.take_changes()
+        state.drain_changes()
         list(state.sweep()[1])
 
 

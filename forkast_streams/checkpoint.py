@@ -49,13 +49,13 @@ class Checkpointed(Protocol):
     def head(self) -> Any:
         """The small part of the state, whole."""
 
-    def take_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
+    def drain_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
         """Entries that changed and keys that went since the last call."""
 
     def sweep(self) -> tuple[int, Iterator[tuple[Key, Any]]]:
         """The number of entries and all of them: each as it is when its turn comes, those that are gone left out."""
 
-    def take_journal(self) -> Journal:
+    def drain_journal(self) -> Journal:
         """What was added to the journal since the last call, by generation."""
 
     def oldest_generation(self) -> int:
@@ -164,8 +164,8 @@ class Checkpointer:
         """
         this = SegmentId(state.next_offset, self.writer)
         assert self.newest is None or self.newest < this, f"nothing was processed since {self.newest}"
-        drops = self._take_drops()
-        live, dead = state.take_changes()
+        drops = self._drain_droppable()
+        live, dead = state.drain_changes()
         self._add_base_slice(state, this, live)
         chain_start = self.chain_start = self.chain_start or this
         previous = None if self.newest is None else [self.newest.reached, self.newest.writer]
@@ -192,7 +192,7 @@ class Checkpointer:
         self.chain_start = self._rotation_start
         self._rotation = None
 
-    def _take_drops(self) -> list[bytes]:
+    def _drain_droppable(self) -> list[bytes]:
         drops = []
         while self._droppable and self._droppable[0][0] < self._keep_from:
             drops.append(self._droppable.popleft()[1])
@@ -201,7 +201,7 @@ class Checkpointer:
     def _journal_rows(self, state: Checkpointed, this: SegmentId) -> list[tuple[bytes, bytes]]:
         """Rows for what is new in the journal; many small rows of a block become one."""
         rows: list[tuple[bytes, bytes]] = []
-        for generation, added in state.take_journal():
+        for generation, added in state.drain_journal():
             if generation != self._block.generation:
                 self._block = _OpenBlock(generation)
             block = self._block

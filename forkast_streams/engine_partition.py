@@ -174,18 +174,18 @@ class EnginePartition:
             digest_of(self.producer_keys, self.clock),
         ]
 
-    def take_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
+    def drain_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
         """Open orders that changed, by input offset, and the offsets of those that are gone."""
-        changed, gone = self.engine.changes.take()
+        changed, gone = self.engine.changes.drain()
         return [(order.offset, _row(order)) for order in changed], list[Key](gone)
 
     def sweep(self) -> tuple[int, Iterator[tuple[Key, Any]]]:
         """The number of open orders, and all of them as rows by input offset."""
         return self.engine.open_orders.count, _rows(self.engine.open_orders)
 
-    def take_journal(self) -> Journal:
+    def drain_journal(self) -> Journal:
         """Order ids used since the last call, 16 bytes each."""
-        return [(generation, ids) for generation, ids in self.engine.seen.take_fresh()]
+        return [(generation, ids) for generation, ids in self.engine.seen.drain_fresh()]
 
     def oldest_generation(self) -> int:
         """The generation before the current one still matters."""

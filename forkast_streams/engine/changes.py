@@ -45,7 +45,7 @@ class Changes:
         if order.saved:
             self.gone.append(order.offset)
 
-    def take(self) -> tuple[list[Order], list[int]]:
+    def drain(self) -> tuple[list[Order], list[int]]:
         """Hand out what there is for a checkpoint, ``changed`` and ``gone``; from here on that is in it."""
         changed, gone = self.changed, self.gone
         self.changed, self.gone = [], []

@@ -105,7 +105,7 @@ class Market:
 
     def expire(self, now: int, events: list[Event]) -> None:
         """Cancel what is due at ``now`` (milliseconds)."""
-        orders, users = self.book.take_due(now)
+        orders, users = self.book.drain_due(now)
         events.extend([self.cancel(order, BY_EXPIRY, None) for order in orders])
         for user_id in users:
             self.cancel_all(user_id, BY_CANCEL_AFTER, None, events)

@@ -294,9 +294,9 @@ class OrderBook:
             self.deadlines.set(user_id, deadline)
             self.next_due = min(self.next_due, deadline)
 
-    def take_due(self, now: int) -> tuple[list[Order], list[int]]:
+    def drain_due(self, now: int) -> tuple[list[Order], list[int]]:
         """The orders that expire and the users whose orders are all to be cancelled, by the time ``now``."""
-        orders = [self.expiring[offset] for offset in self.expiries.take_due(now)]
-        users = self.deadlines.take_due(now)
+        orders = [self.expiring[offset] for offset in self.expiries.drain_due(now)]
+        users = self.deadlines.drain_due(now)
         self.next_due = min(self.expiries.first(), self.deadlines.first())
         return orders, users

@@ -54,7 +54,7 @@ class SeenIds:
         write_key(fresh, key)
         return True
 
-    def take_fresh(self) -> list[tuple[int, bytes]]:
+    def drain_fresh(self) -> list[tuple[int, bytes]]:
         """The ids added since the last call, by generation, `ID_BYTES` each."""
         fresh, self._fresh, self._writer = self._fresh, {}, None
         return [(generation, ids.getvalue()) for generation, ids in fresh.items()]
@@ -67,7 +67,7 @@ class SeenIds:
         self._fresh, self._writer = {}, None
 
     def restore(self, generation: int, ids: bytes) -> None:
-        """Put back what ``take_fresh`` gave, ids of generations that are forgotten aside."""
+        """Put back what ``drain_fresh`` gave, ids of generations that are forgotten aside."""
         if generation == self.generation:
             self.current.add_all(ids)
         elif generation == self.generation - 1:

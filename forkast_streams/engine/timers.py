@@ -42,7 +42,7 @@ class Timers:
             heappop(heap)
         return heap[0][0] if heap else NEVER
 
-    def take_due(self, now: int) -> list[int]:
+    def drain_due(self, now: int) -> list[int]:
         """Remove and return the keys that are due at ``now``: the earliest first, then the smallest key."""
         due: list[int] = []
         while self.first() <= now:

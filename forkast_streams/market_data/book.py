@@ -40,7 +40,7 @@ class BookSide:
 
     Attributes:
         levels: what is open; inside a command also levels at which orders have nothing to show yet.
-        changed: the levels that changed since the last change of the book was taken.
+        changed: the levels that changed since the last change of the book was drained.
         hollow: of both sides, with its side and price, each level at which orders had nothing to show; to be looked at
             when the command is complete.
     """
@@ -65,7 +65,7 @@ class BookSide:
         self.changed[price] = level
         return quantity > 0
 
-    def take(self, price: str, quantity: int, orders: int) -> bool:
+    def remove(self, price: str, quantity: int, orders: int) -> bool:
         """Take off ``quantity`` lots of ``orders`` orders that leave, 1 or 0; False when there is not that much."""
         level = self.levels.get(price)
         if level is None:
@@ -99,7 +99,7 @@ class SymbolBook:
         born: timestamp of the first event.
         sequence: the last event that is folded in; always the last of its command.
         pending: events of a command that is not complete yet.
-        published: the sequence of the last change that was taken.
+        published: the sequence of the last change that was drained.
         trade_count: all trades so far; the trade with number n is in ``ring[n % TAPE_TRADES]``.
     """
 
@@ -146,7 +146,7 @@ class SymbolBook:
         self.sequence, self.timestamp = event.sequence, event.timestamp
         return True
 
-    def take_change(self) -> BookChange | None:
+    def drain_change(self) -> BookChange | None:
         """What changed since the last call; None when nothing that can be seen did."""
         buy, sell, trades = self.buy.changed, self.sell.changed, self._new_trades
         if not (buy or sell or trades or self._defined):
@@ -204,9 +204,9 @@ class SymbolBook:
         buy_price = data.taker_price if buyer_is_taker else data.price
         sell_price = data.price if buyer_is_taker else data.taker_price
         if buy_price is not None:
-            self._take(event, BUY, buy_price, quantity, 1 if data.buy_status == FILLED else 0)
+            self._remove(event, BUY, buy_price, quantity, 1 if data.buy_status == FILLED else 0)
         if sell_price is not None:
-            self._take(event, SELL, sell_price, quantity, 1 if data.sell_status == FILLED else 0)
+            self._remove(event, SELL, sell_price, quantity, 1 if data.sell_status == FILLED else 0)
         self.last_price = data.price
         self._record(Trade(data.trade_id, data.price, data.quantity, data.taker_side, event.timestamp, event.sequence))
 
@@ -216,7 +216,7 @@ class SymbolBook:
             return
         shown = data.quantity or "0" if data.shown_quantity is None else data.shown_quantity
         if data.shown_quantity is None or not _is_zero(shown):
-            self._take(event, data.side, data.price, self._lots.units(shown), 1)
+            self._remove(event, data.side, data.price, self._lots.units(shown), 1)
 
     def _fold_amend(self, event: AmendEvent) -> None:
         data, units = event.data, self._lots.units
@@ -225,9 +225,9 @@ class SymbolBook:
             return
         filled = units(data.filled_quantity)
         if data.previous_shown_quantity is None:
-            self._take(event, data.side, data.previous_price, units(data.previous_quantity) - filled, 1)
+            self._remove(event, data.side, data.previous_price, units(data.previous_quantity) - filled, 1)
         elif not _is_zero(data.previous_shown_quantity):
-            self._take(event, data.side, data.previous_price, units(data.previous_shown_quantity), 1)
+            self._remove(event, data.side, data.previous_price, units(data.previous_shown_quantity), 1)
         if data.shown_quantity is None:
             self._add(event, data.side, data.price, units(data.quantity) - filled, 1)
         elif not _is_zero(data.shown_quantity):
@@ -237,8 +237,8 @@ class SymbolBook:
         if not self._side(side).add(price, quantity, orders):
             raise self._contradiction(event, f"adds nothing to {side} {price}, or to an order that is not there")
 
-    def _take(self, event: WireEvent, side: str, price: str, quantity: int, orders: int) -> None:
-        if not self._side(side).take(price, quantity, orders):
+    def _remove(self, event: WireEvent, side: str, price: str, quantity: int, orders: int) -> None:
+        if not self._side(side).remove(price, quantity, orders):
             raise self._contradiction(event, f"takes more from {side} {price} than is open there, or nothing")
 
     def _check_hollow(self, event: WireEvent) -> None:

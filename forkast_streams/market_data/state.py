@@ -85,15 +85,15 @@ class MarketDataState:
                 )
             if book.add(event):
                 touched[book.id] = book
-        return [change for book in touched.values() if (change := self._take_change(book)) is not None]
+        return [change for book in touched.values() if (change := self._drain_change(book)) is not None]
 
-    def _take_change(self, book: SymbolBook) -> BookChange | None:
+    def _drain_change(self, book: SymbolBook) -> BookChange | None:
         """The change to publish; what it touches is remembered for the next checkpoint."""
         unsaved, symbol_id = self._unsaved, book.id
         for kind, side in ((_BUY, book.buy), (_SELL, book.sell)):
             for price, level in side.changed.items():
                 unsaved[f"{symbol_id}:{kind}:{price}"] = level
-        change = book.take_change()
+        change = book.drain_change()
         if change is not None and change.trades:
             first = book.trade_count - len(change.trades)
             for number, trade in enumerate(change.trades, start=first):
@@ -104,7 +104,7 @@ class MarketDataState:
         """What is small, of every book."""
         return [book.head() for book in self.books.values()]
 
-    def take_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
+    def drain_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
         """Levels and trades that changed, and levels that went, since the last call."""
         unsaved, self._unsaved = self._unsaved, {}
         live: list[tuple[Key, Any]] = []
@@ -140,7 +140,7 @@ class MarketDataState:
         level = (book.buy if kind == _BUY else book.sell).levels.get(place)
         return None if level is None else _row(level)
 
-    def take_journal(self) -> Journal:
+    def drain_journal(self) -> Journal:
         """Market data has no journal."""
         return []
 

@@ -32,7 +32,7 @@ def test_restored_state_goes_on_as_the_uninterrupted_one(seed: int, count: int, 
     for cut, restores in [*sorted((min(cut, len(records)), restores) for cut, restores in cuts), (len(records), True)]:
         assert state.apply(records[at:cut]) == uninterrupted.apply(records[at:cut])
         at = cut
-        live, dead = state.take_changes()
+        live, dead = state.drain_changes()
         for key in dead:
             entries.pop(key, None)
         entries.update(live)

@@ -101,13 +101,13 @@ def _checksum_ignored(_: Exchange) -> Patch:
 
 def _rows_dropped_too_early(_: Exchange) -> Patch:
     """Rows are dropped that the newest chain still needs."""
-    take_drops = Checkpointer._take_drops
+    drain_droppable = Checkpointer._drain_droppable
 
     def eager(self: Checkpointer) -> list[bytes]:
         self._keep_from = 0 if self.newest is None else self.newest.reached
-        return take_drops(self)
+        return drain_droppable(self)
 
-    return patch.object(Checkpointer, "_take_drops", eager)
+    return patch.object(Checkpointer, "_drain_droppable", eager)
 
 
 def _offset_jumps_over_foreign_rows(_: Exchange) -> Patch:

@@ -30,11 +30,11 @@ outputs = state.process(records_of(list(mixed_flow(5_000, seed=11))))
 digest = hashlib.sha256()
 for record in [*outputs.events, *outputs.dead]:
     digest.update(record.value)
-digest.update(repr((state.head(), state.take_changes(), state.take_journal())).encode())
+digest.update(repr((state.head(), state.drain_changes(), state.drain_journal())).encode())
 keeper = MarketDataState(home_of(1))
 events = [Record(offset, 0, record.key, record.value) for offset, record in enumerate(outputs.events)]
 digest.update(repr([keeper.apply(events[at : at + 50]) for at in range(0, len(events), 50)]).encode())
-digest.update(repr((keeper.head(), keeper.take_changes(), list(keeper.sweep()[1]))).encode())
+digest.update(repr((keeper.head(), keeper.drain_changes(), list(keeper.sweep()[1]))).encode())
 print(is_compiled(), len(outputs.events), digest.hexdigest())
 """
 
