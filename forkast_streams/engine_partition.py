@@ -19,7 +19,7 @@ from forkast_streams.engine.open_orders import OpenOrders
 from forkast_streams.engine.order import Order
 from forkast_streams.engine.order_book import OrderBook
 from forkast_streams.engine.order_terms import PLAIN, OrderTerms, shared_terms
-from forkast_streams.engine.symbols import key_of
+from forkast_streams.engine.symbols import record_key
 from forkast_streams.errors import CorruptLog, InvalidRecord
 from forkast_streams.limits import COMMAND_BYTES_MAX, KEY_BYTES_MAX
 from forkast_streams.producer_keys import KeyRing, contradiction, digest_of
@@ -93,7 +93,7 @@ class EnginePartition:
             _verify(record, command, self.producer_keys)
         symbol_id = command.symbol_id
         market = self.engine.markets.get(symbol_id)
-        key = key_of(symbol_id) if market is None else market.symbol.key
+        key = record_key(symbol_id) if market is None else market.symbol.key
         if record.key != key:
             raise InvalidRecord("KEY_MISMATCH", f"the key must be the symbolId as text, {symbol_id}")
         if record.headers and self._is_repeated_stray(record):

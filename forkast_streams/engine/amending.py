@@ -30,7 +30,7 @@ def why_not_amend(market: Market, command: Amend, order: Order | None) -> Reject
     display = order.terms.display_quantity
     if display is not None and quantity > order.quantity and quantity > display * ICEBERG_SLICES_MAX:
         return Rejection.INVALID_DISPLAY_QUANTITY
-    if symbol.is_bounded:
+    if symbol.has_size_rules:
         rejection = broken_size_rule(quantity, limit_ticks, symbol)
         if rejection is not None:
             return rejection

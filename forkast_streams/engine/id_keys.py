@@ -38,7 +38,7 @@ _FACTOR_3: Final[i64] = hash("third factor") | 1
 _FACTOR_4: Final[i64] = hash("fourth factor") | 1
 
 
-def key_of(order_id: str) -> OrderKey:
+def order_key(order_id: str) -> OrderKey:
     """The key of an id, a UUID in lower case with its dashes."""
     text = order_id.encode()
     high = _signed(_hex(read_i64_be(text, 0))) << 32

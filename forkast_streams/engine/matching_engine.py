@@ -18,7 +18,7 @@ from forkast_streams.engine.events import (
     Event,
     SymbolDefined,
 )
-from forkast_streams.engine.id_keys import key_of
+from forkast_streams.engine.id_keys import order_key
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.open_orders import OpenOrders
 from forkast_streams.engine.order import Order
@@ -85,7 +85,7 @@ class MatchingEngine:
         return market
 
     def _new_order(self, market: Market, command: NewOrder, offset: int, timestamp: int, events: list[Event]) -> None:
-        key = key_of(command.order_id)
+        key = order_key(command.order_id)
         # An order that is refused has used its id up, too: it would be another order if it were sent again. One that
         # has been open for longer than its id is remembered still has it.
         if self.open_orders.find(key) is not None or not self.seen.add(key, timestamp):

@@ -13,9 +13,9 @@ from forkast_streams.engine.id_keys import (
     OrderKey,
     home_of,
     is_crowded,
-    key_of,
     mix,
     more_places,
+    order_key,
     part_of,
     tag_of,
 )
@@ -47,7 +47,7 @@ class OpenOrders:
 
     def get(self, order_id: str) -> Order | None:
         """The order with this id, if it is there."""
-        return self.find(key_of(order_id))
+        return self.find(order_key(order_id))
 
     def find(self, key: OrderKey) -> Order | None:
         """The order whose id has this key, if it is there."""

@@ -32,7 +32,7 @@ _QUANTITY_REJECTIONS: Final = {OUT_OF_RANGE: Rejection.INVALID_QUANTITY, OFF_GRI
 
 def broken_rule(order: NewOrder, symbol: Symbol) -> Rejection | None:
     """The first rule, in the documented order, that a new order breaks."""
-    return _broken_form(order) or _broken_number(order, symbol) or (_broken_bound(order, symbol))
+    return _broken_form(order) or _broken_number(order, symbol) or _broken_size(order, symbol)
 
 
 def broken_amend_rule(amend: Amend, order_type: str, symbol: Symbol) -> Rejection | None:
@@ -125,8 +125,8 @@ def _broken_number(order: NewOrder, symbol: Symbol) -> Rejection | None:
     return rejection
 
 
-def _broken_bound(order: NewOrder, symbol: Symbol) -> Rejection | None:
-    if not symbol.is_bounded:
+def _broken_size(order: NewOrder, symbol: Symbol) -> Rejection | None:
+    if not symbol.has_size_rules:
         return None
     if order.quantity is None:
         assert order.quote_quantity is not None, "the form was checked"

@@ -65,7 +65,7 @@ def place_plain(market: Market, command: NewOrder, key: OrderKey, offset: int, e
     price_ticks, quantity = symbol.ticks.units(command.price), symbol.lots.units(command.quantity)
     if price_ticks <= 0 or quantity <= 0:
         return False
-    if symbol.has_bounds and (
+    if symbol.has_optional_rules and (
         broken_size_rule(quantity, price_ticks, symbol) is not None or _why_not_now(market, command, None) is not None
     ):
         return False

@@ -138,19 +138,20 @@ class Symbol:
         key: of its records.
         rules: as they were defined.
         status, max_open_orders: of the rules.
-        has_bounds: whether an order with numbers of the grids can break one of the rules below, or ``max_open_orders``.
         quote_step: value of one lot at one tick, the unit of ``price_ticks * lots``.
-        min_lots, max_lots, min_notional: the rules of the same names in lots and in ``quote_step``.
+        min_lots, max_lots, min_notional: the rules of sizes, in lots and in ``quote_step``.
+        has_size_rules: whether there is one of these three.
         collar_parts: the price collar in parts of _COLLAR_PARTS; None when there is none.
-        is_bounded: whether any of those bounds applies.
+        has_optional_rules: whether there is a rule of sizes, a collar or ``max_open_orders``; only then can an order
+            with numbers of the grids break a rule.
         messages: sentences that say no more than these rules, by rejection code.
     """
 
     __slots__ = (
         "collar_parts",
-        "has_bounds",
+        "has_optional_rules",
+        "has_size_rules",
         "id",
-        "is_bounded",
         "key",
         "lots",
         "max_lots",
@@ -167,7 +168,7 @@ class Symbol:
 
     def __init__(self, rules: DefineSymbol, sequence: int = 0) -> None:
         self.id = rules.symbol_id
-        self.key = key_of(self.id)
+        self.key = record_key(self.id)
         self.sequence = sequence
         self.ticks = Grid(rules.tick_size, PRICE_MAX)
         self.lots = Grid(rules.lot_size, QUANTITY_MAX)
@@ -196,8 +197,10 @@ class Symbol:
         )
         self.min_notional = 0 if rules.min_notional is None else _steps_up(rules.min_notional, self.quote_step)
         self.collar_parts = None if rules.price_collar is None else int(rules.price_collar * _COLLAR_PARTS)
-        self.is_bounded = bool(self.min_lots or self.max_lots is not None or self.min_notional)
-        self.has_bounds = self.is_bounded or self.collar_parts is not None or self.max_open_orders is not None
+        self.has_size_rules = bool(self.min_lots or self.max_lots is not None or self.min_notional)
+        self.has_optional_rules = (
+            self.has_size_rules or self.collar_parts is not None or self.max_open_orders is not None
+        )
 
     def collar(self, last_ticks: int | None) -> tuple[int, int] | None:
         """The lowest and the highest price, in ticks, around the last trade's; None when any price will do."""
@@ -207,7 +210,7 @@ class Symbol:
         return last_ticks - width, last_ticks + width
 
 
-def key_of(symbol_id: int) -> bytes:
+def record_key(symbol_id: int) -> bytes:
     """The key of a symbol's records."""
     return str(symbol_id).encode()
 

@@ -25,7 +25,7 @@ from forkast_streams.audit.reference import Reference
 from forkast_streams.audit.rows import as_sent, decimal_text
 from forkast_streams.cli import app
 from forkast_streams.codec import decode_command
-from forkast_streams.engine.id_keys import key_of
+from forkast_streams.engine.id_keys import order_key
 from forkast_streams.engine.seen_ids import SeenIds
 from forkast_streams.errors import InvalidRecord
 from forkast_streams.limits import SEEN_IDS_MAX, SEEN_WINDOW_MS
@@ -150,7 +150,7 @@ def test_the_window_is_the_engines() -> None:
         order_id = str(uuid.UUID(int=chance.randrange(200)))
         known.now = now
         before = engine.generation
-        assert engine.add(key_of(order_id), now) == (order_id not in known)
+        assert engine.add(order_key(order_id), now) == (order_id not in known)
         rotations += engine.generation - before
         known.add(order_id)
         assert len(known) == len(engine.current) + len(engine.previous)

@@ -7,12 +7,12 @@ import struct
 import tracemalloc
 import uuid
 
-from forkast_streams.engine.id_keys import id_of, key_of
+from forkast_streams.engine.id_keys import id_of, order_key
 from forkast_streams.engine.id_set import IdSet
 
 
 def _some(chance: random.Random, count: int) -> list[tuple[int, int]]:
-    return [key_of(str(uuid.UUID(int=chance.getrandbits(128)))) for _ in range(count)]
+    return [order_key(str(uuid.UUID(int=chance.getrandbits(128)))) for _ in range(count)]
 
 
 def test_a_key_is_the_id_as_two_signed_numbers() -> None:
@@ -21,7 +21,7 @@ def test_a_key_is_the_id_as_two_signed_numbers() -> None:
     numbers = [0, 1, 1 << 63, 1 << 64, 1 << 127, (1 << 128) - 1, *(chance.getrandbits(128) for _ in range(1_000))]
     for number in numbers:
         order_id = str(uuid.UUID(int=number))
-        high, low = key_of(order_id)
+        high, low = order_key(order_id)
         assert id_of((high, low)) == order_id
         assert (high << 64) + (low & (1 << 64) - 1) == number - (1 << 128 if number >> 127 else 0)
 
@@ -42,7 +42,7 @@ def test_what_was_put_in_is_there_and_nothing_else() -> None:
 def test_ids_alike_are_told_apart() -> None:
     """Ids that count up in one place of the id, as some clients make them."""
     for shift in (0, 32, 64, 100):
-        keys = [key_of(str(uuid.UUID(int=number << shift))) for number in range(2_000)]
+        keys = [order_key(str(uuid.UUID(int=number << shift))) for number in range(2_000)]
         known = IdSet()
         for key in keys[::2]:
             known.add(key)

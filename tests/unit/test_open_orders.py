@@ -13,7 +13,7 @@ from forkast_streams.engine import id_keys
 from forkast_streams.engine.commands import BUY, cancel_order, limit_order
 from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.events import CommandRejected, OrderAccepted, OrderCancelled
-from forkast_streams.engine.id_keys import key_of
+from forkast_streams.engine.id_keys import order_key
 from forkast_streams.engine.matching_engine import MatchingEngine
 from forkast_streams.engine.open_orders import OpenOrders
 from forkast_streams.engine.order import Account, Order
@@ -28,7 +28,7 @@ def _id(number: int) -> str:
 
 
 def _order(order_id: str) -> Order:
-    return Order(1, order_id, key_of(order_id), _ACCOUNT, BUY, 100, 1, 1, PLAIN)
+    return Order(1, order_id, order_key(order_id), _ACCOUNT, BUY, 100, 1, 1, PLAIN)
 
 
 @pytest.mark.parametrize("shift", [0, 32, 64, 100])
@@ -54,12 +54,12 @@ def test_orders_whose_keys_mix_to_the_same_are_told_apart() -> None:
     third, fourth = _sum_of_nothing(id_keys._FACTOR_3, id_keys._FACTOR_4, 62)
     one = max(0, -third) << 32 | max(0, -fourth)
     other = one + (third << 32) + fourth
-    assert id_keys.mix(key_of(_id(one))) == id_keys.mix(key_of(_id(other)))
+    assert id_keys.mix(order_key(_id(one))) == id_keys.mix(order_key(_id(other)))
     assert one != other
     table, order = OpenOrders(), _order(_id(one))
     table.add(order)
     assert table.find(order.key) is order
-    assert table.find(key_of(_id(other))) is None
+    assert table.find(order_key(_id(other))) is None
 
 
 def _sum_of_nothing(first: int, second: int, bits: int) -> tuple[int, int]:
@@ -79,7 +79,7 @@ def test_ids_that_are_chosen_for_it_do_not_crowd_at_one_place(bits: int) -> None
     chance = random.Random(bits)
     words = range(1 << bits) if bits < 5 else [chance.getrandbits(bits) for _ in range(16)]
     keys = {
-        key_of(_id(sum(word << 32 * at + 32 - bits for at, word in enumerate(four))))
+        order_key(_id(sum(word << 32 * at + 32 - bits for at, word in enumerate(four))))
         for four in product(words, repeat=4)
     }
     places = {id_keys.mix(key) >> 24 for key in keys}
