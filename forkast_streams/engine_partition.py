@@ -277,7 +277,7 @@ def _row(order: Order) -> list[Any]:
     return [
         order.symbol_id,
         bytes_of(order.key),
-        order.account.user_id,
+        order.owner.user_id,
         order.side,
         order.price_ticks,
         order.quantity,
@@ -295,7 +295,7 @@ def _order_of(offset: int, row: list[Any], book: OrderBook) -> Order:
         offset,
         None,
         key_in(order_id, 0),
-        book.account(user_id),
+        book.orders_of(user_id),
         BUY if side == BUY else SELL,
         price_ticks,
         quantity,

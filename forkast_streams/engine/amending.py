@@ -124,7 +124,7 @@ def _amended(
     filled = order.quantity - order.remaining
     return OrderAmended(
         order.id,
-        order.account.user_id,
+        order.owner.user_id,
         order.side,
         price_ticks,
         quantity,

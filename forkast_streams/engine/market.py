@@ -97,7 +97,7 @@ class Market:
 
     def cancel_all(self, user_id: int, reason: str, command_id: str | None, events: list[Event]) -> int:
         """Cancel all orders of a user, in the order in which they were placed; return their number."""
-        orders = sorted(self.book.account(user_id), key=_offset)
+        orders = sorted(self.book.orders_of(user_id), key=_offset)
         events.extend([self.cancel(order, reason, command_id) for order in orders])
         if reason == BY_CANCEL_ALL:
             events.append(AllCancelled(user_id, len(orders), command_id))
@@ -116,7 +116,7 @@ class Market:
         events.append(
             OrderCancelled(
                 order.id,
-                order.account.user_id,
+                order.owner.user_id,
                 order.side,
                 order.limit_ticks,
                 order.remaining,
@@ -161,7 +161,7 @@ class Market:
         if not counted:
             shown = order.shown
             events.append(
-                QuantityShown(order.id, order.account.user_id, order.side, order.price_ticks, shown, refill=False)
+                QuantityShown(order.id, order.owner.user_id, order.side, order.price_ticks, shown, refill=False)
             )
 
     def _put(self, order: Order) -> None:
@@ -186,7 +186,7 @@ class Market:
         events.append(
             StopTriggered(
                 order.id,
-                order.account.user_id,
+                order.owner.user_id,
                 terms.type,
                 order.side,
                 terms.limit_ticks,

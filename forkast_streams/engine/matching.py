@@ -48,14 +48,14 @@ def match(
     if not levels or levels[-1].key < worst_key:
         return False
     taker_price_ticks = int(worst_ticks) if counted else None
-    account = taker.account
+    owner = taker.owner
     while taker.remaining and levels:
         level = levels[-1]
         if level.key < worst_key:
             break
         maker = level.head
         assert maker is not None, "a level without orders must have been dropped"
-        if maker.account is account and taker.terms.self_trade_prevention != NONE:
+        if maker.owner is owner and taker.terms.self_trade_prevention != NONE:
             mode = taker.terms.self_trade_prevention
             if mode != EXPIRE_TAKER:
                 events.append(cancel_open(book, changes, maker, BY_SELF_TRADE, None))
@@ -75,11 +75,11 @@ def match(
                 taker.side,
                 taker_price_ticks,
                 taker.id,
-                account.user_id,
+                owner.user_id,
                 taker_filled,
                 status_of(taker_filled, taker.quantity),
                 maker.id,
-                maker.account.user_id,
+                maker.owner.user_id,
                 maker_filled,
                 status_of(maker_filled, maker.quantity),
             )
@@ -139,7 +139,7 @@ def cancel_open(book: OrderBook, changes: Changes, order: Order, reason: str, co
     changes.forget(order)
     return OrderCancelled(
         order.id,
-        order.account.user_id,
+        order.owner.user_id,
         order.side,
         order.limit_ticks,
         order.remaining,
@@ -158,9 +158,9 @@ def can_fill(book: OrderBook, taker: Order, limit_ticks: int | None) -> bool:
     the user's own orders instead would make many such orders of one user a matter of their square.
     """
     makers = book.asks if taker.side == BUY else book.bids
-    account, mode = taker.account, taker.terms.self_trade_prevention
+    owner, mode = taker.owner, taker.terms.self_trade_prevention
     # An order that waited for its stop price is one of its user's.
-    others = account.count - (1 if taker.rank else 0)
+    others = owner.count - (1 if taker.rank else 0)
     may_meet_own = others > 0 and mode != NONE
     open_quantity, looked_at = 0, 0
     for level in islice(makers.nearest(), FOK_LEVELS_MAX):
@@ -173,9 +173,9 @@ def can_fill(book: OrderBook, taker: Order, limit_ticks: int | None) -> bool:
             maker = level.head
             while maker is not None and open_quantity < taker.remaining:
                 looked_at += 1
-                if looked_at > FOK_ORDERS_MAX or (maker.account is account and mode != EXPIRE_MAKER):
+                if looked_at > FOK_ORDERS_MAX or (maker.owner is owner and mode != EXPIRE_MAKER):
                     return False
-                if maker.account is not account:
+                if maker.owner is not owner:
                     open_quantity += maker.remaining - maker.hidden
                     hidden += maker.hidden
                 maker = maker.next
@@ -193,7 +193,7 @@ def _show_next_slice(makers: BookSide, changes: Changes, maker: Order) -> Quanti
     makers.append(maker)
     changes.give_rank(maker)
     return QuantityShown(
-        maker.id, maker.account.user_id, maker.side, maker.price_ticks, maker.remaining - maker.hidden, refill=True
+        maker.id, maker.owner.user_id, maker.side, maker.price_ticks, maker.remaining - maker.hidden, refill=True
     )
 
 

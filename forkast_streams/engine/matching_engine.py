@@ -153,7 +153,7 @@ def _cancel_after(market: Market, command: CancelAfter, timestamp: int, events: 
 def _own_order(market: Market, command: Cancel | Amend) -> Order | None:
     """The open order a command names; None for another user's, so that nobody learns that it exists."""
     order = market.book.order(command.order_id)
-    return order if order is not None and order.account.user_id == command.user_id else None
+    return order if order is not None and order.owner.user_id == command.user_id else None
 
 
 def _rejected(market: Market, command: Command, rejection: Rejection) -> CommandRejected:

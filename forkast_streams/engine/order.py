@@ -1,4 +1,4 @@
-"""An order, and where it stands: in its user's account and at a price level of its book."""
+"""An order, and where it stands: among its user's orders and at a price level of its book."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from forkast_streams.engine.id_keys import OrderKey, id_of
 from forkast_streams.engine.order_terms import OrderTerms
 
 
-# Orders, levels and accounts lead to each other, and a book takes these ways down when it goes: so the garbage
+# Orders, levels and users' orders lead to each other, and a book takes these ways down when it goes: so the garbage
 # collector need not look at a million of them again and again.
 @mypyc_attr(acyclic=True)
-class Account:
+class UserOrders:
     """One user's orders in one book, in no order that means anything.
 
     Attributes:
         symbol_id: the book's.
         count: number of orders.
-        listed: whether the book has it among its accounts.
+        listed: whether the book has it in its ``users``.
     """
 
     __slots__ = ("count", "head", "listed", "symbol_id", "user_id")
@@ -60,7 +60,6 @@ class Order:
     """
 
     __slots__ = (
-        "account",
         "changed_at",
         "hidden",
         "key",
@@ -68,6 +67,7 @@ class Order:
         "next",
         "number",
         "offset",
+        "owner",
         "owner_next",
         "owner_previous",
         "previous",
@@ -87,7 +87,7 @@ class Order:
         offset: int,
         text: str | None,
         key: OrderKey,
-        account: Account,
+        owner: UserOrders,
         side: str,
         price_ticks: int,
         quantity: int,
@@ -101,7 +101,7 @@ class Order:
         self.owner_next: Order | None = None
         self.level: Level | None = None
         self.text = text
-        self.account = account
+        self.owner = owner
         self.side = side
         self.price_ticks = price_ticks
         self.quantity = quantity
@@ -124,7 +124,7 @@ class Order:
     @property
     def symbol_id(self) -> int:
         """The symbol of its book."""
-        return self.account.symbol_id
+        return self.owner.symbol_id
 
     @property
     def shown(self) -> int:

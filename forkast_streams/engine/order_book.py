@@ -9,11 +9,11 @@ from mypy_extensions import i64
 
 from forkast_streams.engine.commands import BUY
 from forkast_streams.engine.open_orders import OpenOrders
-from forkast_streams.engine.order import Account, Level, Order
+from forkast_streams.engine.order import Level, Order, UserOrders
 from forkast_streams.engine.timers import NEVER, Timers
 
-# Accounts without orders that a book keeps at most, besides as many as there are with orders.
-_IDLE_ACCOUNTS_MAX: Final = 1_000
+# Users without orders that a book keeps at most, besides as many as there are with orders.
+_IDLE_USERS_MAX: Final = 1_000
 # Levels of a list.
 _LIST_MAX: Final = 512
 
@@ -163,7 +163,7 @@ class OrderBook:
         open_orders: resting and waiting orders of all books of the partition by id.
         count: number of them in this book.
         symbol_id: the symbol's.
-        accounts: users that have any of them, and some that had: many come back for each order.
+        users: those who have any of them, by id, and some who had: many come back for each order.
         last_ticks: price of the last trade.
         expiries: when orders expire, by offset.
         deadlines: when all orders of a user are cancelled, by user id.
@@ -172,7 +172,6 @@ class OrderBook:
 
     __slots__ = (
         "_idle",
-        "accounts",
         "asks",
         "bids",
         "buy_stops",
@@ -185,6 +184,7 @@ class OrderBook:
         "open_orders",
         "sell_stops",
         "symbol_id",
+        "users",
     )
 
     def __init__(self, symbol_id: int, open_orders: OpenOrders) -> None:
@@ -196,7 +196,7 @@ class OrderBook:
         # A rising price meets the lowest buy stop first, a falling one the highest sell stop.
         self.buy_stops = BookSide(-1)
         self.sell_stops = BookSide(1)
-        self.accounts: dict[int, Account] = {}
+        self.users: dict[int, UserOrders] = {}
         self._idle = 0
         self.last_ticks: int | None = None
         self.expiries = Timers()
@@ -209,8 +209,8 @@ class OrderBook:
         for level in self.levels():
             for order in level:
                 order.previous = order.next = order.owner_previous = order.owner_next = order.level = None
-        for account in self.accounts.values():
-            account.head = None
+        for owner in self.users.values():
+            owner.head = None
 
     def levels(self) -> list[Level]:
         """The levels of all sides."""
@@ -220,12 +220,12 @@ class OrderBook:
     def order(self, order_id: str) -> Order | None:
         """The order of this book with this id."""
         order = self.open_orders.get(order_id)
-        return order if order is not None and order.account.symbol_id == self.symbol_id else None
+        return order if order is not None and order.owner.symbol_id == self.symbol_id else None
 
-    def account(self, user_id: int) -> Account:
-        """The user's account; a new one is kept only once an order is added to it."""
-        account = self.accounts.get(user_id)
-        return Account(user_id, self.symbol_id) if account is None else account
+    def orders_of(self, user_id: int) -> UserOrders:
+        """The user's orders; a new user is kept only once an order is added."""
+        orders = self.users.get(user_id)
+        return UserOrders(user_id, self.symbol_id) if orders is None else orders
 
     def side_of(self, order: Order) -> BookSide:
         """Where ``order`` rests or waits."""
@@ -238,19 +238,19 @@ class OrderBook:
         self.side_of(order).append(order)
         self.open_orders.add(order)
         self.count += 1
-        account = order.account
-        if not account.listed:
+        owner = order.owner
+        if not owner.listed:
             # There may be another one by now.
-            order.account = account = self.accounts.setdefault(account.user_id, account)
-        if account.listed and account.count == 0:
+            order.owner = owner = self.users.setdefault(owner.user_id, owner)
+        if owner.listed and owner.count == 0:
             self._idle -= 1
-        account.listed = True
-        account.count += 1
-        following = account.head
+        owner.listed = True
+        owner.count += 1
+        following = owner.head
         if following is not None:
             following.owner_previous = order
             order.owner_next = following
-        account.head = order
+        owner.head = order
         expires_at = order.terms.expires_at
         if expires_at is not None:
             self.expiring[order.offset] = order
@@ -261,16 +261,16 @@ class OrderBook:
         """Let an order that stands at no price any more not be found either."""
         self.open_orders.remove(order)
         self.count -= 1
-        account = order.account
-        account.count -= 1
-        if account.count == 0:
+        owner = order.owner
+        owner.count -= 1
+        if owner.count == 0:
             self._idle += 1
-            if 2 * self._idle > len(self.accounts) + _IDLE_ACCOUNTS_MAX:
-                self._drop_idle_accounts()
+            if 2 * self._idle > len(self.users) + _IDLE_USERS_MAX:
+                self._drop_idle_users()
         previous, following = order.owner_previous, order.owner_next
         order.owner_previous = order.owner_next = None
         if previous is None:
-            account.head = following
+            owner.head = following
         else:
             previous.owner_next = following
         if following is not None:
@@ -279,11 +279,11 @@ class OrderBook:
             self.expiries.drop(order.offset)
             del self.expiring[order.offset]
 
-    def _drop_idle_accounts(self) -> None:
-        idle = [account for account in self.accounts.values() if account.count == 0]
-        for account in idle:
-            account.listed = False
-            del self.accounts[account.user_id]
+    def _drop_idle_users(self) -> None:
+        idle = [owner for owner in self.users.values() if owner.count == 0]
+        for owner in idle:
+            owner.listed = False
+            del self.users[owner.user_id]
         self._idle = 0
 
     def set_deadline(self, user_id: int, deadline: int | None) -> None:

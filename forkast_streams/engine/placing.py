@@ -38,7 +38,7 @@ def why_not_new(market: Market, command: NewOrder, timestamp: int) -> Rejection 
     replaced = None
     if command.replaces is not None:
         replaced = market.book.order(command.replaces)
-        if replaced is None or replaced.account.user_id != command.user_id:
+        if replaced is None or replaced.owner.user_id != command.user_id:
             return Rejection.UNKNOWN_ORDER
     status = market.symbol.status
     if status != TRADING:
@@ -75,8 +75,8 @@ def place_plain(market: Market, command: NewOrder, key: OrderKey, offset: int, e
             order_id, user_id, LIMIT, side, price_ticks, quantity, GTC, command.client_order_id, command.command_id
         )
     )
-    account = book.account(user_id)
-    order = Order(offset, order_id, key, account, side, price_ticks, quantity, quantity, PLAIN)
+    owner = book.orders_of(user_id)
+    order = Order(offset, order_id, key, owner, side, price_ticks, quantity, quantity, PLAIN)
     market.enter(order, events, command.command_id, counted=True)
     return True
 
@@ -106,7 +106,7 @@ def place(market: Market, command: NewOrder, key: OrderKey, offset: int, events:
         offset,
         command.order_id,
         key,
-        book.account(command.user_id),
+        book.orders_of(command.user_id),
         command.side,
         price_ticks or 0,
         quantity,
@@ -132,7 +132,7 @@ def _why_not_now(market: Market, command: NewOrder, replaced: Order | None) -> R
             return Rejection.PRICE_COLLAR
     most = symbol.max_open_orders
     if most is not None and _may_stay(command):
-        open_orders = book.account(command.user_id).count - (0 if replaced is None else 1)
+        open_orders = book.orders_of(command.user_id).count - (0 if replaced is None else 1)
         if open_orders >= most:
             return Rejection.TOO_MANY_OPEN_ORDERS
     if command.post_only and command.type == LIMIT:
@@ -178,8 +178,8 @@ def _place_amount(market: Market, command: NewOrder, key: OrderKey, offset: int,
     amount = decimal_of(command.quote_quantity)
     terms = _terms(market, command)
     events.append(_accepted(command, None, None, terms))
-    account = book.account(command.user_id)
-    order = Order(offset, command.order_id, key, account, command.side, 0, 0, 0, terms)
+    owner = book.orders_of(command.user_id)
+    order = Order(offset, command.order_id, key, owner, command.side, 0, 0, 0, terms)
     first = len(events)
     worst_ticks = market.market_limit(command.side)
     units = int(EXACT.divide_int(amount, symbol.quote_step))
@@ -190,7 +190,7 @@ def _place_amount(market: Market, command: NewOrder, key: OrderKey, offset: int,
         spent = EXACT.multiply(symbol.quote_step, units - left)
         events.append(
             OrderCancelled(
-                order.id, account.user_id, order.side, None, 0, filled, 0, reason, command.command_id,
+                order.id, owner.user_id, order.side, None, 0, filled, 0, reason, command.command_id,
                 quote_left=EXACT.subtract(amount, spent),
             )
         )  # fmt: skip

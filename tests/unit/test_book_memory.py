@@ -52,12 +52,12 @@ def test_a_book_that_goes_takes_its_orders_along() -> None:
 def test_users_who_come_and_go_are_forgotten() -> None:
     """Users without orders are kept for when they come back, but no more than some."""
     engine = _engine()
-    accounts = engine.markets[1].book.accounts
+    users = engine.markets[1].book.users
     for number in range(1, 10_001):
         order = _order(number, number)
         engine.process(order, 2 * number, number)
         if number > 100:
             engine.process(cancel_order(1, order.order_id, number), 2 * number + 1, number)
-    assert len(accounts) < 1_500
-    assert sum(account.count for account in accounts.values()) == 100
-    assert all(accounts[user_id].count == 1 for user_id in range(1, 101))
+    assert len(users) < 1_500
+    assert sum(owner.count for owner in users.values()) == 100
+    assert all(users[user_id].count == 1 for user_id in range(1, 101))

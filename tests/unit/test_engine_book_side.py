@@ -10,16 +10,16 @@ import pytest
 from forkast_streams.engine import order_book
 from forkast_streams.engine.commands import BUY
 from forkast_streams.engine.id_keys import order_key
-from forkast_streams.engine.order import Account, Order
+from forkast_streams.engine.order import Order, UserOrders
 from forkast_streams.engine.order_book import BookSide
 from forkast_streams.engine.order_terms import PLAIN
 
-_ACCOUNT = Account(1, 1)
+_OWNER = UserOrders(1, 1)
 
 
 def _order(number: int, price_ticks: int) -> Order:
     order_id = str(uuid.UUID(int=number))
-    return Order(number, order_id, order_key(order_id), _ACCOUNT, BUY, price_ticks, 1, 1, PLAIN)
+    return Order(number, order_id, order_key(order_id), _OWNER, BUY, price_ticks, 1, 1, PLAIN)
 
 
 def _is_right(side: BookSide, right: list[Order]) -> bool:

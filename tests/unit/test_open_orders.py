@@ -16,11 +16,11 @@ from forkast_streams.engine.events import CommandRejected, OrderAccepted, OrderC
 from forkast_streams.engine.id_keys import order_key
 from forkast_streams.engine.matching_engine import MatchingEngine
 from forkast_streams.engine.open_orders import OpenOrders
-from forkast_streams.engine.order import Account, Order
+from forkast_streams.engine.order import Order, UserOrders
 from forkast_streams.engine.order_terms import PLAIN
 from forkast_streams.engine.rejections import Rejection
 
-_ACCOUNT = Account(1, 1)
+_OWNER = UserOrders(1, 1)
 
 
 def _id(number: int) -> str:
@@ -28,7 +28,7 @@ def _id(number: int) -> str:
 
 
 def _order(order_id: str) -> Order:
-    return Order(1, order_id, order_key(order_id), _ACCOUNT, BUY, 100, 1, 1, PLAIN)
+    return Order(1, order_id, order_key(order_id), _OWNER, BUY, 100, 1, 1, PLAIN)
 
 
 @pytest.mark.parametrize("shift", [0, 32, 64, 100])
