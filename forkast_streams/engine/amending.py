@@ -76,9 +76,9 @@ def _amend_resting(market: Market, command: Amend, order: Order, quantity: int, 
     order.price_ticks = price_ticks
     _set_quantity(order, quantity)
     order.hidden = 0
-    counted = order.terms.display_quantity is None
-    event.shown_quantity = order.remaining if counted else 0
-    market.enter(order, events, command.command_id, counted=counted)
+    in_depth = order.terms.display_quantity is None
+    event.shown_quantity = order.remaining if in_depth else 0
+    market.enter(order, events, command.command_id, in_depth=in_depth)
 
 
 def _amend_waiting(market: Market, command: Amend, order: Order, quantity: int, events: list[Event]) -> None:

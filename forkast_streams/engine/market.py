@@ -41,17 +41,17 @@ class Market:
         self.book = OrderBook(symbol.id, open_orders)
         self.changes = changes
 
-    def enter(self, order: Order, events: list[Event], command_id: str | None, *, counted: bool) -> None:
+    def enter(self, order: Order, events: list[Event], command_id: str | None, *, in_depth: bool) -> None:
         """Let an order that is not in the book trade; what is left of it rests or ends, as its terms say.
 
         Args:
             order: a new one, or one that left its place.
             events: get what happens, stop orders that are triggered by it among it.
             command_id: of the command that lets it in.
-            counted: whether its open quantity counts at its limit already, see TradeExecuted.
+            in_depth: whether the public depth has its open quantity at its limit already, see TradeExecuted.
         """
         first = len(events)
-        self._enter(order, events, command_id, counted=counted)
+        self._enter(order, events, command_id, in_depth=in_depth)
         if self.book.buy_stops.levels or self.book.sell_stops.levels:
             self.run_stops(events, first, deque())
 
@@ -110,7 +110,7 @@ class Market:
         for user_id in users:
             self.cancel_all(user_id, BY_CANCEL_AFTER, None, events)
 
-    def end(self, order: Order, reason: str, events: list[Event], command_id: str | None, *, counted: bool) -> None:
+    def end(self, order: Order, reason: str, events: list[Event], command_id: str | None, *, in_depth: bool) -> None:
         """End an order that stands nowhere in the book."""
         self._forget(order)
         events.append(
@@ -121,44 +121,44 @@ class Market:
                 order.limit_ticks,
                 order.remaining,
                 order.quantity - order.remaining,
-                order.remaining if counted else 0,
+                order.remaining if in_depth else 0,
                 reason,
                 command_id,
             )
         )
 
-    def _enter(self, order: Order, events: list[Event], command_id: str | None, *, counted: bool) -> None:
+    def _enter(self, order: Order, events: list[Event], command_id: str | None, *, in_depth: bool) -> None:
         book, terms = self.book, order.terms
         if terms is PLAIN:
-            self._enter_plain(order, events, command_id, counted=counted)
+            self._enter_plain(order, events, command_id, in_depth=in_depth)
             return
         limit_ticks = self.market_limit(order.side) if terms.any_price else order.price_ticks
         worst_ticks = worst_of(order.side, limit_ticks)
         if terms.time_in_force == FOK and not can_fill(book, order, limit_ticks):
-            self.end(order, BY_FOK, events, command_id, counted=counted)
-        elif match(book, self.changes, order, worst_ticks, events, counted=counted):
-            self.end(order, BY_SELF_TRADE, events, command_id, counted=counted)
+            self.end(order, BY_FOK, events, command_id, in_depth=in_depth)
+        elif match(book, self.changes, order, worst_ticks, events, in_depth=in_depth):
+            self.end(order, BY_SELF_TRADE, events, command_id, in_depth=in_depth)
         elif not order.remaining:
             self._forget(order)
         elif terms.any_price:
-            self.end(order, self.why_left(order.side, limit_ticks), events, command_id, counted=counted)
+            self.end(order, self.why_left(order.side, limit_ticks), events, command_id, in_depth=in_depth)
         elif terms.time_in_force == IOC:
-            self.end(order, BY_IOC, events, command_id, counted=counted)
+            self.end(order, BY_IOC, events, command_id, in_depth=in_depth)
         else:
-            self._rest(order, events, counted=counted)
+            self._rest(order, events, in_depth=in_depth)
 
-    def _enter_plain(self, order: Order, events: list[Event], command_id: str | None, *, counted: bool) -> None:
-        if match(self.book, self.changes, order, order.price_ticks, events, counted=counted):
-            self.end(order, BY_SELF_TRADE, events, command_id, counted=counted)
+    def _enter_plain(self, order: Order, events: list[Event], command_id: str | None, *, in_depth: bool) -> None:
+        if match(self.book, self.changes, order, order.price_ticks, events, in_depth=in_depth):
+            self.end(order, BY_SELF_TRADE, events, command_id, in_depth=in_depth)
         elif order.remaining:
-            self._rest(order, events, counted=counted)
+            self._rest(order, events, in_depth=in_depth)
         else:
             self._forget(order)
 
-    def _rest(self, order: Order, events: list[Event], *, counted: bool) -> None:
+    def _rest(self, order: Order, events: list[Event], *, in_depth: bool) -> None:
         hide(order)
         self._put(order)
-        if not counted:
+        if not in_depth:
             shown = order.shown
             events.append(
                 QuantityShown(order.id, order.owner.user_id, order.side, order.price_ticks, shown, refill=False)
@@ -196,9 +196,9 @@ class Market:
             )
         )
         if terms.post_only and self.would_take(order.side, order.price_ticks):
-            self.end(order, BY_POST_ONLY, events, None, counted=False)
+            self.end(order, BY_POST_ONLY, events, None, in_depth=False)
         else:
-            self._enter(order, events, None, counted=False)
+            self._enter(order, events, None, in_depth=False)
 
 
 def _offset(order: Order) -> int:

@@ -27,7 +27,7 @@ _ANY_LOW: Final[i64] = 0
 
 
 def match(
-    book: OrderBook, changes: Changes, taker: Order, worst_ticks: i64, events: list[Event], *, counted: bool
+    book: OrderBook, changes: Changes, taker: Order, worst_ticks: i64, events: list[Event], *, in_depth: bool
 ) -> bool:
     """Let ``taker`` trade while its limit allows and it is not filled.
 
@@ -37,7 +37,7 @@ def match(
         taker: its ``remaining`` goes down.
         worst_ticks: the worst price, see `worst_of`.
         events: get what happens.
-        counted: whether the taker's open quantity counts at its limit already, see TradeExecuted.
+        in_depth: whether the public depth has its open quantity at its limit already, see TradeExecuted.
 
     Returns:
         Whether it was stopped by an order of its own user, so that nothing of it may rest.
@@ -47,7 +47,7 @@ def match(
     levels = makers.levels
     if not levels or levels[-1].key < worst_key:
         return False
-    taker_price_ticks = int(worst_ticks) if counted else None
+    taker_price_ticks = int(worst_ticks) if in_depth else None
     owner = taker.owner
     while taker.remaining and levels:
         level = levels[-1]
@@ -123,7 +123,7 @@ def spend(
         if affordable == 0:
             break
         taker.quantity, taker.remaining = filled + affordable, affordable
-        is_stopped = match(book, changes, taker, price_ticks, events, counted=False)
+        is_stopped = match(book, changes, taker, price_ticks, events, in_depth=False)
         traded = affordable - taker.remaining
         amount -= traded * price_ticks
         filled += traded

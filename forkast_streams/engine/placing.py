@@ -77,7 +77,7 @@ def place_plain(market: Market, command: NewOrder, key: OrderKey, offset: int, e
     )
     owner = book.orders_of(user_id)
     order = Order(offset, order_id, key, owner, side, price_ticks, quantity, quantity, PLAIN)
-    market.enter(order, events, command.command_id, counted=True)
+    market.enter(order, events, command.command_id, in_depth=True)
     return True
 
 
@@ -114,7 +114,7 @@ def place(market: Market, command: NewOrder, key: OrderKey, offset: int, events:
         terms,
     )
     if terms.stop_ticks is None:
-        market.enter(order, events, command.command_id, counted=price_ticks is not None and not terms.display_quantity)
+        market.enter(order, events, command.command_id, in_depth=price_ticks is not None and not terms.display_quantity)
         return
     market.wait(order, terms.stop_ticks)
     if is_reached(order.side, terms.stop_ticks, book.last_ticks):
