@@ -8,10 +8,9 @@ from forkast_streams.engine.commands import LIMIT, Amend
 from forkast_streams.engine.events import BY_AMEND, Event, OrderAmended, status_of
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.order import Order
-from forkast_streams.engine.order_checks import broken_amend_rule, broken_size_rule
+from forkast_streams.engine.order_checks import broken_amend_rule, broken_size_rule, why_not_trading
 from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.stops import is_reached
-from forkast_streams.engine.symbols import HALTED, TRADING
 from forkast_streams.limits import ICEBERG_SLICES_MAX
 
 
@@ -20,10 +19,9 @@ def why_not_amend(market: Market, command: Amend, order: Order | None) -> Reject
     symbol = market.symbol
     if order is None:
         return Rejection.UNKNOWN_ORDER
-    if symbol.status != TRADING:
-        return Rejection.SYMBOL_HALTED if symbol.status == HALTED else Rejection.CANCEL_ONLY
     # An order whose stop price was reached is a limit order like any other.
-    rejection = broken_amend_rule(command, order.terms.type if order.waiting else LIMIT, symbol)
+    order_type = order.terms.type if order.waiting else LIMIT
+    rejection = why_not_trading(symbol) or broken_amend_rule(command, order_type, symbol)
     if rejection is not None:
         return rejection
     quantity, limit_ticks = _quantity(market, command, order), _limit_ticks(market, command, order)
@@ -36,8 +34,7 @@ def why_not_amend(market: Market, command: Amend, order: Order | None) -> Reject
             return rejection
     if command.price is None or limit_ticks is None:
         return None
-    collar = symbol.collar(market.book.last_ticks)
-    if collar is not None and not collar[0] <= limit_ticks <= collar[1]:
+    if market.is_beyond_collar(limit_ticks):
         return Rejection.PRICE_COLLAR
     if order.terms.post_only and not order.waiting and market.would_take(order.side, limit_ticks):
         return Rejection.POST_ONLY_WOULD_TAKE

@@ -72,11 +72,16 @@ class Market:
 
     def would_take(self, side: str, limit_ticks: int, *, ignoring: Order | None = None) -> bool:
         """Whether an order would trade at once if ``ignoring`` were not there."""
-        makers = self.book.asks if side == BUY else self.book.bids
+        makers = self.book.makers_for(side)
         maker = makers.first()
         if maker is not None and maker is ignoring:
             maker = next((other for other in makers if other is not ignoring), None)
         return maker is not None and maker.price_ticks * makers.sign >= limit_ticks * makers.sign
+
+    def is_beyond_collar(self, limit_ticks: int) -> bool:
+        """Whether a limit is too far from the last trade's price."""
+        collar = self.symbol.collar(self.book.last_ticks)
+        return collar is not None and not collar[0] <= limit_ticks <= collar[1]
 
     def market_limit(self, side: str) -> int | None:
         """The worst price, in ticks, of an order without a limit; None when it takes any."""
@@ -87,7 +92,7 @@ class Market:
 
     def why_left(self, side: str, worst_ticks: int | None) -> str:
         """Why something of an order without a limit is left: the others are beyond the collar, or gone."""
-        makers = self.book.asks if side == BUY else self.book.bids
+        makers = self.book.makers_for(side)
         is_beyond = worst_ticks is not None and makers.levels and makers.levels[-1].key < worst_ticks * makers.sign
         return BY_COLLAR if is_beyond else BY_MARKET
 

@@ -37,12 +37,12 @@ def match(
         taker: its ``remaining`` goes down.
         worst_ticks: the worst price, see `worst_of`.
         events: get what happens.
-        in_depth: whether the public depth has its open quantity at its limit already, see TradeExecuted.
+        in_depth: whether the public depth has the taker's open quantity at its limit already, see TradeExecuted.
 
     Returns:
         Whether it was stopped by an order of its own user, so that nothing of it may rest.
     """
-    makers = book.asks if taker.side == BUY else book.bids
+    makers = book.makers_for(taker.side)
     worst_key = worst_ticks * makers.sign
     levels = makers.levels
     if not levels or levels[-1].key < worst_key:
@@ -114,7 +114,7 @@ def spend(
     Returns:
         What is left of ``amount``, and whether it was stopped by an order of its own user.
     """
-    makers = book.asks if taker.side == BUY else book.bids
+    makers = book.makers_for(taker.side)
     filled = 0
     while (price_ticks := makers.best_price_ticks()) is not None:
         if worst_ticks is not None and price_ticks * makers.sign < worst_ticks * makers.sign:
@@ -157,7 +157,7 @@ def can_fill(book: OrderBook, taker: Order, limit_ticks: int | None) -> bool:
     Whether its user stands among them is seen by looking at each order, at ``FOK_ORDERS_MAX`` of them: going through
     the user's own orders instead would make many such orders of one user a matter of their square.
     """
-    makers = book.asks if taker.side == BUY else book.bids
+    makers = book.makers_for(taker.side)
     owner, mode = taker.owner, taker.terms.self_trade_prevention
     # An order that waited for its stop price is one of its user's.
     others = owner.count - (1 if taker.rank else 0)

@@ -233,6 +233,10 @@ class OrderBook:
             return self.buy_stops if order.side == BUY else self.sell_stops
         return self.bids if order.side == BUY else self.asks
 
+    def makers_for(self, side: str) -> BookSide:
+        """What an order of ``side`` trades with."""
+        return self.asks if side == BUY else self.bids
+
     def add(self, order: Order) -> None:
         """Put a new order behind all others at its price, and let it be found."""
         self.side_of(order).append(order)

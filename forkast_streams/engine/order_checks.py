@@ -18,7 +18,7 @@ from forkast_streams.engine.commands import (
     Number,
 )
 from forkast_streams.engine.rejections import Rejection
-from forkast_streams.engine.symbols import OFF_GRID, OUT_OF_RANGE, Symbol, decimal_of
+from forkast_streams.engine.symbols import HALTED, OFF_GRID, OUT_OF_RANGE, TRADING, Symbol, decimal_of
 from forkast_streams.limits import ICEBERG_SLICES_MAX, QUOTE_DECIMALS_MAX, QUOTE_QUANTITY_MAX
 
 _LIMITED: Final = (LIMIT, STOP_LIMIT)
@@ -52,6 +52,13 @@ def broken_amend_rule(amend: Amend, order_type: str, symbol: Symbol) -> Rejectio
         or _off_grid(amend.stop_price, symbol, _STOP_REJECTIONS)
         or _off_lots(amend.quantity, symbol)
     )
+
+
+def why_not_trading(symbol: Symbol) -> Rejection | None:
+    """Why no order can be placed or changed in the symbol now."""
+    if symbol.status == TRADING:
+        return None
+    return Rejection.SYMBOL_HALTED if symbol.status == HALTED else Rejection.CANCEL_ONLY
 
 
 def broken_size_rule(quantity: int, price_ticks: int | None, symbol: Symbol) -> Rejection | None:

@@ -26,11 +26,11 @@ from forkast_streams.engine.id_keys import OrderKey
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.matching import spend
 from forkast_streams.engine.order import Order
-from forkast_streams.engine.order_checks import broken_rule, broken_size_rule
+from forkast_streams.engine.order_checks import broken_rule, broken_size_rule, why_not_trading
 from forkast_streams.engine.order_terms import PLAIN, OrderTerms, shared_terms
 from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.stops import is_reached
-from forkast_streams.engine.symbols import EXACT, HALTED, TRADING, decimal_of
+from forkast_streams.engine.symbols import EXACT, TRADING, decimal_of
 
 
 def why_not_new(market: Market, command: NewOrder, timestamp: int) -> Rejection | None:
@@ -40,10 +40,7 @@ def why_not_new(market: Market, command: NewOrder, timestamp: int) -> Rejection 
         replaced = market.book.order(command.replaces)
         if replaced is None or replaced.owner.user_id != command.user_id:
             return Rejection.UNKNOWN_ORDER
-    status = market.symbol.status
-    if status != TRADING:
-        return Rejection.SYMBOL_HALTED if status == HALTED else Rejection.CANCEL_ONLY
-    rejection = broken_rule(command, market.symbol)
+    rejection = why_not_trading(market.symbol) or broken_rule(command, market.symbol)
     if rejection is not None:
         return rejection
     if command.expires_at is not None and command.expires_at <= timestamp:
@@ -126,10 +123,8 @@ def _why_not_now(market: Market, command: NewOrder, replaced: Order | None) -> R
     """Why the order cannot be accepted while the book is as it is."""
     symbol, book = market.symbol, market.book
     price_ticks = None if command.price is None else symbol.ticks.units(command.price)
-    if symbol.collar_parts is not None and price_ticks is not None:
-        collar = symbol.collar(book.last_ticks)
-        if collar is not None and not collar[0] <= price_ticks <= collar[1]:
-            return Rejection.PRICE_COLLAR
+    if price_ticks is not None and market.is_beyond_collar(price_ticks):
+        return Rejection.PRICE_COLLAR
     most = symbol.max_open_orders
     if most is not None and _may_stay(command):
         open_orders = book.orders_of(command.user_id).count - (0 if replaced is None else 1)
