@@ -8,8 +8,10 @@ COMPILED := $(VENV)/.compiled
 # What the environment and the compiled modules were made of stands in their stamps. Ages would not tell: archives and
 # copies keep those of their files.
 LOCKED := $(shell cat requirements.lock pyproject.toml forkast_streams/devstack/kafka_jars.lock | cksum)
+# What the compiled modules do is decided by their sources, and how fast they do it by what they are trained with, too.
+TRAINING := $(addprefix benchmarks/,training.py book_flows.py flows.py mixed_flow.py our_book.py partitions.py records.py)
 SOURCES := $(strip $(shell $(or $(wildcard $(BIN)/python),$(PYTHON)) -m forkast_streams.compiled 2>/dev/null) \
-	$(shell cksum < setup.py))
+	$(shell cat setup.py $(TRAINING) | cksum))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 

@@ -14,15 +14,15 @@ from itertools import chain
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from benchmarks import naive_worker, passthrough_worker
-from benchmarks.flows import SymbolRecord, definitions, mixed_commands, send
+from benchmarks.flows import definitions, mixed_commands
 from benchmarks.harness import Goal, Run, benchmark
 from benchmarks.passages import ENGINE_OUTPUTS, Passage, delete_topics, forget, passage
+from benchmarks.records import Record, SymbolRecord
 from benchmarks.results import Plot
-from benchmarks.servers import Servers, servers, worker
+from benchmarks.servers import Servers, send, servers, worker
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.topics import ORDERS_NEW, PARTITIONS_DEFAULT, partition_for
 from tests.integration.exchange import Worker, wait_until
-from tests.unit.flows import Record
 
 # So many, because rounds differ by a quarter on machines that are shared.
 _ROUNDS = 7

@@ -1,4 +1,4 @@
-"""Commands as clients send them, for benchmarks with a worker: seeded, on one symbol a partition."""
+"""Commands as clients send them, for benchmarks with a worker and the training: seeded, on one symbol a partition."""
 
 from __future__ import annotations
 
@@ -6,21 +6,14 @@ import json
 import random
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Iterator
+from itertools import chain
 
-from benchmarks.servers import Servers
+from benchmarks.records import START_MS, Record, SymbolRecord
 from forkast_streams.engine_partition import EnginePartition
-from forkast_streams.producer import EventProducer
-from forkast_streams.records import OutputRecord
 from forkast_streams.topics import PARTITIONS_DEFAULT, partition_for
-from tests.unit.flows import START_MS, Record
-
-# A symbol's id and a record's value.
-SymbolRecord = tuple[int, bytes]
 
 _LEVELS = 1_000
-_SENT_AT_ONCE = 100_000
 # Orders of a symbol that wait for their cancel, filled ones among them.
 _LASTING_ORDERS = 1_000
 
@@ -120,6 +113,48 @@ def lasting_commands(seed: int = 1) -> Iterator[SymbolRecord]:
         yield symbol_id, value.encode()
 
 
+def commands_over(standing: list[SymbolRecord], count: int) -> Iterator[SymbolRecord]:
+    """Life at the top of deep books, whose number of orders stays as it is.
+
+    Of ten commands two cancel a standing order, wherever it is, and place another one, three place orders beside the
+    best price, two take from those, and the others cancel them.
+    """
+    chance = random.Random(7)
+    homes = symbols()
+    young: dict[int, list[tuple[str, int]]] = {symbol_id: [] for symbol_id in homes}
+    made = 0
+    while made < count:
+        kind, symbol_id = chance.randrange(10), chance.choice(homes)
+        if kind < 2:
+            at = chance.randrange(len(standing))
+            home, value = standing[at]
+            fields = json.loads(value)
+            yield home, _cancel(home, fields["id"], fields["userId"])
+            standing[at] = order(home, fields["side"], f"{fields['price']:.2f}", chance)
+            yield standing[at]
+            made += 2
+            continue
+        made += 1
+        if kind >= 7 and young[symbol_id]:
+            yield symbol_id, _cancel(symbol_id, *young[symbol_id].pop())
+        elif kind < 5:
+            side = chance.choice(["BUY", "SELL"])
+            off = chance.randint(1, 9) / 100
+            record = order(symbol_id, side, f"{100 - off if side == 'BUY' else 100 + off:.2f}", chance)
+            fields = json.loads(record[1])
+            young[symbol_id].append((fields["id"], fields["userId"]))
+            yield record
+        else:
+            side = chance.choice(["BUY", "SELL"])
+            _, value = order(symbol_id, side, "100.09" if side == "BUY" else "99.91", chance)
+            yield symbol_id, value.replace(b'"createdAt"', b'"timeInForce":"IOC","createdAt"')
+
+
+def _cancel(symbol_id: int, order_id: str, user_id: int) -> bytes:
+    command = f'{{"command":"CANCEL","symbolId":{symbol_id},"orderId":"{order_id}","userId":{user_id}}}'
+    return command.encode()
+
+
 def event_records(count: int) -> Iterator[SymbolRecord]:
     """The first ``count`` events that the engine answers to the mixed commands."""
     engines = [EnginePartition(partition, PARTITIONS_DEFAULT) for partition in range(PARTITIONS_DEFAULT)]
@@ -136,21 +171,3 @@ def event_records(count: int) -> Iterator[SymbolRecord]:
 
 def _id(chance: random.Random) -> str:
     return str(uuid.UUID(int=chance.getrandbits(128), version=4))
-
-
-async def send(at: Servers, topic: str, records: Iterable[SymbolRecord], partitions: int = PARTITIONS_DEFAULT) -> int:
-    """Send records, each to its symbol's partition, a part at a time; return how many were acknowledged."""
-    count, rest = 0, iter(records)
-    async with EventProducer(at.brokers) as producer:
-        while part := list(islice(rest, _SENT_AT_ONCE)):
-            by_partition: dict[int, list[OutputRecord]] = {}
-            for symbol_id, value in part:
-                record = OutputRecord(str(symbol_id).encode(), value, 0)
-                by_partition.setdefault(partition_for(symbol_id, partitions), []).append(record)
-            sent = []
-            for partition, of_partition in by_partition.items():
-                sent += await producer.send_batch(topic, partition, of_partition)
-            for batch in sent:
-                await batch.acknowledged
-                count += batch.count
-    return count

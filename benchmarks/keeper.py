@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from benchmarks.flows import event_records, send
+from benchmarks.flows import event_records
 from benchmarks.harness import Goal, Run, benchmark
 from benchmarks.passages import Passage, forget, watch
-from benchmarks.servers import Servers, servers, worker
+from benchmarks.servers import Servers, send, servers, worker
 from forkast_streams.market_data.redis_publisher import RedisPublisher
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.storage.redis import connect

@@ -7,11 +7,12 @@ import random
 import time
 from collections.abc import Callable
 
-from benchmarks.flows import SymbolRecord, definitions, order, resting_orders, send, symbols
+from benchmarks.flows import definitions, order, resting_orders, symbols
 from benchmarks.harness import Goal, Run, benchmark
 from benchmarks.passages import LogEnds
+from benchmarks.records import SymbolRecord
 from benchmarks.results import Plot
-from benchmarks.servers import Servers, cpu_seconds, servers, worker
+from benchmarks.servers import Servers, cpu_seconds, send, servers, worker
 from forkast_streams.topics import ORDERS_EXCHANGE, ORDERS_NEW
 from tests.integration.exchange import Worker
 

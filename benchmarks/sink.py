@@ -7,18 +7,18 @@ import time
 from collections import Counter
 
 from agents.persist_events import CONNECTIONS
-from benchmarks.flows import SymbolRecord, event_records, send
+from benchmarks.flows import event_records
 from benchmarks.harness import Goal, Run, benchmark
 from benchmarks.passages import Passage, watch
+from benchmarks.records import Record, SymbolRecord
 from benchmarks.results import Plot
-from benchmarks.servers import Servers, servers, worker
+from benchmarks.servers import Servers, send, servers, worker
 from forkast_streams.persistence import fold
 from forkast_streams.storage.history import PLAN_OPTIONS, PartitionHistory
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.topics import ORDERS_EXCHANGE
 from forkast_streams.wire_events import OrderEvent, TradeEvent, decode_event
 from tests.integration.exchange import Worker
-from tests.unit.flows import Record
 
 _EVENTS = 1_000_000
 _IN_MEMORY = 200_000

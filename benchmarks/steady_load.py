@@ -13,9 +13,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
-from benchmarks.flows import SymbolRecord, definitions, send, symbols
+from benchmarks.flows import definitions, symbols
 from benchmarks.harness import Run
-from benchmarks.servers import Servers, servers, worker
+from benchmarks.records import SymbolRecord
+from benchmarks.servers import Servers, send, servers, worker
 from forkast_streams.market_data.keys import SymbolKeys
 from forkast_streams.producer import EventProducer, SentBatch
 from forkast_streams.records import OutputRecord

@@ -1,30 +1,19 @@
-"""Made-up order flow for tests: seeded, so that a failure can be repeated."""
+"""Made-up commands for tests, and the records they come in."""
 
 from __future__ import annotations
 
 import json
-import random
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from forkast_streams.records import Headers
+from benchmarks.mixed_flow import mixed_flow
+from benchmarks.records import START_MS, Record
 from forkast_streams.topics import partition_for
 
+__all__ = ["PARTITIONS", "START_MS", "Record", "home_of", "mixed_flow", "order_command", "records_of", "symbol_command"]
+
 PARTITIONS = 10
-START_MS = 1_700_000_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What the engine reads of a consumed record."""
-
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
-    headers: Headers = ()
 
 
 def symbol_command(symbol_id: int, **changes: Any) -> dict[str, Any]:
@@ -47,80 +36,6 @@ def records_of(commands: Iterator[dict[str, Any]] | list[dict[str, Any]], *, fir
         Record(first_offset + at, START_MS + at, str(command["symbolId"]).encode(), json.dumps(command).encode())
         for at, command in enumerate(commands)
     ]
-
-
-def mixed_flow(count: int, *, seed: int = 1, symbol_id: int = 1) -> Iterator[dict[str, Any]]:
-    """A SYMBOL command, then orders of every type, cancels, amends, replacements, repeats and off-tick prices."""
-    chance = random.Random(seed)
-    yield symbol_command(symbol_id)
-    placed: list[dict[str, Any]] = []
-    for at in range(1, count):
-        kind = chance.random()
-        if kind < 0.3 and placed:
-            order = chance.choice(placed)
-            yield {
-                "command": "CANCEL",
-                "symbolId": symbol_id,
-                "orderId": order["id"],
-                "userId": order["userId"],
-            }
-        elif kind < 0.4 and placed:
-            order = chance.choice(placed)
-            change = chance.choice([{"quantity": chance.randint(1, 30)}, {"price": f"{chance.randint(98, 102)}.50"}])
-            yield {
-                "command": "AMEND", "symbolId": symbol_id, "orderId": order["id"], "userId": order["userId"]
-            } | change  # fmt: skip
-        elif kind < 0.43 and placed:
-            yield chance.choice(placed)
-        elif kind < 0.433:
-            yield _for_a_user(chance) | {"symbolId": symbol_id}
-        else:
-            order = _mixed_order(chance, symbol_id, at)
-            if kind > 0.98 and placed:
-                replaced = placed.pop()
-                order |= {"command": "REPLACE", "orderId": replaced["id"], "userId": replaced["userId"]}
-            else:
-                placed.append(order)
-            yield order
-
-
-def _mixed_order(chance: random.Random, symbol_id: int, at: int) -> dict[str, Any]:
-    order = order_command(
-        symbol_id,
-        id=str(uuid.UUID(int=chance.getrandbits(128))),
-        userId=chance.randint(1, 5),
-        side=chance.choice(["BUY", "SELL"]),
-        quantity=chance.randint(1, 20),
-        price=round(chance.gauss(100, 1), chance.choice([2, 2, 2, 3])),
-    )
-    match chance.randint(1, 40):
-        case 1 | 2 | 3 | 4 | 5:
-            del order["price"]
-            order["type"] = "MARKET"
-        case 6:
-            order |= {"type": "STOP_LIMIT", "stopPrice": f"{chance.randint(98, 102)}.00"}
-        case 7:
-            del order["price"]
-            order |= {"type": "STOP", "stopPrice": f"{chance.randint(97, 103)}.00"}
-        case 8 | 9:
-            order["displayQuantity"] = chance.randint(1, 5)
-        case 10:
-            order |= {"timeInForce": "GTD", "expiresAt": START_MS + at + chance.randint(1, 100)}
-        case 11 | 12:
-            order["timeInForce"] = chance.choice(["IOC", "FOK"])
-        case 13:
-            order["postOnly"] = True
-        case 14 | 15:
-            order["selfTradePrevention"] = chance.choice(["EXPIRE_MAKER", "EXPIRE_BOTH", "NONE"])
-        case 16:
-            del order["price"], order["quantity"]
-            order |= {"type": "MARKET", "quoteQuantity": chance.randint(50, 2000)}
-    return order
-
-
-def _for_a_user(chance: random.Random) -> dict[str, Any]:
-    commands = [{"command": "CANCEL_ALL"}, {"command": "CANCEL_AFTER", "timeout": 20}, {"command": "HEARTBEAT"}]
-    return chance.choice(commands) | {"userId": chance.randint(1, 5)}
 
 
 def home_of(symbol_id: int) -> int:

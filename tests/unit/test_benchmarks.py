@@ -14,9 +14,9 @@ import pytest
 from rich.console import Console
 
 from benchmarks import book_flows
-from benchmarks.books import Ours
 from benchmarks.flows import mixed_commands
 from benchmarks.harness import Benchmark, Goal, Registry, Run, all_benchmarks
+from benchmarks.our_book import Ours
 from benchmarks.report import write_report
 from benchmarks.results import Plot, Result, load_results
 from benchmarks.svg import draw

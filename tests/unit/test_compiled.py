@@ -49,7 +49,7 @@ def digest_in(folder: Path) -> list[str]:
 
 def test_source_and_compiled_modules_give_the_same_bytes(tmp_path: Path) -> None:
     """Where there is no C compiler both are the source, and the setup has said so."""
-    for package in ("forkast_streams", "tests"):
+    for package in ("forkast_streams", "tests", "benchmarks"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("*.so", "*.sha256"))
     is_compiled, *here = digest_in(ROOT)
     is_copy_compiled, *from_source = digest_in(tmp_path)
@@ -111,22 +111,37 @@ def test_commands_that_run_compiled_modules_look_first(package: Path, command: s
     assert "make setup" in str(refused.exception)
 
 
-def test_every_constant_that_is_compiled_in_is_in_the_hash() -> None:
-    """What is Final in a module that a compiled one imports, or that such a module imports."""
+def _with_imports(first: list[Path], *, without: str = "") -> set[Path]:
+    """These modules, what they import of this repository, and what that imports; one package can be left out."""
     seen: set[Path] = set()
-    ahead = compiled.sources()
+    ahead = list(first)
     while ahead:
         path = ahead.pop()
-        if path in seen:
+        if path in seen or not path.exists() or path.relative_to(ROOT).parts[0] == without:
             continue
         seen.add(path)
         for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("forkast_streams"):
-                file = ROOT.joinpath(*str(node.module).split(".")).with_suffix(".py")
-                ahead += [file] if file.exists() else []
-    with_constants = {path for path in seen if re.search(r"\bFinal\b", path.read_text())}
+            if isinstance(node, ast.ImportFrom):
+                module = ROOT.joinpath(*(node.module or "").split("."))
+                ahead += [module.with_suffix(".py"), *(module / f"{alias.name}.py" for alias in node.names)]
+    return seen
+
+
+def test_every_constant_that_is_compiled_in_is_in_the_hash() -> None:
+    """What is Final in a module that a compiled one imports, or that such a module imports."""
+    with_constants = {path for path in _with_imports(compiled.sources()) if re.search(r"\bFinal\b", path.read_text())}
     assert ROOT / "forkast_streams" / "limits.py" in with_constants
     assert with_constants - set(compiled.made_of()) == set()
+
+
+def test_make_looks_at_all_that_the_training_reads() -> None:
+    """What the modules are trained with decides how fast they are; no edit of a test does."""
+    names = re.search(r"^TRAINING := \$\(addprefix benchmarks/,(.*)\)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert names is not None
+    folder = ROOT / "benchmarks"
+    assert {folder / name for name in names[1].split()} == _with_imports(
+        [folder / "training.py"], without="forkast_streams"
+    )
 
 
 def test_nothing_is_noted_where_nothing_is_compiled(package: Path) -> None:
@@ -144,11 +159,13 @@ class Checkout:
 
     LOCK = "requirements.lock"
     SOURCE = "forkast_streams/limits.py"
+    TRAINING = "benchmarks/mixed_flow.py"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         for name in ("Makefile", "setup.py", "pyproject.toml", self.LOCK):
             shutil.copy(ROOT / name, folder)
+        shutil.copytree(ROOT / "benchmarks", folder / "benchmarks", ignore=shutil.ignore_patterns("__pycache__"))
         programs = folder / ".venv" / "bin"
         programs.mkdir(parents=True)
         for name in ("python", "uv"):
@@ -188,8 +205,9 @@ def test_setup_does_what_the_contents_ask_for(package: Path) -> None:
     assert checkout.setup() == []
     checkout.edit(checkout.SOURCE)
     assert checkout.setup() == ["compile"]
-    checkout.edit("setup.py")
-    assert checkout.setup() == ["compile"]
+    for name in ("setup.py", checkout.TRAINING):
+        checkout.edit(name)
+        assert checkout.setup() == ["compile"]
     checkout.edit(checkout.LOCK)
     assert checkout.setup() == ["install", "compile"]
     assert checkout.setup() == []
