@@ -14,7 +14,7 @@ from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.storage.redis import connect
 from forkast_streams.topics import KEEPER_CHANGELOG, ORDERS_EXCHANGE
 from tests.integration.exchange import Worker
-from tests.unit.market_events import HOME, EventRecord, engine_with, two_symbol_flow
+from tests.support.market_events import HOME, EventRecord, engine_with, two_symbol_flow
 
 _EVENTS = 1_000_000
 _COMMANDS_IN_MEMORY = 100_000

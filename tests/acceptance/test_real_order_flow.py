@@ -16,7 +16,7 @@ import psycopg2
 
 from tests.acceptance.running import Exchange
 from tests.integration.exchange import wait_until
-from tests.unit.recordings import HOUR, made_up_day
+from tests.support.recordings import HOUR, made_up_day
 
 # XAUUSD: ticks of 0.01, lots of 1, and no other test trades it.
 SYMBOL, SYMBOL_ID = "XAUUSD", 10

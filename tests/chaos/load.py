@@ -19,7 +19,7 @@ from forkast_streams.topics import ORDERS_NEW, partition_for
 from tests.chaos.exchange import Exchange
 from tests.chaos.traders import EXPIRES_MS_MAX
 from tests.integration.exchange import PARTITIONS
-from tests.unit.flows import START_MS, mixed_flow, order_command
+from tests.support.flows import START_MS, mixed_flow, order_command
 
 # Symbols that only the producer of commands uses, enough of them to reach every partition.
 KAFKA_SYMBOLS = range(500, 530)

@@ -18,7 +18,7 @@ from tests.chaos.load import KAFKA_SYMBOLS, send
 from tests.chaos.scenario import Chaos, Scenario
 from tests.chaos.streams import StreamClient, connect_without_reading
 from tests.chaos.traders import HttpLoad, call, client
-from tests.unit.flows import order_command
+from tests.support.flows import order_command
 
 _UNANSWERED = frozenset({201, 503, 0})
 _REFUSED = frozenset({201, 503})

@@ -21,8 +21,8 @@ from forkast_streams.market_data.redis_publisher import RedisPublisher
 from forkast_streams.market_data.redis_reader import MarketDataReader
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.storage.redis import connect
-from tests.unit.flows import order_command, records_of
-from tests.unit.market_events import HOME, PARTITIONS, SYMBOL, EnginePartition, EventRecord
+from tests.support.flows import order_command, records_of
+from tests.support.market_events import HOME, PARTITIONS, SYMBOL, EnginePartition, EventRecord
 from web import errors
 from web.market_data import TradesView
 from web.order_book import OrderBookView

@@ -31,7 +31,7 @@ from forkast_streams.producer import EventProducer
 from forkast_streams.storage.postgres import Postgres, prepare_database
 from forkast_streams.topics import ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics
 from tests.integration.exchange import PARTITIONS, Worker, fresh_stack, produce, read_topic, wait_until
-from tests.unit.flows import home_of, mixed_flow, order_command
+from tests.support.flows import home_of, mixed_flow, order_command
 
 SYMBOLS = range(1, 9)
 

@@ -25,8 +25,8 @@ from forkast_streams.producer import EventProducer
 from forkast_streams.topics import ENGINE_CHANGELOG, ORDERS_EXCHANGE, ORDERS_NEW, TOPIC_CONFIGS, ensure_topics
 from tests.integration.exchange import PARTITIONS, Worker, end_offsets, fresh_stack, produce, read_topic, wait_until
 from tests.integration.test_engine_worker import assert_events_are_those_of_a_clean_replay, has_processed_all
-from tests.unit.changelogs import table_of
-from tests.unit.flows import home_of, mixed_flow, order_command
+from tests.support.changelogs import table_of
+from tests.support.flows import home_of, mixed_flow, order_command
 
 # One symbol a partition.
 SYMBOLS = {home_of(symbol_id): symbol_id for symbol_id in range(560, 500, -1)}

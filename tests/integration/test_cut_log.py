@@ -15,7 +15,7 @@ from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 from forkast_streams.failfast import EXIT_STATUS
 from forkast_streams.topics import ORDERS_NEW, ensure_topics
 from tests.integration.exchange import PARTITIONS, Worker, are_commands_answered, fresh_stack, produce, wait_until
-from tests.unit.flows import order_command, symbol_command
+from tests.support.flows import order_command, symbol_command
 
 SYMBOL = 1
 

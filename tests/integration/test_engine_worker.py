@@ -29,7 +29,7 @@ from tests.integration.exchange import (
     read_topic,
     wait_until,
 )
-from tests.unit.flows import mixed_flow, order_command, symbol_command
+from tests.support.flows import mixed_flow, order_command, symbol_command
 
 # Symbols that no other test uses.
 FIRST_SYMBOL = 9_000

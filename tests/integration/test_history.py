@@ -24,7 +24,7 @@ from forkast_streams.storage.queries import prepared
 from forkast_streams.topics import ORDERS_EXCHANGE
 from tests.integration.exchange import wait_until
 from tests.integration.history import replayed, stored
-from tests.unit.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
+from tests.support.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
 
 NOTHING: Any = ({}, {}, {})
 NEW_ORDER = json.dumps({"id": str(uuid.UUID(int=1)), "userId": 77, "symbolId": 1, "type": "LIMIT", "side": "BUY"})

@@ -30,7 +30,7 @@ from forkast_streams.replay.session import open_session
 from forkast_streams.topics import ORDERS_NEW, ensure_topics, require_topics
 from tests.integration.exchange import Worker
 from tests.integration.secured_kafka import PASSWORD, USER, Certificates, SecuredKafka
-from tests.unit.flows import home_of, order_command, symbol_command
+from tests.support.flows import home_of, order_command, symbol_command
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from forkast_streams.storage.postgres import prepare_database
 from forkast_streams.storage.redis import connect
 from forkast_streams.topics import ORDERS_NEW, ensure_topics
 from tests.integration.exchange import PARTITIONS, Worker, is_settled, produce, read_topic, wait_until
-from tests.unit.flows import home_of, mixed_flow
-from tests.unit.market_events import Depth, depth_of_engine
+from tests.support.flows import home_of, mixed_flow
+from tests.support.market_events import Depth, depth_of_engine
 
 # Symbols that no other test uses.
 SYMBOLS = range(9_500, 9_504)

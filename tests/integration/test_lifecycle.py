@@ -30,7 +30,7 @@ from tests.integration.test_engine_worker import (
     flow,
     has_processed_all,
 )
-from tests.unit.flows import order_command, symbol_command
+from tests.support.flows import order_command, symbol_command
 
 # Symbols that no other test uses.
 FIRST_SYMBOL = 12_000

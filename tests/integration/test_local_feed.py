@@ -7,8 +7,8 @@ import pytest
 from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.redis_reader import MarketDataReader
 from tests.integration.market_data import Exchange, Keeper, rest_at, sides
-from tests.unit.flows import symbol_command
-from tests.unit.market_events import SYMBOL
+from tests.support.flows import symbol_command
+from tests.support.market_events import SYMBOL
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from forkast_streams.devstack.ports import free_ports
 from forkast_streams.devstack.redis import Redis as RedisServer
 from forkast_streams.market_data.feed import LocalFeed
 from tests.integration.market_data import STREAM, Exchange, eventually, rest_at, run_exchange, sides
-from tests.unit.flows import order_command, symbol_command
-from tests.unit.market_events import NEIGHBOUR, SYMBOL, two_symbol_flow
+from tests.support.flows import order_command, symbol_command
+from tests.support.market_events import NEIGHBOUR, SYMBOL, two_symbol_flow
 from web import streams
 
 # Below the number of connections that aiohttp's client opens at most.

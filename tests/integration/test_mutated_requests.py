@@ -24,7 +24,7 @@ from forkast_streams.topics import ORDERS_NEW
 from tests.integration.exchange import Worker, end_offsets, read_topic
 from tests.integration.test_api_keys import SIGNING
 from tests.integration.test_oms import call, env, place  # noqa: F401 - env is a fixture
-from tests.unit.mutations import KINDS, mutated
+from tests.support.mutations import KINDS, mutated
 
 SEED = 20_261_123
 BODIES, RAW_REQUESTS, PATHS = 1_000, 400, 300

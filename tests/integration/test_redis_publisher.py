@@ -13,8 +13,8 @@ from forkast_streams.devstack.redis import Redis as RedisServer
 from forkast_streams.market_data.changes import BookChange
 from forkast_streams.market_data.redis_publisher import RedisPublisher
 from tests.integration.market_data import Keeper, eventually
-from tests.unit.flows import order_command, symbol_command
-from tests.unit.market_events import NEIGHBOUR, SYMBOL, depth_of, depth_of_engine, two_symbol_flow
+from tests.support.flows import order_command, symbol_command
+from tests.support.market_events import NEIGHBOUR, SYMBOL, depth_of, depth_of_engine, two_symbol_flow
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from forkast_streams.errors import SetupError
 from forkast_streams.storage.postgres import prepare_database
 from forkast_streams.topics import ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics
 from tests.integration.exchange import PARTITIONS, Worker, produce, read_topic, wait_until
-from tests.unit.flows import symbol_command
-from tests.unit.recordings import made_up_day
+from tests.support.flows import symbol_command
+from tests.support.recordings import made_up_day
 
 # Symbols that no other test uses.
 FRESH, REUSED, HALTED, NEVER_DEFINED = range(9_200, 9_204)

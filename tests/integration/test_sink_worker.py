@@ -26,7 +26,7 @@ from tests.integration.exchange import (
     wait_until,
 )
 from tests.integration.history import Tables, replayed, stored
-from tests.unit.flows import mixed_flow
+from tests.support.flows import mixed_flow
 
 # Symbols that no other test uses.
 SYMBOLS = range(7_000, 7_008)

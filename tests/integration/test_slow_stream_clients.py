@@ -10,8 +10,8 @@ import pytest
 
 from forkast_streams.market_data.feed import LocalFeed
 from tests.integration.market_data import STREAM, BookFollower, Exchange, eventually, rest_at, run_exchange, sides
-from tests.unit.flows import symbol_command
-from tests.unit.market_events import SYMBOL
+from tests.support.flows import symbol_command
+from tests.support.market_events import SYMBOL
 from web import streams
 
 

@@ -15,7 +15,7 @@ from forkast_streams.audit.kafka_log import KafkaLog
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.kafka_client import RawTopics, read_raw
 from forkast_streams.topics import ensure_topics
-from tests.unit.flows import order_command, symbol_command
+from tests.support.flows import order_command, symbol_command
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from tests.unit.flows import START_MS, symbol_command
+from tests.support.flows import START_MS, symbol_command
 
 Command = dict[str, Any]
 

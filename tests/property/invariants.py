@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 from tests.property.depth_rule import DepthReader
-from tests.unit.exchanges import Resting
+from tests.support.exchanges import Resting
 
 Data = dict[str, Any]
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 
 from tests.property.command_streams import command_streams
 from tests.property.invariants import Invariants
-from tests.unit.exchanges import Engine, Naive
-from tests.unit.flows import mixed_flow
+from tests.support.exchanges import Engine, Naive
+from tests.support.flows import mixed_flow
 
 
 def run_both(commands: list[dict[str, Any]]) -> Counter[str]:

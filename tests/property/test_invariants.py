@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.property.invariants import Invariants
-from tests.unit.exchanges import Engine
-from tests.unit.flows import mixed_flow
+from tests.support.exchanges import Engine
+from tests.support.flows import mixed_flow
 
 Command = list[dict[str, Any]]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from forkast_streams.checkpoint import Key
 from forkast_streams.market_data.state import MarketDataState
-from tests.unit.market_events import HOME, engine_with, two_symbol_flow
+from tests.support.market_events import HOME, engine_with, two_symbol_flow
 
 
 def all_entries(state: MarketDataState) -> dict[Key, Any]:

@@ -28,7 +28,7 @@ from tests.simulation.oms import Backends, Oms
 from tests.simulation.people import People
 from tests.simulation.shell import Worker
 from tests.simulation.world import Process, Violation, World
-from tests.unit.market_events import depth_of, depth_of_engine
+from tests.support.market_events import depth_of, depth_of_engine
 
 _STEPS_MAX = 100_000
 _RESTART_STEPS = (0, 20, 200, 2000)

@@ -16,7 +16,7 @@ from forkast_streams.engine_partition import STRAY_HEADER
 from forkast_streams.records import Headers
 from forkast_streams.topics import partition_for
 from tests.property.command_streams import command_streams
-from tests.unit.flows import mixed_flow
+from tests.support.flows import mixed_flow
 
 Command = dict[str, Any]
 

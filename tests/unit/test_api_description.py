@@ -27,7 +27,7 @@ from forkast_streams.engine.symbols import STATUSES
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import InvalidRecord
 from forkast_streams.roles import create_app
-from tests.unit.flows import PARTITIONS, home_of, mixed_flow, records_of
+from tests.support.flows import PARTITIONS, home_of, mixed_flow, records_of
 from web.errors import http_error
 
 ROOT = Path(__file__).parents[2]

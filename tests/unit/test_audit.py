@@ -11,8 +11,8 @@ import pytest
 
 from forkast_streams.audit.findings import INVARIANTS
 from forkast_streams.audit.records import Record
-from tests.unit.audit_world import FOREIGN, HOME, OTHER_SYMBOL, World, order_id, plain_world, true_world
-from tests.unit.flows import PARTITIONS, home_of, mixed_flow, order_command, symbol_command
+from tests.support.audit_world import FOREIGN, HOME, OTHER_SYMBOL, World, order_id, plain_world, true_world
+from tests.support.flows import PARTITIONS, home_of, mixed_flow, order_command, symbol_command
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from forkast_streams.audit.records import Record
-from tests.unit.audit_world import Event, World, other_than
-from tests.unit.flows import START_MS, home_of, order_command, symbol_command
+from tests.support.audit_world import Event, World, other_than
+from tests.support.flows import START_MS, home_of, order_command, symbol_command
 
 HOME = home_of(1)
 # What a person reads, which the audit does not compare.

@@ -13,8 +13,8 @@ from forkast_streams.audit.follow import Follower, metrics
 from forkast_streams.audit.records import Record
 from forkast_streams.audit.standstill import STANDSTILL_S
 from forkast_streams.errors import SetupError
-from tests.unit.audit_world import HOME, World, _sums, order_id
-from tests.unit.flows import PARTITIONS, order_command, symbol_command
+from tests.support.audit_world import HOME, World, _sums, order_id
+from tests.support.flows import PARTITIONS, order_command, symbol_command
 
 
 class Servers:

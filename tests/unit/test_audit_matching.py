@@ -7,7 +7,7 @@ import random
 import pytest
 
 from forkast_streams.audit.records import Record
-from tests.unit.audit_world import HOME, World, order_id, other_than, plain_world
+from tests.support.audit_world import HOME, World, order_id, other_than, plain_world
 from tests.unit.test_audit import Damage, broken
 
 

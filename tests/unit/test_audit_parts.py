@@ -29,8 +29,8 @@ from forkast_streams.engine.id_keys import order_key
 from forkast_streams.engine.seen_ids import SeenIds
 from forkast_streams.errors import InvalidRecord
 from forkast_streams.limits import SEEN_IDS_MAX, SEEN_WINDOW_MS
-from tests.unit.audit_world import World
-from tests.unit.flows import PARTITIONS, home_of, mixed_flow, order_command, symbol_command
+from tests.support.audit_world import World
+from tests.support.flows import PARTITIONS, home_of, mixed_flow, order_command, symbol_command
 
 _ODD_VALUES: list[Any] = [
     None, "", "x", 0, 1, -1, 1.5, True, [], {}, "1", "1.5", " 1", "1e5", 2**31, 2**64, 10**400, "BUY", "LIMIT", "GTC",

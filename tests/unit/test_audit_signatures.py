@@ -25,8 +25,8 @@ from forkast_streams.limits import SIGNATURE_AGE_MS_MAX, SIGNATURE_AHEAD_MS_MAX
 from forkast_streams.producer_keys import KeyFile, KeyRing, Span
 from forkast_streams.record_signatures import SIGNATURE_HEADER, STRAY_HEADER, Signer, verify
 from forkast_streams.topics import ORDERS_NEW
-from tests.unit.audit_world import FOREIGN, HOME, World, order_id
-from tests.unit.flows import START_MS, order_command, symbol_command
+from tests.support.audit_world import FOREIGN, HOME, World, order_id
+from tests.support.flows import START_MS, order_command, symbol_command
 from tests.unit.test_record_signatures import BEGIN, END, KEYS, OMS, PARTNER, SECRETS
 
 # Signed from the first record on, by keys that are as old.

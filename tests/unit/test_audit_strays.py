@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from forkast_streams.audit.records import Record
-from tests.unit.audit_world import FOREIGN, HOME, World, order_id
-from tests.unit.flows import home_of, order_command, symbol_command
+from tests.support.audit_world import FOREIGN, HOME, World, order_id
+from tests.support.flows import home_of, order_command, symbol_command
 from tests.unit.test_audit import broken
 
 

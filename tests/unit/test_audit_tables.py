@@ -12,8 +12,8 @@ from aiohttp.test_utils import TestServer
 from forkast_streams.audit.capture import Exchange, sample_books
 from forkast_streams.audit.evidence import BookAnswer
 from forkast_streams.audit.records import Record
-from tests.unit.audit_world import HOME, World, order_id, true_world
-from tests.unit.flows import PARTITIONS, order_command, symbol_command
+from tests.support.audit_world import HOME, World, order_id, true_world
+from tests.support.flows import PARTITIONS, order_command, symbol_command
 from tests.unit.test_audit import broken
 
 

@@ -9,8 +9,8 @@ from forkast_streams.checkpoint import Checkpointer, recover
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog
 from forkast_streams.records import OutputRecord
-from tests.unit.changelogs import table_of
-from tests.unit.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
+from tests.support.changelogs import table_of
+from tests.support.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
 
 HOME = home_of(1)
 STEP = 37

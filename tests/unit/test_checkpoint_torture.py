@@ -15,8 +15,8 @@ from forkast_streams.checkpoint import Checkpointer, Rows, recover
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog
 from tests.simulation.checks import contents
-from tests.unit.changelogs import table_of
-from tests.unit.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
+from tests.support.changelogs import table_of
+from tests.support.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
 
 HOME = home_of(1)
 STEP = 23

@@ -23,7 +23,7 @@ import hashlib
 from forkast_streams.compiled import is_compiled
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.market_data.state import MarketDataState
-from tests.unit.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
+from tests.support.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
 
 state = EnginePartition(home_of(1), PARTITIONS)
 outputs = state.process(records_of(list(mixed_flow(5_000, seed=11))))

@@ -13,7 +13,7 @@ from forkast_streams.checkpoint import Checkpointer, Rows, recover
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.producer import SentBatch
 from forkast_streams.transport import Idle
-from tests.unit.flows import PARTITIONS, home_of, mixed_flow, records_of
+from tests.support.flows import PARTITIONS, home_of, mixed_flow, records_of
 
 HOME = home_of(1)
 

@@ -12,7 +12,7 @@ from forkast_streams.engine_partition import STRAY_HEADER, EnginePartition
 from forkast_streams.errors import CorruptLog
 from forkast_streams.limits import COMMAND_BYTES_MAX, KEY_BYTES_MAX
 from forkast_streams.records import Outputs, TransactionMark
-from tests.unit.flows import (
+from tests.support.flows import (
     PARTITIONS,
     START_MS,
     Record,

@@ -10,7 +10,7 @@ from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from forkast_streams.errors import CorruptLog
-from tests.unit.fetching import CONTROL, FIRST, SECOND, Consumer, records_at
+from tests.support.fetching import CONTROL, FIRST, SECOND, Consumer, records_at
 
 
 @pytest.fixture

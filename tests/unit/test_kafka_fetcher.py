@@ -21,7 +21,7 @@ from aiokafka.structs import TopicPartition
 
 from forkast_streams.kafka_client import Pace, PacedFetcher, fetched
 from forkast_streams.records import TransactionMark
-from tests.unit.fetching import CONTROL, FIRST, OF_CHANGELOG, SECOND, TOPIC, Consumer, packed, records_at
+from tests.support.fetching import CONTROL, FIRST, OF_CHANGELOG, SECOND, TOPIC, Consumer, packed, records_at
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from forkast_streams.kafka_client import sender
-from tests.unit.sending import TP, Cluster, add, batch_of
+from tests.support.sending import TP, Cluster, add, batch_of
 
 
 class _CountingBroker:

@@ -18,7 +18,7 @@ from aiokafka.producer import producer as aiokafka_producer
 from aiokafka.protocol.produce import ProduceResponse_v7
 
 from forkast_streams.kafka_client import sender
-from tests.unit.sending import TP, Cluster, add, batch_of
+from tests.support.sending import TP, Cluster, add, batch_of
 
 
 def _accumulator() -> Any:

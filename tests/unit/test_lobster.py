@@ -19,8 +19,8 @@ from forkast_streams.replay.flow import Flow, Step, make_flow
 from forkast_streams.replay.lobster import BookState, MessageType, read_book_states, read_messages
 from forkast_streams.replay.report import ReplayReport
 from forkast_streams.replay.session import due_at, due_end
-from tests.unit.flows import records_of, symbol_command
-from tests.unit.recordings import HOUR, TEN_LEVELS, TEN_LEVELS_BOOK, MadeUpDay, made_up_day
+from tests.support.flows import records_of, symbol_command
+from tests.support.recordings import HOUR, TEN_LEVELS, TEN_LEVELS_BOOK, MadeUpDay, made_up_day
 
 real_files = pytest.mark.skipif(
     not HOUR.exists(), reason="LOBSTER's samples are not here (FORKAST_LOBSTER_DATA); made-up recordings stand in"

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from forkast_streams.engine_partition import EnginePartition
-from tests.unit.flows import PARTITIONS, home_of, order_command, records_of, symbol_command
+from tests.support.flows import PARTITIONS, home_of, order_command, records_of, symbol_command
 
 _ORDERS = 300
 _ZEROS = "0" * 20_000

@@ -12,8 +12,8 @@ from forkast_streams.errors import CorruptLog
 from forkast_streams.limits import TAPE_TRADES
 from forkast_streams.market_data.changes import GONE
 from forkast_streams.market_data.state import MarketDataState
-from tests.unit.flows import order_command, symbol_command
-from tests.unit.market_events import (
+from tests.support.flows import order_command, symbol_command
+from tests.support.market_events import (
     HOME,
     NEIGHBOUR,
     SYMBOL,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.exchanges import Engine, Naive
-from tests.unit.ladder import Rule, keeps
+from tests.support.exchanges import Engine, Naive
+from tests.support.ladder import Rule, keeps
 
 PLACING = [
     Rule(

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from forkast_streams.limits import FOK_LEVELS_MAX, FOK_ORDERS_MAX
-from tests.unit.conditional_rules import ICEBERGS, STOPS
-from tests.unit.exchanges import Engine, Naive
-from tests.unit.flows import order_command, symbol_command
-from tests.unit.ladder import Rule, keeps
+from tests.support.conditional_rules import ICEBERGS, STOPS
+from tests.support.exchanges import Engine, Naive
+from tests.support.flows import order_command, symbol_command
+from tests.support.ladder import Rule, keeps
 
 TIMES_IN_FORCE = [
     Rule(

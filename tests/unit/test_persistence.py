@@ -12,7 +12,7 @@ from forkast_streams.errors import CorruptLog
 from forkast_streams.persistence import OrderChange, OrderRow, SymbolRow, Write, fold
 from forkast_streams.repeats import RecentEvents
 from forkast_streams.wire_events import TradeEvent, decode_event
-from tests.unit.flows import (
+from tests.support.flows import (
     PARTITIONS,
     START_MS,
     Record,
@@ -22,7 +22,7 @@ from tests.unit.flows import (
     records_of,
     symbol_command,
 )
-from tests.unit.hand_written import (
+from tests.support.hand_written import (
     Event,
     amend,
     cancel,

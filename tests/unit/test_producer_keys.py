@@ -15,7 +15,7 @@ from forkast_streams.errors import CorruptLog, SetupError
 from forkast_streams.producer_keys import KeyFile, KeyFileWatch, KeyRing, ProducerKey, Span, read_key_file
 from forkast_streams.record_signatures import Signer
 from forkast_streams.records import OutputRecord, Outputs
-from tests.unit.flows import PARTITIONS, START_MS, mixed_flow, order_command
+from tests.support.flows import PARTITIONS, START_MS, mixed_flow, order_command
 from tests.unit.test_record_signatures import (
     BEGIN,
     END,

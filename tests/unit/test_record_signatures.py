@@ -23,7 +23,7 @@ from forkast_streams.producer_keys import KeyFile, KeyRing, ProducerKey, Span
 from forkast_streams.record_signatures import SIGNATURE_HEADER, STRAY_HEADER, Signer, verify
 from forkast_streams.records import Outputs
 from forkast_streams.topics import ORDERS_NEW
-from tests.unit.flows import PARTITIONS, START_MS, Record, home_of, order_command, symbol_command
+from tests.support.flows import PARTITIONS, START_MS, Record, home_of, order_command, symbol_command
 
 HOME = home_of(1)
 BEGIN = START_MS + 1_000

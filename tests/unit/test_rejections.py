@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from forkast_streams.engine.rejections import Rejection
-from tests.unit.exchanges import Engine, Naive
-from tests.unit.flows import START_MS, order_command, symbol_command
+from tests.support.exchanges import Engine, Naive
+from tests.support.flows import START_MS, order_command, symbol_command
 
 OWN, OTHER = str(uuid.UUID(int=1)), str(uuid.UUID(int=2))
 # User 2 sells 5 at 101, which trades once with user 3: the last price is 101; user 1 has a bid of 10 at 100.

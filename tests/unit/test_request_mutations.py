@@ -35,7 +35,7 @@ from forkast_streams.orders.requests import (
     parse_order_id,
     require_kept_rules,
 )
-from tests.unit.mutations import mutated
+from tests.support.mutations import mutated
 from web.orders import BODY_BYTES_MAX
 
 SEED = 20_261_123

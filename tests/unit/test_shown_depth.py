@@ -10,8 +10,8 @@ import pytest
 from forkast_streams.errors import CorruptLog
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.replay.depth import Depth as ReplayedDepth
-from tests.unit.hand_written import Event, amend, cancel, order, records, reject, show, trade, trigger
-from tests.unit.market_events import HOME, SYMBOL, Depth, depth_of
+from tests.support.hand_written import Event, amend, cancel, order, records, reject, show, trade, trigger
+from tests.support.market_events import HOME, SYMBOL, Depth, depth_of
 
 ICEBERG = [
     order("iceberg", "SELL", "101.00", "10", displayQuantity="4"),

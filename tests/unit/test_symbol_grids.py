@@ -5,8 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 
 from forkast_streams.engine.symbols import OFF_GRID, OUT_OF_RANGE, Grid
-from tests.unit.exchanges import Engine, Naive
-from tests.unit.flows import START_MS, order_command, symbol_command
+from tests.support.exchanges import Engine, Naive
+from tests.support.flows import START_MS, order_command, symbol_command
 
 
 def test_order_that_expires_just_before_another_lot_size_is_told_in_the_old_one() -> None:

@@ -40,8 +40,8 @@ import uuid
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from tests.unit.exchanges import Event, Exchange, Resting
-from tests.unit.flows import START_MS, symbol_command
+from tests.support.exchanges import Event, Exchange, Resting
+from tests.support.flows import START_MS, symbol_command
 
 SYMBOL = 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.unit.ladder import Rule
+from tests.support.ladder import Rule
 
 STOPS = [
     Rule(

@@ -10,7 +10,7 @@ from typing import Any
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.market_data.book import SymbolBook
 from forkast_streams.market_data.changes import BookChange
-from tests.unit.flows import PARTITIONS, home_of, mixed_flow, records_of
+from tests.support.flows import PARTITIONS, home_of, mixed_flow, records_of
 
 # Two symbols that share a partition.
 SYMBOL = 1

@@ -33,7 +33,7 @@ from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.persistence import OrderRow, TradeRow, fold
 from forkast_streams.producer_keys import KeyFile, KeyRing
 from forkast_streams.record_signatures import Signer
-from tests.unit.flows import PARTITIONS, START_MS, home_of, mixed_flow, order_command, symbol_command
+from tests.support.flows import PARTITIONS, START_MS, home_of, mixed_flow, order_command, symbol_command
 
 HOME = home_of(1)
 FOREIGN = (HOME + 1) % PARTITIONS

@@ -6,8 +6,8 @@ import json
 import uuid
 from typing import Any
 
-from tests.unit.flows import START_MS, Record
-from tests.unit.market_events import HOME, SYMBOL
+from tests.support.flows import START_MS, Record
+from tests.support.market_events import HOME, SYMBOL
 
 Event = tuple[str, dict[str, Any]]
 

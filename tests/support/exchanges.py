@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.naive_book import NaiveExchange, read_command
-from tests.unit.flows import START_MS, Record
+from tests.support.flows import START_MS, Record
 
 Event = tuple[str, dict[str, Any]]
 
