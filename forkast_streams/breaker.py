@@ -10,28 +10,28 @@ class Breaker:
 
     def __init__(self, *, pause_s: float) -> None:
         self._pause_s = pause_s
-        self._closed_at: float | None = None
+        self._retry_at: float | None = None
 
     @property
     def is_closed(self) -> bool:
         """Whether the last attempt succeeded."""
-        return self._closed_at is None
+        return self._retry_at is None
 
     def allows(self) -> bool:
         """Whether to try; after a failure once a pause."""
-        if self._closed_at is None:
+        if self._retry_at is None:
             return True
         now = time.monotonic()
-        if now < self._closed_at:
+        if now < self._retry_at:
             return False
         # Others stay away until this probe has told.
-        self._closed_at = now + self._pause_s
+        self._retry_at = now + self._pause_s
         return True
 
     def succeeded(self) -> None:
         """Close."""
-        self._closed_at = None
+        self._retry_at = None
 
     def failed(self) -> None:
         """Open for a pause."""
-        self._closed_at = time.monotonic() + self._pause_s
+        self._retry_at = time.monotonic() + self._pause_s
