@@ -22,7 +22,7 @@ from forkast_streams.engine.order_terms import PLAIN, OrderTerms, shared_terms
 from forkast_streams.engine.symbols import record_key
 from forkast_streams.errors import CorruptLog, InvalidRecord
 from forkast_streams.limits import COMMAND_BYTES_MAX, KEY_BYTES_MAX
-from forkast_streams.producer_keys import KeyRing, contradiction, digest_of
+from forkast_streams.producer_keys import KeyRing, contradiction, keys_digest
 from forkast_streams.record_signatures import STRAY_HEADER, verify
 from forkast_streams.records import Headers, InputRecord, OutputRecord, Outputs, TransactionMark
 from forkast_streams.topics import ORDERS_NEW, partition_for
@@ -56,7 +56,7 @@ class EnginePartition:
         Raises:
             CorruptLog: the records of this state were judged by others, and would be judged differently by these.
         """
-        if digest_of(keys, self.clock) != self._judged_by:
+        if keys_digest(keys, self.clock) != self._judged_by:
             raise CorruptLog(f"{contradiction(self.partition, self.clock)} (FORKAST_PRODUCER_KEYS).")
         self.producer_keys = keys
 
@@ -171,7 +171,7 @@ class EnginePartition:
             [seen.generation, seen.started, len(seen.current), len(seen.previous)],
             list(self._forwarded.items()),
             engine.open_orders.count,
-            digest_of(self.producer_keys, self.clock),
+            keys_digest(self.producer_keys, self.clock),
         ]
 
     def drain_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:

@@ -138,7 +138,7 @@ class KeyRing:
         return hashlib.sha256(msgspec.json.encode([keys, required])).hexdigest()[:32]
 
 
-def digest_of(keys: KeyRing | None, clock: int) -> str:
+def keys_digest(keys: KeyRing | None, clock: int) -> str:
     """`KeyRing.digest`; empty when there are no keys, as for keys that say nothing about times up to ``clock``."""
     return "" if keys is None else keys.digest(clock)
 

@@ -48,7 +48,7 @@ def order_fields(order: NewOrder) -> dict[str, Any]:
     return fields
 
 
-def digest_of(order: NewOrder) -> bytes:
+def request_digest(order: NewOrder) -> bytes:
     """What makes two requests the same request: everything the trader chose, however its numbers were written."""
     chosen = order_fields(order) | {"symbolId": order.symbol_id, "replaces": order.replaces}
     return hashlib.blake2b(msgspec.json.encode(chosen, order="sorted"), digest_size=16).digest()

@@ -17,7 +17,7 @@ from forkast_streams.errors import ApiError, ForkastError, Unavailable
 from forkast_streams.limits import WEB_STATEMENT_S_MAX
 from forkast_streams.orders.client_ids import ClientOrderIds
 from forkast_streams.orders.command_log import CommandLog
-from forkast_streams.orders.commands import digest_of, order_fields, place_command
+from forkast_streams.orders.commands import order_fields, place_command, request_digest
 from forkast_streams.orders.ids import random_uuid
 from forkast_streams.orders.pending import LISTED_MAX, PENDING_S_MAX, PendingOrders
 from forkast_streams.orders.requests import (
@@ -284,7 +284,7 @@ class OrderDesk:
     async def _claim(self, order: NewOrder) -> bool:
         """Give ``order`` the id that its client order id stands for; return whether the log has it already."""
         assert order.client_order_id is not None, "the caller has looked"
-        digest = digest_of(order)
+        digest = request_digest(order)
         claim = await self._client_ids.claim(
             order.user_id, order.client_order_id, order.order_id, order.symbol_id, digest
         )

@@ -18,7 +18,7 @@ from forkast_streams.engine.commands import BUY, GTC, LIMIT, NewOrder
 from forkast_streams.errors import ApiError, Unavailable
 from forkast_streams.orders import desk as desk_module
 from forkast_streams.orders.client_ids import Claim
-from forkast_streams.orders.commands import digest_of
+from forkast_streams.orders.commands import request_digest
 from forkast_streams.orders.desk import OrderDesk
 from forkast_streams.storage.postgres import Postgres
 
@@ -154,7 +154,7 @@ async def test_an_old_claim_is_sent_again_when_it_surely_made_no_order(
     """Its order may be filled by now and only not be seen yet, and the engine forgets ids in the end."""
     servers.may_answer.set()
     servers.age_s, servers.is_past = age_s, is_past
-    await servers.claim(1, "mine", str(UUID(int=1)), 7, digest_of(order(1)))
+    await servers.claim(1, "mine", str(UUID(int=1)), 7, request_digest(order(1)))
     if is_sent:
         assert not (await desk.place(order(2))).repeated
     else:
@@ -166,7 +166,7 @@ async def test_a_young_claim_is_sent_again_though_redis_is_away(servers: Servers
     """The engine takes it once."""
     servers.may_answer.set()
     servers.away = Unavailable("Redis is away")
-    await servers.claim(1, "mine", str(UUID(int=1)), 7, digest_of(order(1)))
+    await servers.claim(1, "mine", str(UUID(int=1)), 7, request_digest(order(1)))
     assert not (await desk.place(order(2))).repeated
 
 
