@@ -62,7 +62,7 @@ def is_timely(timestamp: str, now_ms: int, window_ms: int) -> bool:
     return now_ms - window_ms <= int(timestamp) <= now_ms + AHEAD_MS_MAX
 
 
-class Replays:
+class UsedSignatures:
     """The signatures that were used, for as long as their requests would be timely.
 
     Args:

@@ -29,8 +29,8 @@ from web.answers import STANDING_HEADERS
 from web.bodies import read_body
 from web.errors import Handler
 from web.rate_limits import RequestLimits, add_rate_headers, rate_header_lines
-from web.replays import SharedReplays
 from web.request_state import note
+from web.used_signatures import SharedUsedSignatures
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +62,15 @@ class Authentication:
     """An aiohttp middleware that knows the user of a request before its handler runs."""
 
     def __init__(
-        self, authenticator: Authenticator, api_keys: ApiKeys, replays: SharedReplays, limits: RequestLimits
+        self,
+        authenticator: Authenticator,
+        api_keys: ApiKeys,
+        used_signatures: SharedUsedSignatures,
+        limits: RequestLimits,
     ) -> None:
         self._authenticator = authenticator
         self._api_keys = api_keys
-        self._replays = replays
+        self._used_signatures = used_signatures
         self._limits = limits
         self._log = _RefusalLog()
         # Apart, so that requests without credentials, which cost nothing, leave room for those that guess.
@@ -175,12 +179,12 @@ class Authentication:
         # A body can be held back for longer than a signature that was used is remembered.
         if not self._is_timely(timestamp):
             return untimely
-        if request.method not in _SAFE_METHODS and not await self._replays.is_first_use(given):
+        if request.method not in _SAFE_METHODS and not await self._used_signatures.is_first_use(given):
             return _Failure(key_id, "signature used before")
         return key.user
 
     def _is_timely(self, timestamp: str) -> bool:
-        return is_timely(timestamp, int(time.time() * 1_000), self._replays.window_ms)
+        return is_timely(timestamp, int(time.time() * 1_000), self._used_signatures.window_ms)
 
     def _require_scope(self, request: web.Request, user: User, address: str) -> None:
         if request.path == KEYS_PATH or request.path.startswith(f"{KEYS_PATH}/"):
@@ -282,11 +286,11 @@ def register(app: ExchangeApp) -> None:
 
     authenticator = Authenticator(find_user, demo_users=settings.demo_users)
     api_keys = ApiKeys(postgres, settings.signing_secret)
-    replays = SharedReplays(connect(settings.redis_url), settings.signature_window_ms)
+    used_signatures = SharedUsedSignatures(connect(settings.redis_url), settings.signature_window_ms)
     limits = RequestLimits(rates, settings.rates, behind_proxy=settings.behind_tls_proxy)
     web_app = app.web.web_app
     web_app[_API_KEYS] = api_keys
-    authentication = web_app[_AUTHENTICATION] = Authentication(authenticator, api_keys, replays, limits)
+    authentication = web_app[_AUTHENTICATION] = Authentication(authenticator, api_keys, used_signatures, limits)
     web_app.middlewares.append(authentication.middleware())
     web_app.on_response_prepare.append(add_rate_headers)
 
@@ -299,6 +303,6 @@ def register(app: ExchangeApp) -> None:
     async def close(_: web.Application) -> None:
         authenticator.close()
         api_keys.close()
-        await replays.close()
+        await used_signatures.close()
 
     web_app.on_cleanup.append(close)

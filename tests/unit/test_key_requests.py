@@ -24,7 +24,7 @@ from web import auth, errors
 from web.auth import Authentication
 from web.bodies import read_body
 from web.rate_limits import RequestLimits
-from web.replays import SharedReplays
+from web.used_signatures import SharedUsedSignatures
 
 KEY_ID, SECRET, SEALING_SECRET = "a" * 24, "s" * 43, "x" * 40
 BODY = b'{"price":"101.25"}'
@@ -139,10 +139,12 @@ async def running(exchange: Exchange, rates: RateSettings) -> AsyncIterator[None
     """Serve ``exchange``."""
     app = web.Application()
     errors.install(app)
-    replays = SharedReplays(connect(NO_REDIS), 5_000)
+    used_signatures = SharedUsedSignatures(connect(NO_REDIS), 5_000)
     api_keys = ApiKeys(cast("Any", exchange.keys), SEALING_SECRET)
     limits = RequestLimits(RateLimits(connect(NO_REDIS)), rates, behind_proxy=False)
-    app.middlewares.append(Authentication(Authenticator(Users(PASSWORD).find), api_keys, replays, limits).middleware())
+    app.middlewares.append(
+        Authentication(Authenticator(Users(PASSWORD).find), api_keys, used_signatures, limits).middleware()
+    )
     app.router.add_route("*", "/orders", exchange.take)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
@@ -151,7 +153,7 @@ async def running(exchange: Exchange, rates: RateSettings) -> AsyncIterator[None
     yield
     await runner.cleanup()
     api_keys.close()
-    await replays.close()
+    await used_signatures.close()
 
 
 @pytest.fixture

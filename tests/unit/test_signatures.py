@@ -12,7 +12,7 @@ import pytest
 from forkast_streams import signatures
 from forkast_streams.api_keys import ApiKey
 from forkast_streams.auth import User
-from forkast_streams.signatures import Replays, is_timely, sealed, signature, signing_key
+from forkast_streams.signatures import UsedSignatures, is_timely, sealed, signature, signing_key
 
 SECRET, ID = "s" * 43, "0123456789abcdef01234567"
 KEY = signing_key(SECRET)
@@ -88,20 +88,20 @@ def test_signature_counts_once_until_it_is_too_old(monkeypatch: pytest.MonkeyPat
     """It is remembered longer than its request is timely."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(signatures.time, "monotonic", lambda: clock.now)
-    replays = Replays(5_000)
-    assert replays.is_first_use("a")
+    used_before = UsedSignatures(5_000)
+    assert used_before.is_first_use("a")
     for clock.now in (0.0, 3.0, 6.0, 6.9):
-        assert not replays.is_first_use("a")
+        assert not used_before.is_first_use("a")
     clock.now = 7.0
-    assert replays.is_first_use("a")
+    assert used_before.is_first_use("a")
 
 
 def test_full_memory_takes_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """To forget one early would let it be used again."""
     monkeypatch.setattr(signatures, "_REMEMBERED_MAX", 3)
-    replays = Replays(5_000)
+    used_before = UsedSignatures(5_000)
     for used in "abc":
-        assert replays.is_first_use(used)
+        assert used_before.is_first_use(used)
     with pytest.raises(OverflowError):
-        replays.is_first_use("d")
-    assert not replays.is_first_use("a")
+        used_before.is_first_use("d")
+    assert not used_before.is_first_use("a")

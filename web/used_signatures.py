@@ -6,14 +6,14 @@ import asyncio
 
 from forkast_streams.breaker import Breaker
 from forkast_streams.errors import ApiError
-from forkast_streams.signatures import Replays
+from forkast_streams.signatures import UsedSignatures
 from forkast_streams.storage.redis import REDIS_AWAY, RedisClient
 
 _WAIT_S = 0.05
 _PAUSE_S = 1.0
 
 
-class SharedReplays:
+class SharedUsedSignatures:
     """The signatures that were used.
 
     A Redis that is away or slow holds no request: until it is back a request that was used in one process could be
@@ -27,7 +27,7 @@ class SharedReplays:
     def __init__(self, redis: RedisClient, window_ms: int) -> None:
         self.window_ms = window_ms
         self._redis = redis
-        self._own = Replays(window_ms)
+        self._own = UsedSignatures(window_ms)
         self._breaker = Breaker(pause_s=_PAUSE_S)
 
     async def is_first_use(self, signature: str) -> bool:
