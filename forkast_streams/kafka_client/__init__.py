@@ -13,7 +13,7 @@ from aiokafka.consumer import consumer
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.producer import producer
 
-from forkast_streams.kafka_client import wire
+from forkast_streams.kafka_client import protocol
 from forkast_streams.kafka_client.connection import Connection
 from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, RawTopics, read_raw
 from forkast_streams.kafka_client.fetcher import PacedFetcher
@@ -22,7 +22,7 @@ from forkast_streams.kafka_client.sender import GATHER_TURNS, Accumulator, Sende
 
 __all__ = ["GATHER_TURNS", "Pace", "PacedFetcher", "RawTopics", "read_raw"]
 
-wire.install()
+protocol.install()
 conn.AIOKafkaConnection = Connection
 consumer.Fetcher = PacedFetcher
 aiokafka_fetcher.FetchResult = FetchResult

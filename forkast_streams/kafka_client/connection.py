@@ -11,7 +11,7 @@ from aiokafka import conn
 from aiokafka.conn import CloseReason
 from aiokafka.errors import KafkaConnectionError
 
-from forkast_streams.kafka_client.wire import (
+from forkast_streams.kafka_client.protocol import (
     ANSWER_HEADER_BYTES,
     QUICK_REQUESTS,
     correlation_id_of,

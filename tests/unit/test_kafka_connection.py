@@ -14,7 +14,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from aiokafka.protocol.produce import ProduceRequest, ProduceResponse_v7
 
 from forkast_streams.kafka_client.connection import Connection
-from forkast_streams.kafka_client.wire import encode_message
+from forkast_streams.kafka_client.protocol import encode_message
 
 _VERSIONS = {0: (0, 9), 3: (0, 1)}
 _ANSWER = ProduceResponse_v7([("orders.new", [(3, 0, 40, 5, 0)])], 0)

@@ -12,7 +12,7 @@ from aiokafka.protocol.produce import ProduceRequest, ProduceRequest_v7, Produce
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forkast_streams.kafka_client import wire
+from forkast_streams.kafka_client import protocol
 
 _INT32 = st.integers(-(2**31), 2**31 - 1)
 _INT16 = st.integers(-(2**15), 2**15 - 1)
@@ -58,26 +58,26 @@ def _check_read(kind: Any, read: Any, values: tuple[Any, ...]) -> None:
 def test_a_fetch_is_the_bytes_of_its_schema(values: tuple[Any, ...]) -> None:
     """Byte for byte."""
     request = FetchRequest_v11(*values)
-    assert wire.encode_fetch(request) == request.encode() == _by_schema(request)
+    assert protocol.encode_fetch(request) == request.encode() == _by_schema(request)
 
 
 @given(_FETCHED)
 def test_what_was_fetched_is_what_its_schema_reads(values: tuple[Any, ...]) -> None:
     """Field by field."""
-    _check_read(FetchResponse_v11, wire.decode_fetched, values)
+    _check_read(FetchResponse_v11, protocol.decode_fetched, values)
 
 
 @given(_PRODUCES)
 def test_what_is_produced_is_the_bytes_of_its_schema(values: tuple[Any, ...]) -> None:
     """Byte for byte."""
     request = ProduceRequest_v7(*values)
-    assert wire.encode_produce(request) == request.encode() == _by_schema(request)
+    assert protocol.encode_produce(request) == request.encode() == _by_schema(request)
 
 
 @given(_PRODUCED)
 def test_what_was_produced_is_what_its_schema_reads(values: tuple[Any, ...]) -> None:
     """Field by field."""
-    _check_read(ProduceResponse_v7, wire.decode_produced, values)
+    _check_read(ProduceResponse_v7, protocol.decode_produced, values)
 
 
 @given(_PRODUCES, _INT32, st.text(max_size=20))
@@ -87,17 +87,17 @@ def test_a_message_has_the_size_and_the_header_of_aiokafkas(
     """And the answer's header is read as it reads it."""
     request = ProduceRequest_v7(*values)
     whole = request.build_request_header(correlation_id, client).encode() + request.encode()
-    assert wire.encode_message(request, correlation_id, client) == struct.pack(">i", len(whole)) + whole
+    assert protocol.encode_message(request, correlation_id, client) == struct.pack(">i", len(whole)) + whole
     answer = struct.pack(">i", correlation_id) + b"body"
-    assert wire.correlation_id_of(answer) == request.parse_response_header(answer).correlation_id
-    assert answer[wire.ANSWER_HEADER_BYTES :] == b"body"
+    assert protocol.correlation_id_of(answer) == request.parse_response_header(answer).correlation_id
+    assert answer[protocol.ANSWER_HEADER_BYTES :] == b"body"
 
 
 @pytest.mark.parametrize(
     ("kind", "read", "values"),
     [
-        (FetchResponse_v11, wire.decode_fetched, (0, 0, 0, [("t", [(1, 0, 9, 9, 0, [(1, 2)], -1, b"records")])])),
-        (ProduceResponse_v7, wire.decode_produced, ([("t", [(1, 0, 9, 9, 0)])], 0)),
+        (FetchResponse_v11, protocol.decode_fetched, (0, 0, 0, [("t", [(1, 0, 9, 9, 0, [(1, 2)], -1, b"records")])])),
+        (ProduceResponse_v7, protocol.decode_produced, ([("t", [(1, 0, 9, 9, 0)])], 0)),
     ],
 )
 def test_an_answer_that_ends_early_is_an_error(kind: Any, read: Any, values: tuple[Any, ...]) -> None:
@@ -112,5 +112,5 @@ def test_aiokafka_uses_what_is_replaced() -> None:
     """Its newest versions of these requests."""
     fetch = FetchRequest(100, 1, 2, 0, [("orders.new", [(0, 5, 64)])]).prepare({1: (0, 99)})
     produce = ProduceRequest(None, -1, 9, [("orders.new", [(0, b"records")])]).prepare({0: (0, 99)})
-    assert {type(fetch), type(produce)} == wire.QUICK_REQUESTS
+    assert {type(fetch), type(produce)} == protocol.QUICK_REQUESTS
     assert (FetchResponse_v11, ProduceResponse_v7) == (fetch.RESPONSE_TYPE, produce.RESPONSE_TYPE)
