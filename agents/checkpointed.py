@@ -92,7 +92,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         state_type: type[StateT],
         new_state: Callable[[int, int], StateT],
         process: Callable[[int, StateT, tuple[Any, ...]], Awaitable[list[SentBatch]]],
-        on_loaded: Callable[[Mapping[int, StateT]], Awaitable[None]] | None = None,
+        on_loaded: Callable[[Mapping[int, StateT]], Awaitable[None]],
         latest_ms: Callable[[StateT], int] | None = None,
         fetch_pace: Pace,
         **kwargs: Any,
@@ -238,8 +238,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
             self._let_go = loaded
             return
         self.partitions = loaded
-        if self._on_loaded is not None:
-            await self._on_loaded({p: assigned.state for p, assigned in loaded.items()})
+        await self._on_loaded({p: assigned.state for p, assigned in loaded.items()})
         log.info(
             "%s: loaded partitions %s in %.2f s, kept %d",
             self.topic, fresh or "(none)", time.monotonic() - started, len(mine) - len(fresh),

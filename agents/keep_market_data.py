@@ -47,7 +47,7 @@ def register(app: ExchangeApp) -> None:
         table,
         producer,
         state_type=MarketDataState,
-        new_state=MarketDataState,
+        new_state=lambda partition, _: MarketDataState(partition),
         process=keeper.process,
         on_loaded=keeper.own,
         fetch_pace=_FETCH_PACE,

@@ -8,7 +8,8 @@ import time
 from benchmarks.flows import event_records
 from benchmarks.harness import Goal, Run, benchmark
 from benchmarks.passages import Passage, forget, watch
-from benchmarks.servers import Servers, send, servers, worker
+from benchmarks.servers import Servers, servers, worker
+from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.redis_publisher import RedisPublisher
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.storage.redis import connect
@@ -99,7 +100,7 @@ async def _publish_speed(records: list[EventRecord], url: str) -> float:
     redis = connect(url)
     await redis.flushall()
     state = MarketDataState(HOME)
-    async with RedisPublisher(url) as publisher:
+    async with RedisPublisher(url, LocalFeed()) as publisher:
         started = time.perf_counter()
         for at in range(0, len(records), _BATCH):
             publisher.publish(state.apply(records[at : at + _BATCH]), state.books)
@@ -118,7 +119,7 @@ async def _publish_latencies(records: list[EventRecord], url: str) -> list[float
     await redis.flushall()
     state = MarketDataState(HOME)
     latencies = []
-    async with RedisPublisher(url) as publisher:
+    async with RedisPublisher(url, LocalFeed()) as publisher:
         for at, record in enumerate(records):
             changes = state.apply([record])
             publisher.publish(changes, state.books)

@@ -20,6 +20,8 @@ ValueT = TypeVar("ValueT")
 # Seconds between attempts while the source is away, and seconds the old value is served after such an attempt.
 _RETRY_S = 1.0
 _STALE_SERVED_S = 5.0
+# Seconds a caller waits for a value that is read again while there is an old one.
+_PATIENCE_S = 0.25
 
 
 @dataclass(slots=True)
@@ -34,8 +36,8 @@ class StaleCache(Generic[KeyT, ValueT]):
     """Remembers what ``load`` answered.
 
     A value that is used is read again in the background once it is ``refresh_s`` old. One older than ``fresh_s`` is
-    read again before it is used; should the source be away then, or need more than ``patience_s``, the old one serves
-    for up to ``stale_s``.
+    read again before it is used; should the source be away then, or need more than a quarter of a second, the old one
+    serves for up to ``stale_s``.
 
     Args:
         load: reads a value; None when there is none, Unavailable when the source is away.
@@ -49,14 +51,12 @@ class StaleCache(Generic[KeyT, ValueT]):
         refresh_s: float,
         fresh_s: float,
         stale_s: float,
-        patience_s: float = 0.25,
         size_max: int = 10_000,
     ) -> None:
         self._load = load
         self._refresh_s = refresh_s
         self._fresh_s = fresh_s
         self._stale_s = stale_s
-        self._patience_s = patience_s
         self._size_max = size_max
         self._entries: OrderedDict[KeyT, _Entry[ValueT]] = OrderedDict()
         self._loads: dict[KeyT, asyncio.Task[ValueT | None]] = {}
@@ -91,7 +91,7 @@ class StaleCache(Generic[KeyT, ValueT]):
         stale = self.stale(key)
         if stale is None:
             return await asyncio.shield(task)
-        done, _ = await asyncio.wait({task}, timeout=self._patience_s)
+        done, _ = await asyncio.wait({task}, timeout=_PATIENCE_S)
         if not done or isinstance(task.exception(), Unavailable):
             return stale
         return task.result()

@@ -12,7 +12,6 @@ INT32_MAX = 2**31 - 1
 TOKEN_PATTERN = "^[A-Za-z0-9_-]{1,36}$"  # noqa: S105 - a pattern of names
 _DECIMAL_PATTERN = "^(0|[1-9][0-9]*)([.][0-9]+)?$"
 
-DECIMAL_TEXT: JsonSchema = {"type": "string", "pattern": _DECIMAL_PATTERN, "examples": ["101.25"]}
 # What requests and commands take; stands in a document once, as Number.
 NUMBER: JsonSchema = {
     "oneOf": [

@@ -22,10 +22,9 @@ class OrderIdWindow:
         resting: the ids that are live in the partition; to be set before each command.
     """
 
-    def __init__(self, *, window_ms: int = DAY_MS, generation_ids: int = GENERATION_IDS) -> None:
+    def __init__(self, *, generation_ids: int = GENERATION_IDS) -> None:
         self.now = 0
         self.resting: Container[str] = ()
-        self._window_ms = window_ms
         self._generation_ids = generation_ids
         self._newer: set[bytes] = set()
         self._older: set[bytes] = set()
@@ -43,7 +42,7 @@ class OrderIdWindow:
         if order_id in self:
             return
         newer = self._newer
-        if newer and (len(newer) >= self._generation_ids or self.now - self._began >= self._window_ms):
+        if newer and (len(newer) >= self._generation_ids or self.now - self._began >= DAY_MS):
             self._older = newer
             self._newer = newer = set()
         if not newer:

@@ -232,10 +232,10 @@ class Hubs:
         snapshots: whole books, for subscribers to begin with.
     """
 
-    def __init__(self, reader: MarketDataReader, feed: LocalFeed | None = None, *, size_max: int) -> None:
+    def __init__(self, reader: MarketDataReader, feed: LocalFeed, *, size_max: int) -> None:
         self.snapshots = Snapshots(reader)
         self._reader = reader
-        self._feed = feed or LocalFeed()
+        self._feed = feed
         self._size_max = size_max
         self._hubs: dict[int, _SymbolHub] = {}
         self._opening = asyncio.Lock()

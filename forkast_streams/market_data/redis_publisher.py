@@ -53,10 +53,10 @@ class RedisPublisher(Service):
         feed: gets what Redis has taken.
     """
 
-    def __init__(self, redis_url: str, feed: LocalFeed | None = None, **kwargs: Any) -> None:
+    def __init__(self, redis_url: str, feed: LocalFeed, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._redis = connect(redis_url, answer_s_max=REDIS_WRITE_S_MAX)
-        self._feed = feed or LocalFeed()
+        self._feed = feed
         self._books: dict[int, SymbolBook] = {}
         self._changes: dict[int, BookChange] = {}
         self._rewrites: dict[int, None] = {}

@@ -41,7 +41,7 @@ class MarketDataState:
         books: by symbol id.
     """
 
-    def __init__(self, partition: int, partitions: int = 0) -> None:  # noqa: ARG002 - every state is made with both
+    def __init__(self, partition: int) -> None:
         self.partition = partition
         self.next_offset = 0
         self.books: dict[int, SymbolBook] = {}

@@ -13,10 +13,9 @@ from forkast_streams.orders.requests import plain
 _encode = msgspec.json.Encoder().encode
 
 
-def place_command(order: NewOrder, fields: dict[str, Any] | None = None) -> bytes:
-    """The value that places an order, or replaces one; ``fields`` are its ``order_fields`` if the caller has them."""
-    chosen = order_fields(order) if fields is None else fields
-    command = {"id": order.order_id, "userId": order.user_id, "symbolId": order.symbol_id, **chosen}
+def place_command(order: NewOrder, fields: dict[str, Any]) -> bytes:
+    """The value that places an order, or replaces one; ``fields`` are its ``order_fields``."""
+    command = {"id": order.order_id, "userId": order.user_id, "symbolId": order.symbol_id, **fields}
     if order.replaces is not None:
         command |= {"command": "REPLACE", "orderId": order.replaces}
     if order.command_id is not None:

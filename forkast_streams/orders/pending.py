@@ -76,18 +76,14 @@ class PendingOrders:
         self._writer = _Writer(redis)
         self._reads = Breaker(pause_s=_PAUSE_S)
 
-    async def add(self, order: Order) -> None:
-        """Remember ``order``; a Redis that is away neither matters nor takes time."""
-        await self.add_all([order])
-
     async def add_all(self, orders: Sequence[Order]) -> None:
-        """Remember ``orders``, as ``add``."""
+        """Remember ``orders``; a Redis that is away neither matters nor takes time."""
         added = asyncio.get_running_loop().create_future()
         self._add(orders, added)
         await added
 
     def add_for(self, waiter: asyncio.Future[Any], order: Order) -> None:
-        """As ``add``, for whoever waits for ``waiter``: it has a result when ``add`` would return."""
+        """As ``add_all``, for whoever waits for ``waiter``: it has a result when ``add_all`` would return."""
         self._add([order], waiter)
 
     async def get(self, order_id: str, user_id: int) -> Order | None:

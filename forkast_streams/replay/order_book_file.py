@@ -11,6 +11,7 @@ from forkast_streams.replay.lobster import BookState, Levels
 _NONE = Decimal(0)
 _SEES_NOTHING = Decimal("-Infinity")
 _SEES_ALL = Decimal("Infinity")
+_DIFFERENCES_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +72,13 @@ class OrderBookComparison:
         equal: those without a difference.
         levels: levels of the file in those states.
         levels_taken: levels that came into view and were taken from the file.
-        differences: the first ones found, at most ``differences_max``.
+        differences: the first ones found, at most 20.
     """
 
-    def __init__(self, states: list[BookState], *, differences_max: int = 20) -> None:
+    def __init__(self, states: list[BookState]) -> None:
         self._states = states
         self._sides = {"BUY": _Side(-1), "SELL": _Side(1)}
         self._next_row = 0
-        self._differences_max = differences_max
         self.compared = 0
         self.equal = 0
         self.levels = 0
@@ -100,7 +100,7 @@ class OrderBookComparison:
             if row:
                 self.levels += len(theirs)
                 self.levels_taken += taken
-        self.differences += found[: self._differences_max - len(self.differences)]
+        self.differences += found[: _DIFFERENCES_MAX - len(self.differences)]
         if row:
             self.compared += 1
             self.equal += not found

@@ -46,7 +46,7 @@ class Keeper:
 
     def __init__(self, redis_url: str, feed: LocalFeed | None = None) -> None:
         self.redis: Redis = connect(redis_url)
-        self.publisher = RedisPublisher(redis_url, feed)
+        self.publisher = RedisPublisher(redis_url, feed or LocalFeed())
         self.engine = EnginePartition(HOME, PARTITIONS)
         self.state = MarketDataState(HOME)
         self._events = 0
@@ -179,7 +179,7 @@ async def run_exchange(
     With a ``feed`` the streams are those of the keeper's own process, else of another one.
     """
     reader = MarketDataReader(connect(redis_url))
-    hubs = Hubs(reader, feed, size_max=size_max)
+    hubs = Hubs(reader, feed or LocalFeed(), size_max=size_max)
     exchange: Exchange
 
     async def may_go_on(request: web.Request) -> bool:

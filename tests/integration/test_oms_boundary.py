@@ -103,7 +103,7 @@ async def test_orders_of_a_hang_reach_redis_afterwards(stack: Stack, stack_env: 
     with hanging(stack, "redis"):
         start = time.monotonic()
         for order in orders:
-            await pending.add(order)
+            await pending.add_all([order])
         assert time.monotonic() - start < 1.0
     async for _ in _attempts():
         if len(await other.of_user(91, newer_than_ms=0)) == len(orders):
@@ -147,7 +147,7 @@ async def test_list_of_pending_orders_is_bounded(stack_env: dict[str, str]) -> N
     redis = connect(stack_env["REDIS_URL"])
     pending = PendingOrders(redis)
     for number in range(12_000):
-        await pending.add({"id": f"many-{number}", "userId": 93, "createdAtMs": number + 1})
+        await pending.add_all([{"id": f"many-{number}", "userId": 93, "createdAtMs": number + 1}])
     newest = await pending.of_user(93, newer_than_ms=0, most=10)
     assert [order["createdAtMs"] for order in newest] == list(range(12_000, 11_990, -1))
     assert len(await pending.of_user(93, newer_than_ms=0)) == LISTED_MAX

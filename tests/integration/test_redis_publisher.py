@@ -11,6 +11,7 @@ import pytest
 from forkast_streams.devstack.ports import free_ports
 from forkast_streams.devstack.redis import Redis as RedisServer
 from forkast_streams.market_data.changes import BookChange
+from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.redis_publisher import RedisPublisher
 from tests.integration.market_data import Keeper, eventually
 from tests.support.flows import order_command, symbol_command
@@ -272,4 +273,4 @@ async def test_publisher_that_stops_sends_what_is_left(stack_env: dict[str, str]
 
 def test_publisher_can_be_made_without_redis() -> None:
     """Nothing is connected before it is needed, so that a worker starts while Redis is away."""
-    assert RedisPublisher("redis://127.0.0.1:1").why_not_ready() is None
+    assert RedisPublisher("redis://127.0.0.1:1", LocalFeed()).why_not_ready() is None

@@ -100,12 +100,14 @@ class Shadows:
             Violation: it differs.
         """
         kind, partition = type(state), state.partition
+        is_engine = kind is EnginePartition
         shadow = self._states.get((kind, partition))
         if shadow is None or shadow.next_offset > state.next_offset:
-            shadow = self._states[kind, partition] = kind(partition, self._log.partitions)
-        topic = ORDERS_NEW if kind is EnginePartition else ORDERS_EXCHANGE
+            shadow = EnginePartition(partition, self._log.partitions) if is_engine else MarketDataState(partition)
+            self._states[kind, partition] = shadow
+        topic = ORDERS_NEW if is_engine else ORDERS_EXCHANGE
         records = self._log.of(topic, partition).read(shadow.next_offset, 1 << 60, before=state.next_offset)
-        shadow.process(records) if kind is EnginePartition else shadow.apply(records)
+        shadow.process(records) if is_engine else shadow.apply(records)
         found, expected = contents(state), contents(shadow)
         require(found == expected, f"I-14: {kind.__name__} {partition} at {state.next_offset}: {found}\n{expected}")
 

@@ -19,7 +19,7 @@ from forkast_streams.engine.order_checks import broken_amend_rule, broken_rule
 from forkast_streams.engine.symbols import Symbol
 from forkast_streams.errors import ApiError
 from forkast_streams.limits import LARGEST_BODY_BYTES_MAX
-from forkast_streams.orders.commands import amend_command, place_command, request_digest
+from forkast_streams.orders.commands import amend_command, order_fields, place_command, request_digest
 from forkast_streams.orders.requests import (
     BATCH_ORDERS_MAX,
     CANCEL_AFTER_S_MAX,
@@ -89,7 +89,7 @@ def check_order(request: PlaceOrder, body: bytes) -> None:
     order = new_order(request, ORDER_ID, USER_ID, symbol, replaces=OTHER_ID)
     require_kept_rules(order, symbol)
     assert len(request_digest(order)) == 16
-    command = decode_command(place_command(order))
+    command = decode_command(place_command(order, order_fields(order)))
     assert isinstance(command, NewOrder)
     assert broken_rule(command, symbol) is None
     check_numbers(command, body)

@@ -10,7 +10,7 @@ import pytest
 from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.symbols import Symbol
 from forkast_streams.errors import ApiError
-from forkast_streams.orders.commands import place_command
+from forkast_streams.orders.commands import order_fields, place_command
 from forkast_streams.orders.requests import PlaceOrder, decode_batch, decode_body, new_order
 
 SYMBOL = Symbol(DefineSymbol(1, "AAPL", Decimal("0.01"), Decimal(1), "TRADING", None))
@@ -39,7 +39,7 @@ def test_amount_of_money_reaches_the_log_with_all_its_digits() -> None:
     order = new_order(
         decode_body(PlaceOrder, json.dumps(body).encode()), "00000000-0000-4000-8000-000000000001", 7, SYMBOL
     )
-    assert json.loads(place_command(order))["quoteQuantity"] == amount
+    assert json.loads(place_command(order, order_fields(order)))["quoteQuantity"] == amount
 
 
 @pytest.mark.parametrize(
