@@ -16,10 +16,11 @@ import psycopg2
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from forkast_streams.codec import decimal_text
 from forkast_streams.config import Settings
 from forkast_streams.errors import SetupError, Unavailable
 from forkast_streams.kafka_security import kafka_arguments, unreachable
-from forkast_streams.orders.requests import RULE_COLUMNS, plain
+from forkast_streams.orders.requests import RULE_COLUMNS
 from forkast_streams.producer import EventProducer
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.topics import ORDERS_EXCHANGE, ORDERS_NEW, partition_for, require_topics
@@ -202,12 +203,12 @@ def symbol_command(symbol: dict[str, Any]) -> dict[str, Any]:
         "command": "SYMBOL",
         "symbolId": symbol["id"],
         "symbol": symbol["symbol"],
-        "tickSize": plain(symbol["tickSize"]),
-        "lotSize": plain(symbol["lotSize"]),
+        "tickSize": decimal_text(symbol["tickSize"]),
+        "lotSize": decimal_text(symbol["lotSize"]),
         "status": symbol["status"],
     }
     rules = {name: symbol[name] for name in RULE_COLUMNS if symbol[name] is not None}
-    command |= {name: plain(value) for name, value in rules.items()}
+    command |= {name: decimal_text(value) for name, value in rules.items()}
     if symbol["maxOpenOrders"] is not None:
         command["maxOpenOrders"] = symbol["maxOpenOrders"]
     return command

@@ -6,10 +6,12 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
+from forkast_streams.codec import TOKEN
+
 JsonSchema = dict[str, Any]
 
 INT32_MAX = 2**31 - 1
-TOKEN_PATTERN = "^[A-Za-z0-9_-]{1,36}$"  # noqa: S105 - a pattern of names
+TOKEN_PATTERN = f"^{TOKEN.pattern}$"
 _DECIMAL_PATTERN = "^(0|[1-9][0-9]*)([.][0-9]+)?$"
 
 # What requests and commands take; stands in a document once, as Number.
@@ -22,7 +24,7 @@ NUMBER: JsonSchema = {
     "examples": ["101.25"],
 }
 _NUMBER: JsonSchema = {"$ref": "#/components/schemas/Number"}
-TOKEN: JsonSchema = {"type": "string", "pattern": TOKEN_PATTERN}
+_TOKEN: JsonSchema = {"type": "string", "pattern": TOKEN_PATTERN}
 UUID: JsonSchema = {"type": "string", "format": "uuid"}
 ID: JsonSchema = {"type": "integer", "minimum": 1, "maximum": INT32_MAX}
 TIME_MS: JsonSchema = {"type": "integer", "minimum": 0, "description": "Milliseconds since the epoch."}
@@ -48,8 +50,8 @@ REQUEST_FIELDS: dict[str, JsonSchema] = {
     "quoteQuantity": _NUMBER,
     "stopPrice": _NUMBER,
     "displayQuantity": _NUMBER,
-    "clientOrderId": TOKEN,
-    "commandId": TOKEN,
+    "clientOrderId": _TOKEN,
+    "commandId": _TOKEN,
     "expiresAt": TIME_MS,
     "tickSize": _NUMBER,
     "lotSize": _NUMBER,

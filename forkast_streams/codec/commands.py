@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from decimal import Decimal
-from functools import lru_cache
 from typing import Final
 
 import msgspec
 from mypy_extensions import i64
 
+from forkast_streams.codec.numbers import number_of
 from forkast_streams.codec.wire_command import WireCommand, decode
 from forkast_streams.engine.commands import (
     BUY,
@@ -25,15 +25,14 @@ from forkast_streams.engine.commands import (
     Command,
     Heartbeat,
     NewOrder,
-    Number,
 )
-from forkast_streams.engine.define_symbol import DefineSymbol
-from forkast_streams.engine.symbols import DECIMAL_TEXT_MAX, STATUSES, decimal_of
+from forkast_streams.engine.symbols import STATUSES, decimal_of
+from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import InvalidRecord
 from forkast_streams.limits import CANCEL_AFTER_MS_MAX, COMMAND_BYTES_MAX, QUOTE_QUANTITY_MAX, STEP_MIN
 
-_NUMBER_TYPES: Final = frozenset({int, str, Decimal})
-_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
+# What client order ids and ids of commands are.
+TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
 _INT32_MAX: Final = 2**31 - 1
 _UUID_CHARS: Final = 36
 _DASH: Final = 0x2D
@@ -217,36 +216,13 @@ def _is_dashed_uuid(text: str) -> bool:
 
 
 def _check_token(field: str, text: str) -> None:
-    if not _TOKEN.fullmatch(text):
+    if not TOKEN.fullmatch(text):
         raise InvalidRecord("INVALID_ID", f"{field} must be 1 to 36 letters, digits, '-' or '_'")
 
 
 def _check_user(user_id: int) -> None:
     if not 0 < user_id <= _INT32_MAX:
         raise InvalidRecord("INVALID_USER", f"userId must be a positive integer, was {user_id}")
-
-
-def number_of(field: str, value: object) -> Number:
-    """``value`` if it is a number or the text of one.
-
-    Raises:
-        InvalidRecord: it is something else.
-    """
-    # bool is an int to isinstance, and True would be found as 1 in every cache of numbers.
-    if type(value) not in _NUMBER_TYPES:
-        raise InvalidRecord("INVALID_TYPE", f"{field} must be a number or a decimal string")
-    if type(value) is str and (len(value) > DECIMAL_TEXT_MAX or not _is_decimal_text(value)):
-        raise InvalidRecord("INVALID_TYPE", f"{field} as text must be a plain decimal number such as 101.25")
-    return value  # type: ignore[return-value]
-
-
-@lru_cache(maxsize=65_536)
-def _is_decimal_text(text: str) -> bool:
-    try:
-        decimal_of(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _step(field: str, value: object) -> Decimal:

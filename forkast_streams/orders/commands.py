@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
+from forkast_streams.codec import decimal_text
 from forkast_streams.engine.commands import EXPIRE_TAKER, Amend, NewOrder
-from forkast_streams.orders.requests import plain
 
 _encode = msgspec.json.Encoder().encode
 
@@ -27,21 +27,21 @@ def order_fields(order: NewOrder) -> dict[str, Any]:
     """What the trader chose of an order, by the names of the wire; what was not chosen is left out."""
     fields: dict[str, Any] = {"type": order.type, "side": order.side, "timeInForce": order.time_in_force}
     if order.quantity is not None:
-        fields["quantity"] = plain(order.quantity)
+        fields["quantity"] = decimal_text(order.quantity)
     if order.price is not None:
-        fields["price"] = plain(order.price)
+        fields["price"] = decimal_text(order.price)
     if order.client_order_id is not None:
         fields["clientOrderId"] = order.client_order_id
     if order.quote_quantity is not None:
-        fields["quoteQuantity"] = plain(order.quote_quantity)
+        fields["quoteQuantity"] = decimal_text(order.quote_quantity)
     if order.stop_price is not None:
-        fields["stopPrice"] = plain(order.stop_price)
+        fields["stopPrice"] = decimal_text(order.stop_price)
     if order.expires_at is not None:
         fields["expiresAt"] = order.expires_at
     if order.post_only:
         fields["postOnly"] = True
     if order.display_quantity is not None:
-        fields["displayQuantity"] = plain(order.display_quantity)
+        fields["displayQuantity"] = decimal_text(order.display_quantity)
     if order.self_trade_prevention != EXPIRE_TAKER:
         fields["selfTradePrevention"] = order.self_trade_prevention
     return fields
@@ -70,7 +70,7 @@ def amend_command(amend: Amend) -> bytes:
         "commandId": amend.command_id,
     }
     changes = {"price": amend.price, "quantity": amend.quantity, "stopPrice": amend.stop_price}
-    return _encode(command | {name: plain(value) for name, value in changes.items() if value is not None})
+    return _encode(command | {name: decimal_text(value) for name, value in changes.items() if value is not None})
 
 
 def cancel_all_command(symbol_id: int, user_id: int, command_id: str) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from forkast_streams.codec import TOKEN
 from forkast_streams.engine.commands import NewOrder
 from forkast_streams.errors import ApiError, ForkastError, Unavailable
 from forkast_streams.limits import WEB_STATEMENT_S_MAX
@@ -22,7 +23,6 @@ from forkast_streams.orders.ids import random_uuid
 from forkast_streams.orders.pending import LISTED_MAX, PENDING_S_MAX, PendingOrders
 from forkast_streams.orders.requests import (
     CLIENT_ID_PREFIX,
-    CLIENT_ORDER_ID,
     PlaceOrder,
     may_have_kept_rules,
     new_order,
@@ -338,7 +338,7 @@ class OrderDesk:
             return exc
 
     async def _id_of_client(self, client_order_id: str, user_id: int) -> str:
-        if not CLIENT_ORDER_ID.fullmatch(client_order_id):
+        if not TOKEN.fullmatch(client_order_id):
             message = "after client: must come a client order id, 1 to 36 letters, digits, '-' or '_'"
             raise ApiError(400, "INVALID_ID", message, field="id")
         try:

@@ -13,18 +13,20 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 from msgspec.structs import astuple
 
-from forkast_streams.codec import number_of
+from forkast_streams.codec import TOKEN, number_of
 from forkast_streams.engine.commands import EXPIRE_TAKER, GTC, Amend, NewOrder, Number
 from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.order_checks import broken_amend_rule, broken_rule
 from forkast_streams.engine.rejections import Rejection
-from forkast_streams.engine.symbols import EXACT, Symbol, decimal_of
+from forkast_streams.engine.rules import broken_amend_rule, broken_rule
+from forkast_streams.engine.symbols import Symbol, decimal_of
+from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import ApiError, InvalidRecord
+from forkast_streams.limits import CANCEL_AFTER_MS_MAX
 
 BATCH_ORDERS_MAX = 100
-CANCEL_AFTER_S_MAX = 86_400
+CANCEL_AFTER_S_MAX = CANCEL_AFTER_MS_MAX // 1000
 CLIENT_ID_PREFIX = "client:"
-CLIENT_ORDER_ID = re.compile(r"[A-Za-z0-9_-]{1,36}", re.ASCII)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _FIELD_NAME = re.compile(r"[A-Za-z0-9_]{1,40}", re.ASCII)
 _ORDERS = b'"orders"'
@@ -33,8 +35,6 @@ _NAME_IN_BODY = re.compile(rb'"(\w+)"\s*:')
 _TIME_MAX = 253_402_300_799_000
 # Before and behind the point; no tick, lot or limit comes near it.
 _DIGITS_MAX = 40
-# Longer integers Python does not write as text without being asked how long they are.
-_WORD_BITS = 64
 # The optional decimal rules of a symbol.
 RULE_COLUMNS = ("minQuantity", "maxQuantity", "minNotional", "priceCollar")
 _REJECTED_FIELDS = {
@@ -249,7 +249,7 @@ def new_order(
     Raises:
         ApiError: 400, a field has a value that it cannot have.
     """
-    if request.client_order_id is not None and not CLIENT_ORDER_ID.fullmatch(request.client_order_id):
+    if request.client_order_id is not None and not TOKEN.fullmatch(request.client_order_id):
         message = "clientOrderId must be 1 to 36 letters, digits, '-' or '_'"
         raise ApiError(400, "INVALID_VALUE", message, field="clientOrderId")
     expires_at = None if request.expires_at is UNSET else request.expires_at
@@ -371,11 +371,3 @@ def parse_order_id(text: str) -> str:
     if not _UUID.fullmatch(text.lower()):
         raise ApiError(400, "INVALID_ID", "an order id is a UUID with dashes", field="id")
     return text.lower()
-
-
-def plain(number: Number) -> str:
-    """A number as plain decimal text without superfluous zeros."""
-    if type(number) is int and number.bit_length() < _WORD_BITS:
-        return str(number)
-    # Wider than the language's default, which would round the longest amounts of money.
-    return f"{decimal_of(number).normalize(EXACT):f}"

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from forkast_streams.codec import decimal_text
 from forkast_streams.engine.commands import NewOrder
 from forkast_streams.engine.symbols import EXACT
-from forkast_streams.orders.requests import RULE_COLUMNS, plain
+from forkast_streams.orders.requests import RULE_COLUMNS
 
 _TIMES = ("createdAt", "updatedAt", "executedAt", "triggeredAt")
 _QUANTITIES = ("quantity", "filledQuantity", "displayQuantity")
@@ -27,13 +28,13 @@ def order_view(row: dict[str, Any]) -> dict[str, Any]:
     """
     view = dict(row)
     for name in _PRICES:
-        view[name] = None if row[name] is None else plain(Decimal(row[name]))
+        view[name] = None if row[name] is None else decimal_text(Decimal(row[name]))
     for name in _QUANTITIES:
         view[name] = None if row[name] is None else _exact(Decimal(row[name]))
     quantity = row["quantity"]
     view["remainingQuantity"] = None if quantity is None else _remaining(row)
     average = row["averagePrice"]
-    view["averagePrice"] = None if average is None else plain(round(Decimal(average), _PRICE_DECIMALS))
+    view["averagePrice"] = None if average is None else decimal_text(round(Decimal(average), _PRICE_DECIMALS))
     for name in _TIMES:
         view[name] = _iso(row[name])
     expires_at = row["expiresAt"]
@@ -45,7 +46,7 @@ def trade_view(row: dict[str, Any]) -> dict[str, Any]:
     """The JSON of one fill of an order."""
     return {
         "tradeId": row["tradeId"],
-        "price": plain(row["price"]),
+        "price": decimal_text(row["price"]),
         "quantity": _exact(row["quantity"]),
         "liquidity": "TAKER" if row["isTaker"] else "MAKER",
         "timestamp": _iso(row["timestamp"]),
@@ -55,7 +56,7 @@ def trade_view(row: dict[str, Any]) -> dict[str, Any]:
 def symbol_view(row: dict[str, Any]) -> dict[str, Any]:
     """The JSON of a symbol with its trading rules; a rule that is null does not exist."""
     decimals = ("tickSize", "lotSize", *RULE_COLUMNS)
-    return row | {name: None if row[name] is None else plain(row[name]) for name in decimals}
+    return row | {name: None if row[name] is None else decimal_text(row[name]) for name in decimals}
 
 
 def pending_order(order: NewOrder, fields: dict[str, Any], created_ms: int) -> dict[str, Any]:
