@@ -20,7 +20,7 @@ from forkast_streams.codec import decimal_text
 from forkast_streams.config import Settings
 from forkast_streams.errors import SetupError, Unavailable
 from forkast_streams.kafka_security import kafka_arguments, unreachable
-from forkast_streams.orders.requests import RULE_COLUMNS
+from forkast_streams.orders.symbols import RULE_COLUMNS
 from forkast_streams.producer import EventProducer
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.topics import ORDERS_EXCHANGE, ORDERS_NEW, partition_for, require_topics

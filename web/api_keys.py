@@ -10,7 +10,7 @@ from aiohttp import web
 
 from forkast_streams.api_keys import ApiKeys, MakeKey
 from forkast_streams.errors import ApiError
-from forkast_streams.orders.requests import decode_body
+from forkast_streams.json_bodies import decode_body
 from forkast_streams.roles import ExchangeApp
 from web.auth import KEYS_PATH, api_keys_of, user_of
 from web.bodies import read_json_body

@@ -11,6 +11,7 @@ from aiohttp import web
 from forkast_streams.api_description.routes import IDEMPOTENT_REPLAY
 from forkast_streams.engine.commands import LIMIT
 from forkast_streams.errors import ApiError
+from forkast_streams.json_bodies import decode_body
 from forkast_streams.limits import PAGED_ORDERS_MAX, WEB_STATEMENT_S_MAX
 from forkast_streams.orders.client_ids import ClientOrderIds
 from forkast_streams.orders.command_log import CommandLog
@@ -19,7 +20,7 @@ from forkast_streams.orders.desk import OrderDesk, Placed
 from forkast_streams.orders.ids import random_hex
 from forkast_streams.orders.log_watch import LogWatch
 from forkast_streams.orders.pending import PendingOrders
-from forkast_streams.orders.requests import AmendOrder, PlaceOrder, amendment, decode_body
+from forkast_streams.orders.requests import AmendOrder, PlaceOrder, amendment
 from forkast_streams.orders.symbols import Symbols
 from forkast_streams.orders.views import symbol_view
 from forkast_streams.producer import EventProducer

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
-from decimal import Decimal
-from functools import cache
-from operator import is_not
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
-from msgspec.structs import astuple
 
 from forkast_streams.codec import TOKEN, number_of
 from forkast_streams.engine.commands import EXPIRE_TAKER, GTC, Amend, NewOrder, Number
@@ -20,23 +15,19 @@ from forkast_streams.engine.order_checks import broken_amend_rule, broken_rule
 from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.rules import broken_amend_rule, broken_rule
 from forkast_streams.engine.symbols import Symbol, decimal_of
-from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import ApiError, InvalidRecord
+from forkast_streams.json_bodies import decode_body, decode_shape, refuse_repeated_fields
 from forkast_streams.limits import CANCEL_AFTER_MS_MAX
 
 BATCH_ORDERS_MAX = 100
 CANCEL_AFTER_S_MAX = CANCEL_AFTER_MS_MAX // 1000
 CLIENT_ID_PREFIX = "client:"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
-_FIELD_NAME = re.compile(r"[A-Za-z0-9_]{1,40}", re.ASCII)
 _ORDERS = b'"orders"'
-_NAME_IN_BODY = re.compile(rb'"(\w+)"\s*:')
 # The last second of the calendar that answers are written in.
 _TIME_MAX = 253_402_300_799_000
 # Before and behind the point; no tick, lot or limit comes near it.
 _DIGITS_MAX = 40
-# The optional decimal rules of a symbol.
-RULE_COLUMNS = ("minQuantity", "maxQuantity", "minNotional", "priceCollar")
 _REJECTED_FIELDS = {
     Rejection.PRICE_REQUIRED: "price",
     Rejection.PRICE_NOT_ALLOWED: "price",
@@ -108,55 +99,18 @@ class AmendOrder(Struct, rename="camel", forbid_unknown_fields=True):
     stop_price: Any | UnsetType = UNSET
 
 
-BodyT = TypeVar("BodyT", bound=Struct)
-
-
-@cache
-def _reader(kind: type[Struct]) -> tuple[msgspec.json.Decoder[Any], tuple[object, ...]]:
-    """What decodes a type of body, and what its fields are when a body does not have them.
-
-    For a field that a body must have that is nothing that a body can give.
-    """
-    defaults = tuple(field.default for field in msgspec.structs.fields(kind))
-    return msgspec.json.Decoder(kind, float_hook=Decimal), defaults
-
-
-def decode_body(kind: type[BodyT], body: bytes) -> BodyT:
-    """Decode the body of a request, a trader's or another one, strictly.
-
-    Raises:
-        ApiError: 400, with a code and the field at fault.
-    """
-    decoded = _decode_shape(kind, body)
-    # A name has a colon behind it, and what is not the default was given: when these are as many, no name comes twice.
-    given = sum(map(is_not, astuple(decoded), _reader(kind)[1]))
-    if body.count(b":") != given:
-        _refuse_repeated_fields(body)
-    return decoded
-
-
-def _decode_shape(kind: type[BodyT], body: bytes) -> BodyT:
-    """As ``decode_body``, but for fields that are there twice."""
-    try:
-        return _reader(kind)[0].decode(body)  # type: ignore[no-any-return]
-    except msgspec.ValidationError as exc:
-        raise _shape_error(str(exc)) from None
-    except (msgspec.DecodeError, ValueError, RecursionError, ArithmeticError):
-        raise _no_json() from None
-
-
 def decode_batch(body: bytes) -> list[PlaceOrder | ApiError]:
     """Decode the orders of a batch, each by itself: what is wrong with one says nothing of the others.
 
     Raises:
         ApiError: 400, the body is no batch of 1 to 100 orders.
     """
-    raws = _decode_shape(PlaceBatch, body).orders
+    raws = decode_shape(PlaceBatch, body).orders
     # Names repeat in every batch. To look for those that must not is as dear as to decode it, and each order is looked
     # at by itself below: the whole batch only if there is more than one list, or anything is wrong.
     is_looked_at = body.count(_ORDERS) > 1 or b"\\" in body or not 0 < len(raws) <= BATCH_ORDERS_MAX
     if is_looked_at:
-        _refuse_repeated_fields(body)
+        refuse_repeated_fields(body)
     _require_batch_size(raws, "orders")
     orders: list[PlaceOrder | ApiError] = []
     for raw in raws:
@@ -164,7 +118,7 @@ def decode_batch(body: bytes) -> list[PlaceOrder | ApiError]:
             orders.append(decode_body(PlaceOrder, bytes(raw)))
         except ApiError as exc:
             if not is_looked_at:
-                _refuse_repeated_fields(body)
+                refuse_repeated_fields(body)
                 is_looked_at = True
             orders.append(exc)
     return orders
@@ -198,47 +152,6 @@ def _require_batch_size(items: list[Any], field: str) -> None:
     if not 0 < len(items) <= BATCH_ORDERS_MAX:
         message = f"{field} must have 1 to {BATCH_ORDERS_MAX} elements"
         raise ApiError(400, "BATCH_SIZE", message, field=field)
-
-
-def _refuse_repeated_fields(body: bytes) -> None:
-    # Without escapes each name stands there as it is, before a colon; other names are no fields and refused by now.
-    names = _NAME_IN_BODY.findall(body)
-    if len(set(names)) == len(names) and b"\\" not in body:
-        return
-    try:
-        json.loads(body, object_pairs_hook=_without_repeats, parse_float=_unread, parse_int=_unread)
-    except (ValueError, RecursionError, ArithmeticError):
-        raise _no_json() from None
-
-
-def _no_json() -> ApiError:
-    return ApiError(400, "INVALID_JSON", "the body must be one JSON object in UTF-8")
-
-
-def _without_repeats(pairs: list[tuple[str, Any]]) -> None:
-    if len({name for name, _ in pairs}) != len(pairs):
-        raise ApiError(400, "DUPLICATE_FIELD", "a field must be given once")
-
-
-def _unread(_text: str) -> None:
-    """Numbers are not looked at here, and a long one must not cost time."""
-
-
-def _shape_error(message: str) -> ApiError:
-    """The decoder's complaint in our words and codes, without a value of the request in it."""
-    quoted = re.findall(r"`([^`]*)`", message)
-    path = quoted[-1].removeprefix("$.") if quoted and quoted[-1].startswith("$.") else None
-    # By their beginnings: further on, a message can quote the request.
-    if message.startswith("Object contains unknown field"):
-        name = quoted[0] if quoted and _FIELD_NAME.fullmatch(quoted[0]) else None
-        return ApiError(400, "UNKNOWN_FIELD", "the body has a field that this request does not know", field=name)
-    if message.startswith("Object missing required field"):
-        return ApiError(400, "MISSING_FIELD", f"{quoted[0]} is missing", field=quoted[0])
-    if message.startswith("Invalid enum value"):
-        return ApiError(400, "INVALID_ENUM", f"{path} has none of its possible values", field=path)
-    if path is None:
-        return ApiError(400, "BODY_NOT_OBJECT", "the body must be a JSON object")
-    return ApiError(400, "INVALID_TYPE", f"{path} has the wrong type", field=path)
 
 
 def new_order(
@@ -340,26 +253,6 @@ def _optional_number(field: str, value: object) -> Number | None:
         return number_of(field, value)
     except InvalidRecord as exc:
         raise ApiError(400, exc.code, str(exc), field=field) from None
-
-
-def symbol_of(row: dict[str, Any]) -> Symbol:
-    """A row of ``"Symbol"`` as trading rules."""
-    rules = {name: None if row[name] is None else row[name].normalize() for name in RULE_COLUMNS}
-    return Symbol(
-        DefineSymbol(
-            row["id"],
-            row["symbol"],
-            row["tickSize"].normalize(),
-            row["lotSize"].normalize(),
-            row["status"],
-            None,
-            rules["minQuantity"],
-            rules["maxQuantity"],
-            rules["minNotional"],
-            rules["priceCollar"],
-            row["maxOpenOrders"],
-        )
-    )
 
 
 def parse_order_id(text: str) -> str:

@@ -6,16 +6,21 @@ import time
 from typing import Any
 
 from forkast_streams.engine.symbols import Symbol
+from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import ApiError
-from forkast_streams.orders.requests import symbol_of
 from forkast_streams.stale_cache import StaleCache
 from forkast_streams.storage.postgres import Postgres
 
+# The optional decimal rules of a symbol.
+RULE_COLUMNS = ("minQuantity", "maxQuantity", "minNotional", "priceCollar")
 # Seconds after which rules are read again beside the requests, and before the next request uses them.
 _REFRESH_S = 5.0
 _FRESH_S = 15.0
 # Seconds between looks for a symbol that is not among the known ones.
 _MISSED_AGAIN_S = 1.0
+
+# The one key of the cache: all of them are read together.
+_ALL = "symbols"
 
 _Table = tuple[list[dict[str, Any]], dict[int, Symbol]]
 
@@ -67,7 +72,24 @@ class Symbols:
 
     async def _read(self, _: str) -> _Table:
         rows = await self._postgres.query("symbols")
-        return rows, {row["id"]: symbol_of(row) for row in rows}
+        return rows, {row["id"]: _symbol_of(row) for row in rows}
 
 
-_ALL = "symbols"
+def _symbol_of(row: dict[str, Any]) -> Symbol:
+    """A row of ``"Symbol"`` as trading rules."""
+    rules = {name: None if row[name] is None else row[name].normalize() for name in RULE_COLUMNS}
+    return Symbol(
+        DefineSymbol(
+            row["id"],
+            row["symbol"],
+            row["tickSize"].normalize(),
+            row["lotSize"].normalize(),
+            row["status"],
+            None,
+            rules["minQuantity"],
+            rules["maxQuantity"],
+            rules["minNotional"],
+            rules["priceCollar"],
+            row["maxOpenOrders"],
+        )
+    )

@@ -10,7 +10,7 @@ from typing import Any
 from forkast_streams.codec import decimal_text
 from forkast_streams.engine.commands import NewOrder
 from forkast_streams.engine.symbols import EXACT
-from forkast_streams.orders.requests import RULE_COLUMNS
+from forkast_streams.orders.symbols import RULE_COLUMNS
 
 _TIMES = ("createdAt", "updatedAt", "executedAt", "triggeredAt")
 _QUANTITIES = ("quantity", "filledQuantity", "displayQuantity")

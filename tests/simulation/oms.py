@@ -11,11 +11,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from forkast_streams.engine.symbols import Symbol
 from forkast_streams.errors import ApiError, Unavailable
+from forkast_streams.json_bodies import decode_body
 from forkast_streams.orders.client_ids import ClientOrderIds
 from forkast_streams.orders.command_log import CommandLog
 from forkast_streams.orders.desk import OrderDesk, Placed
 from forkast_streams.orders.pending import PendingOrders
-from forkast_streams.orders.requests import PlaceOrder, decode_body, new_order, require_kept_rules
+from forkast_streams.orders.requests import PlaceOrder, new_order, require_kept_rules
 from tests.simulation.database import Row, Tables
 from tests.simulation.log import SimEventProducer, SimLog
 from tests.simulation.world import Process, World

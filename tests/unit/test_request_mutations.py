@@ -18,6 +18,7 @@ from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.order_checks import broken_amend_rule, broken_rule
 from forkast_streams.engine.symbols import Symbol
 from forkast_streams.errors import ApiError
+from forkast_streams.json_bodies import decode_body
 from forkast_streams.limits import LARGEST_BODY_BYTES_MAX
 from forkast_streams.orders.commands import amend_command, order_fields, place_command, request_digest
 from forkast_streams.orders.requests import (
@@ -28,7 +29,6 @@ from forkast_streams.orders.requests import (
     PlaceOrder,
     amendment,
     decode_batch,
-    decode_body,
     decode_ids,
     decode_timeout,
     new_order,

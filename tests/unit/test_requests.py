@@ -10,8 +10,9 @@ import pytest
 from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.symbols import Symbol
 from forkast_streams.errors import ApiError
+from forkast_streams.json_bodies import decode_body
 from forkast_streams.orders.commands import order_fields, place_command
-from forkast_streams.orders.requests import PlaceOrder, decode_batch, decode_body, new_order
+from forkast_streams.orders.requests import PlaceOrder, decode_batch, new_order
 
 SYMBOL = Symbol(DefineSymbol(1, "AAPL", Decimal("0.01"), Decimal(1), "TRADING", None))
 
