@@ -9,10 +9,10 @@ from aiohttp import web
 from forkast_streams.engine.commands import NewOrder
 from forkast_streams.errors import ApiError, ForkastError
 from forkast_streams.limits import LARGEST_BODY_BYTES_MAX
-from forkast_streams.orders.commands import cancel_after_command, cancel_all_command, cancel_command
+from forkast_streams.orders.changing import OrderChanger, Requested
 from forkast_streams.orders.desk import OrderDesk, Placed
-from forkast_streams.orders.ids import random_hex
 from forkast_streams.orders.requests import decode_batch, decode_ids, decode_timeout
+from forkast_streams.orders.symbols import Symbols
 from web.auth import user_of
 from web.bodies import read_json_body, require_no_body
 from web.errors import error_view, json_response, to_api_error
@@ -27,8 +27,10 @@ BATCH, BATCH_CANCEL, CANCEL_AFTER = NAMES = ("batch", "batch-cancel", "cancel-af
 class BatchViews:
     """The routes."""
 
-    def __init__(self, desk: OrderDesk) -> None:
+    def __init__(self, desk: OrderDesk, changer: OrderChanger, symbols: Symbols) -> None:
         self._desk = desk
+        self._changer = changer
+        self._symbols = symbols
 
     async def place(self, request: web.Request) -> web.Response:
         """Place up to 100 orders; each has its own answer, in the order in which they were sent."""
@@ -48,32 +50,16 @@ class BatchViews:
         """Ask the engine to cancel up to 100 orders; each has its own answer."""
         ids = decode_ids(await read_json_body(request, BODY_BYTES_MAX))
         charge(request, len(ids))
-        user_id = user_of(request).id
-        results: list[dict[str, Any]] = []
-        commands, places = [], []
-        for order_id in ids:
-            command_id = random_hex()
-            try:
-                order = await self._desk.find_open(order_id, user_id)
-            except ForkastError as exc:
-                results.append(_result(exc))
-                continue
-            places.append(len(results))
-            commands.append((order["symbolId"], cancel_command(order["symbolId"], order["id"], user_id, command_id)))
-            results.append({"orderId": order["id"], "commandId": command_id, "status": "CANCEL_REQUESTED"})
-        for place, taken in zip(places, await self._desk.log.append_all(commands), strict=True):
-            if isinstance(taken, ApiError):
-                results[place] = _result(taken)
-        return json_response({"results": results})
+        requested = await self._changer.cancel_many(ids, user_of(request).id)
+        return json_response({"results": [_result(one) for one in requested]})
 
     async def cancel_all(self, request: web.Request) -> web.Response:
         """Ask the engine to cancel all orders of the user, in one symbol or in all of them."""
         # A symbol that is named there would be overlooked, and the orders of all symbols be gone.
         await require_no_body(request)
-        symbol_ids, command_id = await self._symbol_ids(request), random_hex()
-        user_id = user_of(request).id
+        symbol_ids = await self._symbols.ids(optional_symbol_id(request))
         charge(request, len(symbol_ids))
-        await self._append_all([(one, cancel_all_command(one, user_id, command_id)) for one in symbol_ids])
+        command_id = await self._changer.cancel_all(symbol_ids, user_of(request).id)
         return json_response(
             {"commandId": command_id, "status": "CANCEL_REQUESTED", "symbolIds": symbol_ids}, status=202
         )
@@ -81,25 +67,10 @@ class BatchViews:
     async def cancel_after(self, request: web.Request) -> web.Response:
         """Set, or with 0 clear, the time after which all orders of the user are cancelled unless it is set again."""
         timeout_s = decode_timeout(await read_json_body(request, BODY_BYTES_MAX))
-        symbol_ids, command_id = await self._symbol_ids(request), random_hex()
-        user_id = user_of(request).id
+        symbol_ids = await self._symbols.ids(optional_symbol_id(request))
         charge(request, len(symbol_ids))
-        commands = [(one, cancel_after_command(one, user_id, timeout_s * 1000, command_id)) for one in symbol_ids]
-        await self._append_all(commands)
+        command_id = await self._changer.cancel_after(symbol_ids, user_of(request).id, timeout_s)
         return json_response({"commandId": command_id, "timeout": timeout_s, "symbolIds": symbol_ids}, status=202)
-
-    async def _symbol_ids(self, request: web.Request) -> list[int]:
-        """The symbol that the request names, or all of them."""
-        symbol_id = optional_symbol_id(request)
-        if symbol_id is None:
-            return [row["id"] for row in await self._desk.symbols.rows()]
-        return [(await self._desk.symbols.get(symbol_id)).id]
-
-    async def _append_all(self, commands: list[tuple[int, bytes]]) -> None:
-        for taken in await self._desk.log.append_all(commands):
-            if isinstance(taken, ApiError):
-                # To send all of them again does no harm: who has no orders any more has none to cancel.
-                raise taken
 
 
 def placed_view(placed: Placed) -> dict[str, Any]:
@@ -111,15 +82,21 @@ def placed_view(placed: Placed) -> dict[str, Any]:
     return body
 
 
-def _result(placed: Placed | ForkastError | Exception) -> dict[str, Any]:
-    if isinstance(placed, Placed):
-        return placed_view(placed)
-    return {"error": error_view(to_api_error(placed))}
+def requested_view(requested: Requested, status: str) -> dict[str, Any]:
+    """What tells a client of a change that it asked for."""
+    return {"orderId": requested.order_id, "commandId": requested.command_id, "status": status}
 
 
-def add_routes(router: web.UrlDispatcher, desk: OrderDesk) -> None:
+def _result(result: Placed | Requested | ForkastError) -> dict[str, Any]:
+    if isinstance(result, Placed):
+        return placed_view(result)
+    if isinstance(result, Requested):
+        return requested_view(result, "CANCEL_REQUESTED")
+    return {"error": error_view(to_api_error(result))}
+
+
+def add_routes(router: web.UrlDispatcher, views: BatchViews) -> None:
     """Add the routes."""
-    views = BatchViews(desk)
     router.add_post(f"/orders/{BATCH}", views.place)
     router.add_post(f"/orders/{BATCH_CANCEL}", views.cancel)
     router.add_post(f"/orders/{CANCEL_AFTER}", views.cancel_after)

@@ -9,18 +9,18 @@ from __future__ import annotations
 from aiohttp import web
 
 from forkast_streams.api_description.routes import IDEMPOTENT_REPLAY
-from forkast_streams.engine.commands import LIMIT
 from forkast_streams.errors import ApiError
 from forkast_streams.json_bodies import decode_body
 from forkast_streams.limits import PAGED_ORDERS_MAX, WEB_STATEMENT_S_MAX
+from forkast_streams.orders.changing import OrderChanger
+from forkast_streams.orders.claims import Claims
 from forkast_streams.orders.client_ids import ClientOrderIds
 from forkast_streams.orders.command_log import CommandLog
-from forkast_streams.orders.commands import amend_command, cancel_command
 from forkast_streams.orders.desk import OrderDesk, Placed
-from forkast_streams.orders.ids import random_hex
+from forkast_streams.orders.finding import OrderFinder
 from forkast_streams.orders.log_watch import LogWatch
 from forkast_streams.orders.pending import PendingOrders
-from forkast_streams.orders.requests import AmendOrder, PlaceOrder, amendment
+from forkast_streams.orders.requests import AmendOrder, PlaceOrder
 from forkast_streams.orders.symbols import Symbols
 from forkast_streams.orders.views import symbol_view
 from forkast_streams.producer import EventProducer
@@ -43,8 +43,11 @@ ORDER_PATH = f"/orders/{{id:(?!(?:{'|'.join(order_batches.NAMES)})$)[^/]+}}"
 class OrderViews:
     """The routes of single orders, and ``GET /symbols``."""
 
-    def __init__(self, desk: OrderDesk) -> None:
+    def __init__(self, desk: OrderDesk, finder: OrderFinder, changer: OrderChanger, symbols: Symbols) -> None:
         self._desk = desk
+        self._finder = finder
+        self._changer = changer
+        self._symbols = symbols
 
     async def place(self, request: web.Request) -> web.Response:
         """Place an order; it can be read as soon as this has answered."""
@@ -54,8 +57,8 @@ class OrderViews:
 
     async def get(self, request: web.Request) -> web.Response:
         """One of the user's orders with its trades; another's is answered as an unknown one."""
-        order = await self._desk.find(request.match_info["id"], user_of(request).id)
-        return json_response(order | {"trades": await self._desk.trades(order)})
+        order = await self._finder.find(request.match_info["id"], user_of(request).id)
+        return json_response(order | {"trades": await self._finder.trades(order)})
 
     async def list(self, request: web.Request) -> web.Response:
         """The user's orders, newest first; all of them, or those placed before one of them."""
@@ -65,28 +68,19 @@ class OrderViews:
             message = f"page times limit must be at most {PAGED_ORDERS_MAX}; go on with before=<id of the last order>"
             raise ApiError(400, "OUT_OF_RANGE", message, field="page")
         before = text_parameter(request, "before")
-        orders = await self._desk.page(user_of(request).id, page, limit, before=before)
+        orders = await self._finder.page(user_of(request).id, page, limit, before=before)
         return json_response({"page": page, "limit": limit, "orders": orders})
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Ask the engine to cancel an order."""
-        order = await self._desk.find_open(request.match_info["id"], user_of(request).id)
-        command_id = random_hex()
-        command = cancel_command(order["symbolId"], order["id"], order["userId"], command_id)
-        await self._desk.log.append(order["symbolId"], command)
-        return _requested(order["id"], command_id, "CANCEL_REQUESTED")
+        requested = await self._changer.cancel(request.match_info["id"], user_of(request).id)
+        return json_response(order_batches.requested_view(requested, "CANCEL_REQUESTED"), status=202)
 
     async def amend(self, request: web.Request) -> web.Response:
         """Ask the engine to give an order another price, stop price or total quantity."""
         body = decode_body(AmendOrder, await read_json_body(request, BODY_BYTES_MAX))
-        order = await self._desk.find_open(request.match_info["id"], user_of(request).id)
-        symbol = await self._desk.symbols.get(order["symbolId"])
-        command_id = random_hex()
-        # Whose stop price was reached is a limit order.
-        order_type = order["type"] if order["triggeredAt"] is None else LIMIT
-        command = amendment(body, order["id"], order["userId"], order_type, symbol, command_id)
-        await self._desk.log.append(symbol.id, amend_command(command))
-        return _requested(order["id"], command_id, "AMEND_REQUESTED")
+        requested = await self._changer.amend(body, request.match_info["id"], user_of(request).id)
+        return json_response(order_batches.requested_view(requested, "AMEND_REQUESTED"), status=202)
 
     async def replace(self, request: web.Request) -> web.Response:
         """Ask the engine to cancel an order and place another one, or to do neither."""
@@ -96,17 +90,13 @@ class OrderViews:
 
     async def symbols(self, _request: web.Request) -> web.Response:
         """All symbols with their trading rules."""
-        return json_response({"symbols": [symbol_view(row) for row in await self._desk.symbols.rows()]})
+        return json_response({"symbols": [symbol_view(row) for row in await self._symbols.rows()]})
 
 
 def _placed(placed: Placed, *, status: int) -> web.Response:
     body = order_batches.placed_view(placed)
     headers = {IDEMPOTENT_REPLAY: "true"} if placed.repeated else None
     return json_response(body, status=status, headers=headers)
-
-
-def _requested(order_id: str, command_id: str, status: str) -> web.Response:
-    return json_response({"orderId": order_id, "commandId": command_id, "status": status}, status=202)
 
 
 def register(app: ExchangeApp) -> None:
@@ -116,8 +106,11 @@ def register(app: ExchangeApp) -> None:
     client_ids = ClientOrderIds(postgres)
     redis = connect(app.settings.redis_url)
     pending = PendingOrders(redis)
-    desk = OrderDesk(CommandLog(producer), postgres, Symbols(postgres), pending, client_ids)
-    views = OrderViews(desk)
+    log, symbols, claims = CommandLog(producer), Symbols(postgres), Claims(postgres, pending, client_ids)
+    finder = OrderFinder(postgres, pending, claims)
+    desk = OrderDesk(log, symbols, pending, claims, finder)
+    changer = OrderChanger(log, symbols, finder)
+    views = OrderViews(desk, finder, changer, symbols)
     watch = LogWatch(producer)
     app.ready_checks.append(watch.why_not_ready)
     app.run_service(producer)
@@ -125,7 +118,7 @@ def register(app: ExchangeApp) -> None:
     app.run_service(postgres)
     app.run_service(client_ids)
     router = app.web.web_app.router
-    order_batches.add_routes(router, desk)
+    order_batches.add_routes(router, order_batches.BatchViews(desk, changer, symbols))
     router.add_post("/orders", views.place)
     router.add_get("/orders", views.list)
     router.add_get(ORDER_PATH, views.get)

@@ -1,1 +1,1 @@
-"""What the OMS makes of requests and shows of orders; no HTTP."""
+"""What the OMS makes of requests and shows of orders; the routes themselves are in ``web``."""

@@ -65,6 +65,15 @@ class Symbols:
         """
         return (await self._table())[0]
 
+    async def ids(self, symbol_id: int | None) -> list[int]:
+        """The one symbol that is named, or all of them when none is.
+
+        Raises:
+            ApiError: 400, there is no such symbol.
+            Unavailable: the database is out of reach and no symbol was ever read.
+        """
+        return [row["id"] for row in await self.rows()] if symbol_id is None else [(await self.get(symbol_id)).id]
+
     async def _table(self) -> _Table:
         table = self._cache.peek(_ALL) or await self._cache.get(_ALL)
         assert table is not None

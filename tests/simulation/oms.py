@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import msgspec
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -12,9 +12,11 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from forkast_streams.engine.symbols import Symbol
 from forkast_streams.errors import ApiError, Unavailable
 from forkast_streams.json_bodies import decode_body
+from forkast_streams.orders.claims import Claims
 from forkast_streams.orders.client_ids import ClientOrderIds
 from forkast_streams.orders.command_log import CommandLog
 from forkast_streams.orders.desk import OrderDesk, Placed
+from forkast_streams.orders.finding import OrderFinder
 from forkast_streams.orders.pending import PendingOrders
 from forkast_streams.orders.requests import PlaceOrder, new_order, require_kept_rules
 from tests.simulation.database import Row, Tables
@@ -151,13 +153,11 @@ class Oms(Process):
         postgres: Any = OmsPostgres(self, backends)
         client_ids = ClientOrderIds(postgres)
         client_ids.wait_for_stopped = lambda event: event.wait()
-        self.desk = OrderDesk(
-            CommandLog(SimEventProducer(self, log)),
-            postgres,
-            cast("Any", None),
-            PendingOrders(SimRedis(self, backends)),
-            client_ids,
-        )
+        symbols: Any = None
+        pending = PendingOrders(SimRedis(self, backends))
+        claims = Claims(postgres, pending, client_ids)
+        finder = OrderFinder(postgres, pending, claims)
+        self.desk = OrderDesk(CommandLog(SimEventProducer(self, log)), symbols, pending, claims, finder)
         self.spawn(ClientOrderIds._claim_all.fun(client_ids))
 
     async def place(self, user_id: int, body: bytes, symbol: Symbol, order_id: str, *, in_batch: bool) -> Answer:

@@ -18,8 +18,8 @@ import forkast_streams.checkpoint
 import forkast_streams.market_data.book
 import forkast_streams.market_data.changes
 import forkast_streams.market_data.state
+import forkast_streams.orders.claims
 import forkast_streams.orders.command_log
-import forkast_streams.orders.desk
 import forkast_streams.orders.pending
 import tables.segments
 from forkast_streams.market_data.book import SymbolBook
@@ -55,7 +55,7 @@ def simulated(world: World) -> Iterator[None]:
         (forkast_streams.breaker, "time", clock),
         (forkast_streams.orders.command_log, "time", clock),
         (forkast_streams.orders.command_log, "_SEND_S_MAX", 0.4),
-        (forkast_streams.orders.desk, "_PLACED_MAX", rng.choice([3, 1000])),
+        (forkast_streams.orders.claims, "_PLACED_MAX", rng.choice([3, 1000])),
         (forkast_streams.orders.pending, "_OWN_MAX", rng.choice([5, 1000])),
         (agents.heartbeats, "HEARTBEAT_INTERVAL_S", 0.2),
         (agents.checkpointed, "gc", no_collector),

@@ -18,7 +18,7 @@ from forkast_streams.checkpoint import Checkpointer
 from forkast_streams.engine.id_set import IdSet
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog
-from forkast_streams.orders.desk import OrderDesk
+from forkast_streams.orders.claims import Claims
 from forkast_streams.transport import Idle
 from tables.segments import SegmentTable
 from tests.simulation.exchange import Exchange, run_seed
@@ -157,12 +157,12 @@ def _client_ids_not_consulted(_: Exchange) -> Patch:
     async def claim(_self: Any, _order: Any) -> bool:
         return False
 
-    return patch.object(OrderDesk, "_claim", claim)
+    return patch.object(Claims, "claim", claim)
 
 
 def _order_id_of_the_claim_not_used(_: Exchange) -> Patch:
     """A retry is sent under a new order id."""
-    claim = OrderDesk._claim
+    claim = Claims.claim
 
     async def forgetful(self: Any, order: Any) -> bool:
         order_id = order.order_id
@@ -171,7 +171,7 @@ def _order_id_of_the_claim_not_used(_: Exchange) -> Patch:
             order.order_id = order_id
         return is_placed
 
-    return patch.object(OrderDesk, "_claim", forgetful)
+    return patch.object(Claims, "claim", forgetful)
 
 
 DEFECTS: dict[str, Callable[[Exchange], Patch]] = {

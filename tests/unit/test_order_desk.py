@@ -1,4 +1,4 @@
-"""Requests that have a client order id in common go through the order desk one at a time."""
+"""The order desk: requests that have a client order id in common, and orders that are looked for."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ import pytest
 
 from forkast_streams.engine.commands import BUY, GTC, LIMIT, NewOrder
 from forkast_streams.errors import ApiError, Unavailable
-from forkast_streams.orders import desk as desk_module
+from forkast_streams.orders import claims as claims_module
+from forkast_streams.orders import finding
+from forkast_streams.orders.claims import Claims
 from forkast_streams.orders.client_ids import Claim
 from forkast_streams.orders.commands import request_digest
 from forkast_streams.orders.desk import OrderDesk
+from forkast_streams.orders.finding import OrderFinder
 from forkast_streams.storage.postgres import Postgres
 
 
@@ -97,9 +100,21 @@ def servers() -> Servers:
 
 
 @pytest.fixture
-def desk(servers: Servers) -> OrderDesk:
+def claims(servers: Servers) -> Claims:
     every = cast("Any", servers)
-    return OrderDesk(every, every, every, every, every)
+    return Claims(every, every, every)
+
+
+@pytest.fixture
+def finder(servers: Servers, claims: Claims) -> OrderFinder:
+    every = cast("Any", servers)
+    return OrderFinder(every, every, claims)
+
+
+@pytest.fixture
+def desk(servers: Servers, claims: Claims, finder: OrderFinder) -> OrderDesk:
+    every = cast("Any", servers)
+    return OrderDesk(every, every, every, claims, finder)
 
 
 def order(number: int) -> NewOrder:
@@ -170,49 +185,49 @@ async def test_a_young_claim_is_sent_again_though_redis_is_away(servers: Servers
     assert not (await desk.place(order(2))).repeated
 
 
-async def test_an_order_that_could_not_be_looked_for_is_not_unknown(servers: Servers, desk: OrderDesk) -> None:
+async def test_an_order_that_could_not_be_looked_for_is_not_unknown(servers: Servers, finder: OrderFinder) -> None:
     """Another process may have taken it, and Redis, which would say so, is away."""
     with pytest.raises(ApiError, match="no order with this id"):
-        await desk.find(str(UUID(int=5)), 1)
+        await finder.find(str(UUID(int=5)), 1)
     servers.away = Unavailable("Redis is away")
     with pytest.raises(Unavailable, match="Redis is away"):
-        await desk.find(str(UUID(int=5)), 1)
+        await finder.find(str(UUID(int=5)), 1)
 
 
-async def test_trades_are_those_that_the_order_has(servers: Servers, desk: OrderDesk) -> None:
+async def test_trades_are_those_that_the_order_has(servers: Servers, finder: OrderFinder) -> None:
     """It may trade between the two looks at the tables; what is answered is of one moment."""
     order = {"id": "a", "symbolId": 7, "createdAt": "2026-01-01T00:00:00.000Z", "filledQuantity": Decimal("2.5")}
     moment = datetime(2026, 1, 1)  # noqa: DTZ001 - as the driver gives it
     row = {"tradeId": "t", "price": Decimal(1), "isTaker": False, "timestamp": moment}
     servers.rows = [row | {"quantity": Decimal(text)} for text in ("1", "1.5", "3")]
-    assert [trade["quantity"] for trade in await desk.trades(order)] == [Decimal(1), Decimal("1.5")]
+    assert [trade["quantity"] for trade in await finder.trades(order)] == [Decimal(1), Decimal("1.5")]
 
 
 async def test_own_orders_have_their_client_order_ids_while_the_registry_is_away(
-    servers: Servers, desk: OrderDesk, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, desk: OrderDesk, finder: OrderFinder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For half a day: after a whole one the id may be another order's, of another process."""
     servers.may_answer.set()
     clock = SimpleNamespace(now=1.0)
-    monkeypatch.setattr(desk_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(claims_module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     await desk.place(order(1))
     servers.away = Unavailable("Postgres is away")
     clock.now += 12 * 60 * 60 - 1
-    assert await desk._id_of_client("mine", 7) == str(UUID(int=1))
+    assert await finder._id_of_client("mine", 7) == str(UUID(int=1))
     for client_order_id, user_id in (("mine", 8), ("other", 7)):
         with pytest.raises(Unavailable):
-            await desk._id_of_client(client_order_id, user_id)
+            await finder._id_of_client(client_order_id, user_id)
     clock.now += 1
     with pytest.raises(Unavailable):
-        await desk._id_of_client("mine", 7)
+        await finder._id_of_client("mine", 7)
     servers.away = None
     with pytest.raises(ApiError, match="no order with this id"):
-        await desk._id_of_client("mine", 7)
+        await finder._id_of_client("mine", 7)
 
 
-async def test_lists_leave_connections_to_orders(servers: Servers, desk: OrderDesk) -> None:
+async def test_lists_leave_connections_to_orders(servers: Servers, finder: OrderFinder) -> None:
     """However many are asked for at once."""
-    lists = [asyncio.create_task(desk.page(user_id, 1, 10)) for user_id in range(10)]
+    lists = [asyncio.create_task(finder.page(user_id, 1, 10)) for user_id in range(10)]
     await turns(20)
     assert servers.inside == Postgres("postgresql://")._connections // 2
     servers.may_answer.set()
@@ -221,13 +236,13 @@ async def test_lists_leave_connections_to_orders(servers: Servers, desk: OrderDe
 
 
 async def test_who_waits_too_long_for_a_list_is_told(
-    servers: Servers, desk: OrderDesk, monkeypatch: pytest.MonkeyPatch
+    servers: Servers, finder: OrderFinder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a database that hangs the line would grow without end."""
-    monkeypatch.setattr(desk_module, "WEB_STATEMENT_S_MAX", 0.01)
-    lists = [asyncio.create_task(desk.page(user_id, 1, 10)) for user_id in range(3)]
+    monkeypatch.setattr(finding, "WEB_STATEMENT_S_MAX", 0.01)
+    lists = [asyncio.create_task(finder.page(user_id, 1, 10)) for user_id in range(3)]
     with pytest.raises(Unavailable, match="too many lists"):
         await lists[2]
     servers.may_answer.set()
     await asyncio.gather(*lists[:2])
-    await desk.page(1, 1, 10)
+    await finder.page(1, 1, 10)
