@@ -20,7 +20,7 @@ from forkast_streams.failfast import fail_fast
 from forkast_streams.kafka_client import Pace
 from forkast_streams.limits import DRAIN_S_MAX
 from forkast_streams.roles import ExchangeApp
-from forkast_streams.storage.history import PLAN_OPTIONS, PartitionHistory
+from forkast_streams.sink.history import PLAN_OPTIONS, PartitionHistory
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.topics import ORDERS_EXCHANGE
 from forkast_streams.transport import BatchTransport, batch_topic

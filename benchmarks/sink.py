@@ -12,9 +12,10 @@ from benchmarks.harness import Goal, Run, benchmark
 from benchmarks.passages import Passage, watch
 from benchmarks.records import Record, SymbolRecord
 from benchmarks.results import Plot
-from benchmarks.servers import Servers, send, servers, worker
-from forkast_streams.persistence import fold
-from forkast_streams.storage.history import PLAN_OPTIONS, PartitionHistory
+from benchmarks.servers import Servers, servers, worker
+from forkast_streams.repeats import RecentEvents
+from forkast_streams.sink.fold import fold
+from forkast_streams.sink.history import PLAN_OPTIONS, PartitionHistory
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.topics import ORDERS_EXCHANGE
 from forkast_streams.wire_events import OrderEvent, TradeEvent, decode_event
@@ -105,9 +106,9 @@ def _by_symbol(events: list[SymbolRecord]) -> dict[int, list[Record]]:
 def _fold_speed(events: dict[int, list[Record]]) -> float:
     started = time.process_time()
     for symbol_id, records in events.items():
-        sequence = 0
+        sequence, recent = 0, RecentEvents()
         for at in range(0, len(records), 5_000):
-            sequence = fold(records[at : at + 5_000], at, {symbol_id: sequence}).rows.sequences[0].sequence
+            sequence = fold(records[at : at + 5_000], at, {symbol_id: sequence}, recent).rows.sequences[0].sequence
         assert sequence == len(records), "the fold dropped events"
     return sum(map(len, events.values())) / (time.process_time() - started)
 

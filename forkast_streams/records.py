@@ -11,6 +11,18 @@ from msgspec import Struct
 Headers = Sequence[tuple[str, bytes]]
 
 
+class EventRecord(Protocol):
+    """What the keeper and the sink read of a consumed record; aiokafka's ConsumerRecord is one."""
+
+    @property
+    def offset(self) -> int:
+        """Place in the partition."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The event's JSON."""
+
+
 class InputRecord(Protocol):
     """What the engine reads of a consumed record; aiokafka's ConsumerRecord is one. Times are in milliseconds."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import msgspec
 
@@ -13,24 +13,13 @@ from forkast_streams.errors import CorruptLog
 from forkast_streams.limits import TAPE_TRADES
 from forkast_streams.market_data.book import Level, SymbolBook
 from forkast_streams.market_data.changes import BookChange, Trade
+from forkast_streams.records import EventRecord
 from forkast_streams.repeats import RecentEvents
 from forkast_streams.topics import ORDERS_EXCHANGE
 from forkast_streams.wire_events import decode_event
 
 # The kinds of entries: the second part of a key, as in "7:B:101.25" and "7:T:999".
 _BUY, _SELL, _TRADE = "B", "S", "T"
-
-
-class EventRecord(Protocol):
-    """What is read of a consumed record; aiokafka's ConsumerRecord is one."""
-
-    @property
-    def offset(self) -> int:
-        """Place in the partition."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The event."""
 
 
 class MarketDataState:

@@ -18,7 +18,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from forkast_streams.devstack import Stack
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog, SetupError
-from forkast_streams.storage.history import PLAN_OPTIONS, PartitionHistory
+from forkast_streams.sink.history import PLAN_OPTIONS, PartitionHistory
 from forkast_streams.storage.postgres import Postgres, is_transient, prepare_database
 from forkast_streams.storage.queries import prepared
 from forkast_streams.topics import ORDERS_EXCHANGE
@@ -58,7 +58,7 @@ def events() -> list[Record]:
 
 async def loaded(postgres: Postgres) -> PartitionHistory:
     """The history of partition 1, read from the tables."""
-    history = PartitionHistory(postgres, ORDERS_EXCHANGE, 1)
+    history = PartitionHistory(postgres, ORDERS_EXCHANGE, 1, asyncio.Semaphore())
     await history.load()
     return history
 

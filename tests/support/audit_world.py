@@ -30,10 +30,11 @@ from forkast_streams.audit.rows import DEFAULTS, LATER_ORDER_COLUMNS, ORDER_COLU
 from forkast_streams.audit.run import audit_evidence
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.market_data.state import MarketDataState
-from forkast_streams.persistence import OrderRow, TradeRow, fold
 from forkast_streams.producer_keys import KeyFile, KeyRing
 from forkast_streams.record_signatures import Signer
-from tests.support.flows import PARTITIONS, START_MS, home_of, mixed_flow, order_command, symbol_command
+from forkast_streams.repeats import RecentEvents
+from forkast_streams.sink.fold import OrderRow, TradeRow, fold
+from tests.unit.flows import PARTITIONS, START_MS, home_of, mixed_flow, order_command, symbol_command
 
 HOME = home_of(1)
 FOREIGN = (HOME + 1) % PARTITIONS
@@ -103,7 +104,7 @@ class World:
         self.rows = {"Order": [], "Trade": []}
         sequences: dict[int, int] = {}
         for records in self.events.values():
-            rows = fold(self._numbered(records), 0, {}).rows
+            rows = fold(self._numbered(records), 0, {}, RecentEvents()).rows
             assert not rows.changes, "an order that changes was placed in the same log"
             self.rows["Order"] += [_texts(row, [*ORDER_COLUMNS, *LATER_ORDER_COLUMNS]) for row in rows.orders]
             self.rows["Trade"] += [_texts(row, list(TRADE_COLUMNS)) for row in rows.trades]

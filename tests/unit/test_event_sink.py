@@ -11,7 +11,7 @@ from faust.types import TP
 
 from agents import persist_events
 from agents.persist_events import EventSink, PartitionWriter
-from forkast_streams.storage.history import PartitionHistory
+from forkast_streams.sink.history import PartitionHistory
 from tests.simulation.shell import SimTransport
 
 _POSTGRES: Any = SimpleNamespace(why_not_ready=lambda: None)
@@ -30,7 +30,7 @@ def a_sink() -> EventSink:
 
 
 def a_writer(partition: int) -> PartitionWriter:
-    history = PartitionHistory(_POSTGRES, "orders.exchange", partition)
+    history = PartitionHistory(_POSTGRES, "orders.exchange", partition, asyncio.Semaphore())
     return PartitionWriter(history, lambda: None)
 
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import msgspec
 import psycopg2.errors
 
 from forkast_streams.errors import CorruptLog, SetupError
-from forkast_streams.persistence import EventRecord, Write, fold
+from forkast_streams.records import EventRecord
 from forkast_streams.repeats import RecentEvents
+from forkast_streams.sink.fold import Write, fold
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.storage.queries import query
 
@@ -37,11 +37,9 @@ class PartitionHistory:
         sequences: last sequence of each symbol that is in the tables.
     """
 
-    def __init__(
-        self, postgres: Postgres, topic: str, partition: int, statements: asyncio.Semaphore | None = None
-    ) -> None:
+    def __init__(self, postgres: Postgres, topic: str, partition: int, statements: asyncio.Semaphore) -> None:
         self._postgres = postgres
-        self._turn = statements or nullcontext()
+        self._statements = statements
         self._key = {"topic": topic, "partition": partition}
         self._name = f"{topic}-{partition}"
         self.next_offset = 0
@@ -87,7 +85,7 @@ class PartitionHistory:
         rows = {kind: _encode(of_kind).decode() for kind, of_kind in msgspec.structs.asdict(write.rows).items()}
         parameters = self._key | offsets | rows
         try:
-            async with self._turn:
+            async with self._statements:
                 await self._postgres.retrying(f"writing {self._name}", lambda: self._apply(write, parameters))
         except psycopg2.errors.UndefinedColumn as exc:
             raise SetupError(

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from typing import Protocol
 
 from msgspec import Struct
 
 from forkast_streams.errors import CorruptLog
+from forkast_streams.records import EventRecord
 from forkast_streams.repeats import RecentEvents
 from forkast_streams.wire_events import (
     EXPIRE_TAKER,
@@ -33,18 +33,6 @@ _SENT_DIGITS_MAX = 60
 # The last moment that Postgres and Python both can tell, in milliseconds: the end of the year 9999.
 _TIME_MAX = 253_402_300_799_999
 _INT32_MAX = 2**31 - 1
-
-
-class EventRecord(Protocol):
-    """What is read of a consumed record."""
-
-    @property
-    def offset(self) -> int:
-        """Place in the partition."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The event's JSON."""
 
 
 class OrderRow(Struct, rename="camel", omit_defaults=True):
@@ -149,9 +137,7 @@ class Write:
     rows: Rows
 
 
-def fold(
-    records: Sequence[EventRecord], next_offset: int, sequences: Mapping[int, int], recent: RecentEvents | None = None
-) -> Write:
+def fold(records: Sequence[EventRecord], next_offset: int, sequences: Mapping[int, int], recent: RecentEvents) -> Write:
     """Fold ``records`` of one partition into one write.
 
     Args:
@@ -163,8 +149,7 @@ def fold(
     Raises:
         CorruptLog: a record is no event, a sequence of a symbol is missing, or one has come again with other content.
     """
-    if recent is not None:
-        recent.remember([record.value for record in records])
+    recent.remember([record.value for record in records])
     symbols: dict[int, _SymbolFold] = {}
     trades: list[TradeRow] = []
     reached = next_offset
@@ -184,8 +169,7 @@ def fold(
             symbol = symbols[symbol_id] = _SymbolFold(symbol_id, sequences.get(symbol_id, 0), trades)
         expected = symbol.sequence + 1
         if event.sequence < expected:
-            if recent is not None:
-                recent.check(symbol_id, event.sequence, record.value)
+            recent.check(symbol_id, event.sequence, record.value)
             continue
         if event.sequence > expected:
             raise CorruptLog(

@@ -9,8 +9,8 @@ import pytest
 
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog
-from forkast_streams.persistence import OrderChange, OrderRow, SymbolRow, Write, fold
 from forkast_streams.repeats import RecentEvents
+from forkast_streams.sink.fold import OrderChange, OrderRow, SymbolRow, Write, fold
 from forkast_streams.wire_events import TradeEvent, decode_event
 from tests.support.flows import (
     PARTITIONS,
@@ -47,9 +47,14 @@ def events_of(commands: list[dict[str, Any]]) -> list[Record]:
     return [Record(at, event.timestamp, event.key, event.value) for at, event in enumerate(outputs.events)]
 
 
+def written(records: list[Record], next_offset: int, sequences: dict[int, int]) -> Write:
+    """The write of records with nothing read before them."""
+    return fold(records, next_offset, sequences, RecentEvents())
+
+
 def folded(*commands: dict[str, Any]) -> Write:
     """All events of ``commands`` in one write."""
-    return fold(events_of(list(commands)), 0, {})
+    return written(events_of(list(commands)), 0, {})
 
 
 BUY_10 = order_command(id=A)
@@ -73,7 +78,7 @@ def test_an_order_and_its_fills_become_one_row_with_the_last_state() -> None:
 def test_an_order_of_an_earlier_batch_is_changed_by_absolute_values() -> None:
     """What is known already becomes a change, with the quantities as they are, not as they differ."""
     events = events_of([BUY_10, SELL_4])
-    rows = fold(events[2:], 2, {1: 2}).rows
+    rows = written(events[2:], 2, {1: 2}).rows
     assert [order.id for order in rows.orders] == [B]
     assert rows.changes == [OrderChange(A, 1, "4", "PARTIALLY_FILLED", 4, START_MS + 2, executed_at=START_MS + 2)]
 
@@ -83,7 +88,7 @@ def test_amend_and_cancel_change_price_quantity_status_and_reason() -> None:
     amend = {"command": "AMEND", "symbolId": 1, "orderId": A, "userId": 1, "price": "99.50", "quantity": 7}
     cancel = {"command": "CANCEL", "symbolId": 1, "orderId": A, "userId": 1}
     events = events_of([BUY_10, amend, cancel])
-    [change] = fold(events[2:], 2, {1: 2}).rows.changes
+    [change] = written(events[2:], 2, {1: 2}).rows.changes
     assert (change.price, change.quantity) == ("99.50", "7")
     assert (change.status, change.reason, change.executed_at) == ("CANCELLED", "USER", None)
 
@@ -118,7 +123,7 @@ def test_a_refused_command_leaves_the_order_alone(refused: dict[str, Any]) -> No
     """A duplicate, and a cancel or amend that is refused, change no row; the sequence goes on."""
     events = events_of([BUY_10, refused])
     assert b'"REJECT"' in (events[2].value or b"")
-    rows = fold(events[2:], 2, {1: 2}).rows
+    rows = written(events[2:], 2, {1: 2}).rows
     assert (rows.orders, rows.changes, rows.trades) == ([], [], [])
     assert [(row.symbol_id, row.sequence) for row in rows.sequences] == [(1, 3)]
 
@@ -127,17 +132,17 @@ def test_repeats_are_dropped() -> None:
     """Events that come again, within a batch or from before it, change nothing but the offset."""
     events = events_of([BUY_10, SELL_4])
     repeats = [Record(len(events) + at, e.timestamp, e.key, e.value) for at, e in enumerate(events)]
-    once, twice = fold(events, 0, {}), fold(events + repeats, 0, {})
+    once, twice = written(events, 0, {}), written(events + repeats, 0, {})
     assert twice.rows == once.rows
     assert twice.next_offset == 2 * len(events)
-    assert fold(repeats, len(events), {1: 4}).rows == fold([], 0, {}).rows
+    assert written(repeats, len(events), {1: 4}).rows == written([], 0, {}).rows
 
 
 def test_the_known_prefix_of_a_batch_is_dropped() -> None:
     """Records before the tables' place are not even decoded."""
     events = events_of([BUY_10, SELL_4])
     damaged = [Record(at, 0, b"1", b"no event") for at in range(2)]
-    assert fold(damaged + events[2:], 2, {1: 2}) == fold(events[2:], 2, {1: 2})
+    assert written(damaged + events[2:], 2, {1: 2}) == written(events[2:], 2, {1: 2})
 
 
 @pytest.mark.parametrize(
@@ -146,7 +151,7 @@ def test_the_known_prefix_of_a_batch_is_dropped() -> None:
 def test_what_is_no_event_stops_the_sink(value: bytes | None, says: str) -> None:
     """Only the engine writes this topic: damage is never skipped."""
     with pytest.raises(CorruptLog, match=says):
-        fold([Record(0, 0, b"1", value)], 0, {})
+        written([Record(0, 0, b"1", value)], 0, {})
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
@@ -155,7 +160,7 @@ def test_a_hole_in_the_sequence_stops_the_sink(missing: int) -> None:
     events = events_of([BUY_10, SELL_4])
     left = [Record(at, e.timestamp, e.key, e.value) for at, e in enumerate(events[:missing] + events[missing + 1 :])]
     with pytest.raises(CorruptLog, match=f"sequence {missing + 2} at offset {missing}, expected {missing + 1}"):
-        fold(left, 0, {})
+        written(left, 0, {})
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
@@ -163,14 +168,14 @@ def test_a_hole_in_the_offsets_stops_the_sink(missing: int) -> None:
     """What was not read is never passed over, be it of another symbol: the next start reads it."""
     events = events_of([BUY_10, SELL_4])
     with pytest.raises(CorruptLog, match=f"goes on at offset {missing + 1}, expected {missing}"):
-        fold(events[:missing] + events[missing + 1 :], 0, {})
+        written(events[:missing] + events[missing + 1 :], 0, {})
 
 
 def test_a_reused_id_is_the_new_order() -> None:
     """The engine forgets ids after a while; the row is then that of the order the id means now."""
     events = events_of([BUY_10, SELL_4])
     again = msgspec.json.decode(events[1].value or b"") | {"sequence": 5}
-    rows = fold([*events[2:], Record(4, START_MS + 9, b"1", msgspec.json.encode(again))], 2, {1: 2}).rows
+    rows = written([*events[2:], Record(4, START_MS + 9, b"1", msgspec.json.encode(again))], 2, {1: 2}).rows
     assert [(order.id, order.sequence, order.filled_quantity) for order in rows.orders] == [(B, 4, "4"), (A, 5, "0")]
     assert rows.changes == []
 
@@ -179,11 +184,11 @@ def test_a_reused_id_is_the_new_order() -> None:
 def test_any_cut_into_batches_gives_the_same_rows(batch: int) -> None:
     """Applied one after the other, the writes of any batch size end in the state that one write has."""
     events = events_of(list(mixed_flow(1_500, seed=3))[1:])
-    whole = {order.id: order for order in fold(events, 0, {}).rows.orders}
+    whole = {order.id: order for order in written(events, 0, {}).rows.orders}
     orders: dict[str, Any] = {}
     trades, sequences = 0, {}
     for at in range(0, len(events), batch):
-        rows = fold(events[at : at + batch], at, sequences).rows
+        rows = written(events[at : at + batch], at, sequences).rows
         sequences = {row.symbol_id: row.sequence for row in rows.sequences}
         trades += len(rows.trades)
         for row in rows.orders:
@@ -198,7 +203,7 @@ def test_any_cut_into_batches_gives_the_same_rows(batch: int) -> None:
 
 def rows_of(*commands: list[Event]) -> list[OrderRow]:
     """The rows of the orders in events written by hand."""
-    return fold(records(*commands), 0, {}).rows.orders
+    return written(records(*commands), 0, {}).rows.orders
 
 
 STOP_LIMIT = order("stop", "BUY", "103.00", "5", type="STOP_LIMIT", stopPrice="102.00")
@@ -236,9 +241,9 @@ def test_a_trigger_is_stored_with_its_time() -> None:
     maker = order("maker", "SELL", "102.50", "5")
     fill = trade(("stop", "5", True), ("maker", "5", True), "BUY", "102.50", "5")
     events = records([STOP_LIMIT], [maker], [TRIGGER, fill])
-    stop, _ = fold(events, 0, {}).rows.orders
+    stop, _ = written(events, 0, {}).rows.orders
     assert (stop.status, stop.filled_quantity, stop.triggered_at, stop.sequence) == ("FILLED", "5", START_MS + 3, 5)
-    [change] = fold(events[3:4], 3, {1: 3}).rows.changes
+    [change] = written(events[3:4], 3, {1: 3}).rows.changes
     assert change == OrderChange(
         order_id("stop"), 1, "0", "PENDING", 4, START_MS + 3, triggered_at=START_MS + 3
     )  # fmt: skip
@@ -287,7 +292,7 @@ def test_what_concerns_no_order_only_moves_the_sequence() -> None:
         [reject("CANCEL_ALL", "SYMBOL_HALTED"), reject("CANCEL_AFTER", "SYMBOL_HALTED")],
         [reject("REPLACE", "DUPLICATE_ORDER", id=A)],
     )
-    rows = fold(events[1:], 1, {1: 1}).rows
+    rows = written(events[1:], 1, {1: 1}).rows
     assert (rows.orders, rows.changes, rows.trades, rows.symbols) == ([], [], [], [])
     assert [(row.symbol_id, row.sequence) for row in rows.sequences] == [(1, 7)]
 
@@ -296,11 +301,11 @@ def test_the_rules_of_a_symbol_are_those_of_its_last_event() -> None:
     """A rule that is not named does not hold any more."""
     names = {"symbol": "SYM", "tickSize": "0.01", "lotSize": "1", "status": "CANCEL_ONLY"}
     ruled = names | {"minQuantity": "2", "maxQuantity": "50", "minNotional": "10.5", "priceCollar": "0.1"}
-    [row] = fold(records([("SYMBOL", ruled | {"maxOpenOrders": 10**12})]), 0, {}).rows.symbols
+    [row] = written(records([("SYMBOL", ruled | {"maxOpenOrders": 10**12})]), 0, {}).rows.symbols
     assert row == SymbolRow(
         1, "SYM", "0.01", "1", "CANCEL_ONLY", START_MS + 1, "2", "50", "10.5", "0.1", 2**31 - 1
     )  # fmt: skip
-    [row] = fold(records([("SYMBOL", ruled)], [("SYMBOL", names)]), 0, {}).rows.symbols
+    [row] = written(records([("SYMBOL", ruled)], [("SYMBOL", names)]), 0, {}).rows.symbols
     assert (row.min_quantity, row.max_quantity, row.min_notional, row.price_collar) == (None, None, None, None)
 
 
