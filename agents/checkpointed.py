@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 from faust.types import TP, EventT, StreamT
 from mode import Service
 
+from agents.assignment import owner_of, require_log
 from forkast_streams.checkpoint import Checkpointed, Checkpointer, Rows, recover
 from forkast_streams.errors import CorruptLog
 from forkast_streams.failfast import fail_fast
@@ -126,9 +127,8 @@ class CheckpointedAgent(Service, Generic[StateT]):
 
     async def _consume(self, stream: StreamT[Any]) -> None:
         async for event in stream.noack().events():
-            # A batch fetched before a rebalance may lie behind or ahead of the state that was loaded since.
-            assigned = self.partitions.get(event.message.partition)
-            if assigned is None or event.message.generation_id != self.app.consumer_generation_id:
+            assigned = owner_of(event, self.partitions, self.app)
+            if assigned is None:
                 continue
             try:
                 with self._idle:
@@ -288,20 +288,17 @@ class CheckpointedAgent(Service, Generic[StateT]):
 
     async def _check_input(self, loaded: Mapping[int, Assigned[StateT]]) -> None:
         """Refuse to start where the input does not reach from the state on."""
-        tps = [TP(self.topic, partition) for partition in loaded]
         self._goals = {}
-        if not tps:
+        if not loaded:
             return
-        earliest = self._earliest = await self.app.consumer.earliest_offsets(*tps)
-        ends = await self.app.consumer.highwaters(*tps)
-        for tp in tps:
-            position = loaded[tp.partition].state.next_offset
-            if not (earliest[tp] or 0) <= position <= (ends[tp] or 0):
-                raise CorruptLog(
-                    f"{tp.topic}-{tp.partition} holds offsets {earliest[tp]} to {ends[tp]}, the checkpoint is at "
-                    f"{position}; restore the topic or the changelog, or delete both together with the local folder."
-                )
-        self._goals = {tp.partition: ends[tp] or 0 for tp in tps}
+        positions = {TP(self.topic, partition): assigned.state.next_offset for partition, assigned in loaded.items()}
+        self._earliest, ends = await require_log(
+            self.app,
+            positions,
+            "the checkpoint is",
+            "restore the topic or the changelog, or delete both together with the local folder.",
+        )
+        self._goals = {tp.partition: ends[tp] or 0 for tp in positions}
 
     async def _restore_positions(self, tps: set[TP]) -> Mapping[TP, int]:
         return {tp: self.partitions[tp.partition].state.next_offset for tp in tps if tp.partition in self.partitions}

@@ -15,7 +15,8 @@ from typing import Any
 from faust.types import TP, EventT, StreamT
 from mode import Service
 
-from forkast_streams.errors import CorruptLog, Unavailable
+from agents.assignment import owner_of, require_log
+from forkast_streams.errors import Unavailable
 from forkast_streams.failfast import fail_fast
 from forkast_streams.kafka_client import Pace
 from forkast_streams.limits import DRAIN_S_MAX
@@ -118,9 +119,8 @@ class EventSink(Service):
 
     async def _consume(self, stream: StreamT[Any]) -> None:
         async for event in stream.noack().events():
-            # A batch fetched before a rebalance may lie behind or ahead of the place that was read since.
-            writer = self.writers.get(event.message.partition)
-            if writer is None or event.message.generation_id != self.app.consumer_generation_id:
+            writer = owner_of(event, self.writers, self.app)
+            if writer is None:
                 continue
             writer.put(event)
             while self._waiting_events() > WAITING_EVENTS_MAX:
@@ -150,23 +150,17 @@ class EventSink(Service):
                 f"Postgres did not say where to go on within {_LOAD_S_MAX:g} s; it is asked again after a restart"
             ) from None
         positions = {tp: history.next_offset for tp, history in histories.items()}
-        await self._check_log(positions)
+        await require_log(
+            self.app,
+            positions,
+            "the tables are",
+            "restore the topic, or empty the tables if they belong to another log.",
+        )
         for tp, history in histories.items():
             writer = self.writers[tp.partition] = PartitionWriter(history, self._room.set)
             self._tasks.append(asyncio.create_task(self._run_or_die(tp, writer)))
         log.info("%s: partitions go on at %s", ORDERS_EXCHANGE, {tp.partition: at for tp, at in positions.items()})
         return positions
-
-    async def _check_log(self, positions: Mapping[TP, int]) -> None:
-        """Refuse to start where the log does not reach from the tables' place on."""
-        earliest = await self.app.consumer.earliest_offsets(*positions)
-        ends = await self.app.consumer.highwaters(*positions)
-        for tp, position in positions.items():
-            if not (earliest[tp] or 0) <= position <= (ends[tp] or 0):
-                raise CorruptLog(
-                    f"{tp.topic}-{tp.partition} holds offsets {earliest[tp]} to {ends[tp]}, the tables are at "
-                    f"{position}; restore the topic, or empty the tables if they belong to another log."
-                )
 
     async def _run_or_die(self, tp: TP, writer: PartitionWriter) -> None:
         try:
