@@ -153,6 +153,7 @@ def fold(records: Sequence[EventRecord], next_offset: int, sequences: Mapping[in
     symbols: dict[int, _SymbolFold] = {}
     trades: list[TradeRow] = []
     reached = next_offset
+    # Which events count is the rule of a keeper's `MarketDataState.apply`, too, whose loop has no room for a call each.
     for record in records:
         if record.offset < reached:
             continue
