@@ -110,6 +110,8 @@ HEADERS_MAX = 100
 # Bytes of the largest body that a route takes, a batch of orders. No signed request may have more: its body has to be
 # read before it is known who sent it.
 LARGEST_BODY_BYTES_MAX = 128 * 1024
+# Orders, or ids of orders, that one request may have.
+BATCH_ORDERS_MAX = 100
 # Orders of a user that are reached by the number of a page, which is read with all pages before it.
 PAGED_ORDERS_MAX = 1_000_000
 # Connections a web server keeps; beyond them the one that has been idle longest makes room.

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from forkast_streams.codec import TOKEN
+from forkast_streams.limits import BATCH_ORDERS_MAX
 
 JsonSchema = dict[str, Any]
 
@@ -63,10 +64,10 @@ REQUEST_FIELDS: dict[str, JsonSchema] = {
     "orders": {
         "type": "array",
         "minItems": 1,
-        "maxItems": 100,
+        "maxItems": BATCH_ORDERS_MAX,
         "items": {"$ref": "#/components/schemas/PlaceOrder"},
     },
-    "ids": {"type": "array", "minItems": 1, "maxItems": 100, "items": {"type": "string"}},
+    "ids": {"type": "array", "minItems": 1, "maxItems": BATCH_ORDERS_MAX, "items": {"type": "string"}},
 }
 # What a type as a whole demands beyond its fields.
 REQUEST_TYPES: dict[str, JsonSchema] = {"AmendOrder": {"minProperties": 1}}

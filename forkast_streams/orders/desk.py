@@ -18,12 +18,7 @@ from forkast_streams.orders.commands import order_fields, place_command
 from forkast_streams.orders.finding import CLOSED, OrderFinder, closed
 from forkast_streams.orders.ids import random_uuid
 from forkast_streams.orders.pending import PendingOrders
-from forkast_streams.orders.requests import (
-    PlaceOrder,
-    may_have_kept_rules,
-    new_order,
-    require_kept_rules,
-)
+from forkast_streams.orders.requests import PlaceOrder, may_have_kept_rules, new_order, require_kept_rules
 from forkast_streams.orders.symbols import Symbols
 from forkast_streams.orders.views import pending_order
 
@@ -51,12 +46,7 @@ class OrderDesk:
     """Places orders."""
 
     def __init__(
-        self,
-        log: CommandLog,
-        symbols: Symbols,
-        pending: PendingOrders,
-        claims: Claims,
-        finder: OrderFinder,
+        self, log: CommandLog, symbols: Symbols, pending: PendingOrders, claims: Claims, finder: OrderFinder
     ) -> None:
         self._log = log
         self._symbols = symbols

@@ -17,9 +17,8 @@ from forkast_streams.engine.rules import broken_amend_rule, broken_rule
 from forkast_streams.engine.symbols import Symbol, decimal_of
 from forkast_streams.errors import ApiError, InvalidRecord
 from forkast_streams.json_bodies import decode_body, decode_shape, refuse_repeated_fields
-from forkast_streams.limits import CANCEL_AFTER_MS_MAX
+from forkast_streams.limits import BATCH_ORDERS_MAX, CANCEL_AFTER_MS_MAX
 
-BATCH_ORDERS_MAX = 100
 CANCEL_AFTER_S_MAX = CANCEL_AFTER_MS_MAX // 1000
 CLIENT_ID_PREFIX = "client:"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)

@@ -19,10 +19,9 @@ from forkast_streams.engine.order_checks import broken_amend_rule, broken_rule
 from forkast_streams.engine.symbols import Symbol
 from forkast_streams.errors import ApiError
 from forkast_streams.json_bodies import decode_body
-from forkast_streams.limits import LARGEST_BODY_BYTES_MAX
+from forkast_streams.limits import BATCH_ORDERS_MAX, LARGEST_BODY_BYTES_MAX
 from forkast_streams.orders.commands import amend_command, order_fields, place_command, request_digest
 from forkast_streams.orders.requests import (
-    BATCH_ORDERS_MAX,
     CANCEL_AFTER_S_MAX,
     CLIENT_ID_PREFIX,
     AmendOrder,
