@@ -8,7 +8,7 @@ import time
 from benchmarks.flows import event_records
 from benchmarks.harness import Goal, Run, benchmark
 from benchmarks.passages import Passage, forget, watch
-from benchmarks.servers import Servers, servers, worker
+from benchmarks.servers import Servers, send, servers, worker
 from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.redis_publisher import RedisPublisher
 from forkast_streams.market_data.state import MarketDataState

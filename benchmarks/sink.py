@@ -12,7 +12,7 @@ from benchmarks.harness import Goal, Run, benchmark
 from benchmarks.passages import Passage, watch
 from benchmarks.records import Record, SymbolRecord
 from benchmarks.results import Plot
-from benchmarks.servers import Servers, servers, worker
+from benchmarks.servers import Servers, send, servers, worker
 from forkast_streams.repeats import RecentEvents
 from forkast_streams.sink.fold import fold
 from forkast_streams.sink.history import PLAN_OPTIONS, PartitionHistory

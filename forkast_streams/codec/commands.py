@@ -26,8 +26,8 @@ from forkast_streams.engine.commands import (
     Heartbeat,
     NewOrder,
 )
+from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.symbols import STATUSES, decimal_of
-from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import InvalidRecord
 from forkast_streams.limits import CANCEL_AFTER_MS_MAX, COMMAND_BYTES_MAX, QUOTE_QUANTITY_MAX, STEP_MIN
 

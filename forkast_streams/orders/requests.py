@@ -10,10 +10,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from forkast_streams.codec import TOKEN, number_of
 from forkast_streams.engine.commands import EXPIRE_TAKER, GTC, Amend, NewOrder, Number
-from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.order_checks import broken_amend_rule, broken_rule
 from forkast_streams.engine.rejections import Rejection
-from forkast_streams.engine.rules import broken_amend_rule, broken_rule
 from forkast_streams.engine.symbols import Symbol, decimal_of
 from forkast_streams.errors import ApiError, InvalidRecord
 from forkast_streams.json_bodies import decode_body, decode_shape, refuse_repeated_fields

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.symbols import Symbol
-from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import ApiError
 from forkast_streams.stale_cache import StaleCache
 from forkast_streams.storage.postgres import Postgres

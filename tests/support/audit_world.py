@@ -34,7 +34,7 @@ from forkast_streams.producer_keys import KeyFile, KeyRing
 from forkast_streams.record_signatures import Signer
 from forkast_streams.repeats import RecentEvents
 from forkast_streams.sink.fold import OrderRow, TradeRow, fold
-from tests.unit.flows import PARTITIONS, START_MS, home_of, mixed_flow, order_command, symbol_command
+from tests.support.flows import PARTITIONS, START_MS, home_of, mixed_flow, order_command, symbol_command
 
 HOME = home_of(1)
 FOREIGN = (HOME + 1) % PARTITIONS

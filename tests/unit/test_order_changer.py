@@ -9,8 +9,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
+from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.symbols import Symbol
-from forkast_streams.engine.trading_rules import DefineSymbol
 from forkast_streams.errors import ApiError, ForkastError, Unavailable
 from forkast_streams.orders.changing import OrderChanger, Requested
 from forkast_streams.orders.command_log import SymbolCommand
