@@ -6,7 +6,12 @@ local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 local left = {}
 for i, key in ipairs(KEYS) do
     local rate, size, spent = tonumber(ARGV[3 * i - 2]), tonumber(ARGV[3 * i - 1]), tonumber(ARGV[3 * i])
-    local stored = redis.call('HMGET', key, 'tokens', 'at')
+    local stored = redis.pcall('HMGET', key, 'tokens', 'at')
+    if stored.err then
+        -- It is no bucket, and would keep all others in this call from being counted.
+        redis.call('DEL', key)
+        stored = {}
+    end
     local tokens = tonumber(stored[1] or size)
     local elapsed = math.max(0, now - tonumber(stored[2] or now))
     local before = math.min(size, tokens + elapsed * rate)

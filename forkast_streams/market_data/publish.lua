@@ -15,7 +15,11 @@ local meta_key, buy_key, sell_key, changes_key, trades_key = KEYS[1], KEYS[2], K
 local mode, born, previous, sequence = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local CHANGES_KEPT, CHANGES_BYTES_KEPT, TRADES_KEPT = 10000, 16777216, 1000
 
-local stored = redis.call('HMGET', meta_key, 'born', 'sequence')
+local stored = redis.pcall('HMGET', meta_key, 'born', 'sequence')
+if stored.err then
+    -- What is there is nothing of a keeper's: as good as lost, and the whole book takes its place.
+    stored = {}
+end
 local stored_born, current = tonumber(stored[1] or ''), tonumber(stored[2] or '')
 local is_known = stored_born ~= nil and current ~= nil
 

@@ -25,7 +25,7 @@ from forkast_streams.market_data.changes import BookChange, LevelState
 from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.keys import LEVEL_JSON, SymbolKeys
 from forkast_streams.market_data.stored_book import StoredChange
-from forkast_streams.storage.redis import connect
+from forkast_streams.storage.redis import connect, is_refusal
 
 log = logging.getLogger(__name__)
 
@@ -220,8 +220,12 @@ class RedisPublisher(Service):
         async with self._redis.pipeline(transaction=False) as pipeline:
             for symbol_id in probed:
                 pipeline.hmget(SymbolKeys.of(symbol_id).meta, ["born", "sequence"])
-            answers = await pipeline.execute()
-        for symbol_id, (born, sequence) in zip(probed, answers, strict=True):
+            answers = await pipeline.execute(raise_on_error=False)
+        for symbol_id, answer in zip(probed, answers, strict=True):
+            if isinstance(answer, Exception) and not is_refusal(answer):
+                raise answer
+            # What is no hash is nothing of a keeper's, and must not hide the other symbols.
+            born, sequence = (None, None) if isinstance(answer, Exception) else answer
             expected, found = behind[symbol_id], (int(born or -1), int(sequence or -1))
             self._set_foreign(symbol_id, is_foreign=found[0] > expected[0])
             if symbol_id in self._books and expected[1] and found < expected:

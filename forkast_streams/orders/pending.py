@@ -23,7 +23,7 @@ import msgspec
 
 from forkast_streams.breaker import Breaker
 from forkast_streams.errors import Unavailable
-from forkast_streams.storage.redis import REDIS_AWAY, RedisClient
+from forkast_streams.storage.redis import REDIS_AWAY, RedisClient, is_refusal
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class PendingOrders:
             Unavailable: this process has not taken it, and Redis does not say whether another one has.
         """
         own = self._own.get(order_id)
-        raw = own.json if own is not None else await self._read(self._redis.get, f"order:{order_id}")
+        raw = own.json if own is not None else await self._read(self._redis.get, _key_of(order_id))
         if raw is None:
             return None
         order: Order = _decode(raw)
@@ -115,10 +115,10 @@ class PendingOrders:
         newest = nlargest(most, own, key=lambda one: (one.created_ms, one.id))
         orders: list[Order] = [_decode(one.json) for one in newest]
         with suppress(Unavailable):
-            key = _of_user(user_id)
+            key = _list_of(user_id)
             # The newest first, and of one moment those with the largest id.
             ids = await self._read(self._redis.zrevrangebyscore, key, "+inf", f"({newer_than_ms}", start=0, num=most)
-            others = [f"order:{order_id}" for raw in ids if (order_id := raw.decode()) not in self._own]
+            others = [_key_of(order_id) for raw in ids if (order_id := raw.decode()) not in self._own]
             if others:
                 orders += [_decode(raw) for raw in await self._read(self._redis.mget, others) if raw is not None]
         return nlargest(most, orders, key=lambda order: (order["createdAtMs"], order["id"]))
@@ -155,6 +155,11 @@ class PendingOrders:
         try:
             answer = await _within(_READ_WAIT_S, command(*args, **options))
         except REDIS_AWAY as exc:
+            if is_refusal(exc):
+                # Redis is there: what one key holds closes it to nobody else.
+                self._reads.succeeded()
+                log.exception("a pending order, or a user's list of them, cannot be read")
+                raise Unavailable(_AWAY) from exc
             self._reads.failed()
             log.warning("pending orders of other processes are not seen, Redis is away: %r", exc)
             raise Unavailable(_AWAY) from exc
@@ -211,7 +216,11 @@ class _Writer:
                 _release(waiters)
 
     async def _write(self, batch: list[_Remembered]) -> None:
-        """Write a batch, as often as it takes."""
+        """Write a batch, as often as it takes.
+
+        Raises:
+            ResponseError: Redis will not take it, however often it is tried.
+        """
         # One command with one text for all of them: what the client does for each command, and for each argument,
         # would cost more than all else about an order.
         packed = msgspec.msgpack.encode(list(chain.from_iterable(batch)))
@@ -219,6 +228,8 @@ class _Writer:
             try:
                 await self._script(args=[PENDING_S_MAX, LISTED_MAX, packed])
             except REDIS_AWAY as exc:
+                if is_refusal(exc):
+                    raise
                 self._is_quick = False
                 _release(self._waiters)
                 log.warning(
@@ -246,5 +257,9 @@ async def _within(seconds: float, answer: Awaitable[ResultT]) -> ResultT:
         return await answer
 
 
-def _of_user(user_id: int) -> str:
-    return f"user-orders:{user_id}"
+def _key_of(order_id: str) -> str:
+    return f"pending-order:{order_id}"
+
+
+def _list_of(user_id: int) -> str:
+    return f"pending-orders:{user_id}"

@@ -8,7 +8,7 @@ from redis.asyncio import Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from forkast_streams.limits import REDIS_BLOCK_S_MAX, REDIS_TIMEOUT_S
 
@@ -17,6 +17,9 @@ REDIS_AWAY = (RedisError, OSError, TimeoutError)
 
 # The package's annotations are unions of what its synchronous and asynchronous clients answer.
 RedisClient = Any
+
+# How answers begin that are about how the server is now; those that the package has a class for are not among them.
+_NOT_NOW = ("MISCONF ", "NOREPLICAS ", "BUSY ", "UNKILLABLE ")
 
 _CONNECTIONS_MAX = 2_000
 _COMMANDS = HiredisRespSerializer()
@@ -28,6 +31,15 @@ class _PackingConnection(Connection):
     def pack_command(self, *args: Any) -> list[bytes]:
         """The command as Redis reads it."""
         return _COMMANDS.pack(*args)  # type: ignore[no-any-return]
+
+
+def is_refusal(exc: BaseException) -> bool:
+    """Whether Redis is there and does not take this one command: to try again is no help, and others are taken.
+
+    A Redis that is out of memory, read-only, loading or without its master is away for a while instead.
+    """
+    # Those of a class of their own, OOM or READONLY, are about the server, too, or about who may ask it.
+    return type(exc) is ResponseError and not str(exc).startswith(_NOT_NOW)
 
 
 def connect(redis_url: str, *, answer_s_max: float = REDIS_BLOCK_S_MAX + REDIS_TIMEOUT_S) -> RedisClient:

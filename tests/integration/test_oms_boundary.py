@@ -135,6 +135,24 @@ async def test_orders_of_several_users_reach_redis_together(stack_env: dict[str,
     await there.aclose()
 
 
+async def test_what_others_keep_in_redis_keeps_no_order_from_being_remembered(stack_env: dict[str, str]) -> None:
+    """The list the predecessor keeps of a user stays as it is, and what stands in our place makes room."""
+    here, there = connect(stack_env["REDIS_URL"]), connect(stack_env["REDIS_URL"])
+    pending, other = PendingOrders(here), PendingOrders(there)
+    await here.lpush("user-orders:96", "{}")
+    await here.lpush("pending-orders:97", "{}")
+    orders = [{"id": f"shared-{user}", "userId": user, "createdAtMs": user} for user in (96, 97, 98)]
+    await pending.add_all(orders)
+    for order in orders:
+        assert await other.of_user(order["userId"], newer_than_ms=0) == [order]
+        assert await other.get(order["id"], order["userId"]) == order
+    assert await here.lrange("user-orders:96", 0, -1) == [b"{}"]
+    for one in (pending, other):
+        await one.close()
+    await here.aclose()
+    await there.aclose()
+
+
 async def _attempts(within_s: float = 20.0) -> Any:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:

@@ -137,6 +137,18 @@ async def test_jumps_of_the_clock_of_redis_refuse_nobody(redis: RedisClient) -> 
     assert -15 <= float(await redis.hget(f"rate:clock:{user}", "tokens")) < -14
 
 
+async def test_key_that_is_no_bucket_keeps_no_other_from_being_counted(redis: RedisClient) -> None:
+    """It becomes one."""
+    limit, users = Limit("wrong", rate=1, size=10), [uuid.uuid4().hex for _ in range(2)]
+    await redis.lpush(f"rate:wrong:{users[0]}", "something else")
+    process = RateLimits(redis)
+    for user in users:
+        assert process.take(limit, user)[0]
+    await process.report()
+    for user in users:
+        assert float(await redis.hget(f"rate:wrong:{user}", "tokens")) == 9
+
+
 async def test_flushed_redis_gives_no_second_burst(redis: RedisClient) -> None:
     """What this process knows of a spent limit stands."""
     limit, user = Limit("flushed", rate=0.01, size=10), uuid.uuid4().hex

@@ -71,6 +71,34 @@ async def test_lost_quiet_symbol_is_found_while_another_trades(keeper: Keeper) -
     await eventually(is_back, "the quiet symbol's book in Redis")
 
 
+@pytest.mark.parametrize("key", ["meta", "buy", "changes"])
+async def test_key_of_another_kind_is_replaced_and_stops_no_other_symbol(keeper: Keeper, key: str) -> None:
+    """The symbol is written whole again, and the others go on meanwhile."""
+    keeper.feed([symbol_command(SYMBOL), symbol_command(NEIGHBOUR)])
+    await keeper.is_published(SYMBOL)
+    await keeper.is_published(NEIGHBOUR)
+    async with keeper.redis.pipeline() as pipeline:
+        pipeline.delete(f"book:{SYMBOL}:{key}")
+        pipeline.set(f"book:{SYMBOL}:{key}", "something else")
+        await pipeline.execute()
+    for number, symbol_id in enumerate((SYMBOL, NEIGHBOUR)):
+        keeper.feed([order_command(symbol_id, id=f"00000000-0000-4000-8000-{number:012d}")])
+        await keeper.is_published(NEIGHBOUR)
+    # A key of another kind is read as an error until then.
+    await eventually(lambda: _is_kind(keeper, key), "the key of ours")
+    await keeper.is_published(SYMBOL)
+    assert await has_books(keeper)
+    await eventually(lambda: _is_ready(keeper), "a publisher that is ready")
+
+
+async def _is_kind(keeper: Keeper, key: str) -> bool:
+    return await keeper.redis.type(f"book:{SYMBOL}:{key}") != b"string"
+
+
+async def _is_ready(keeper: Keeper) -> bool:
+    return keeper.publisher.why_not_ready() is None
+
+
 async def test_replay_changes_nothing(keeper: Keeper, stack_env: dict[str, str]) -> None:
     """A second keeper that starts from the beginning, or a zombie, writes nothing over what is there."""
     commands = two_symbol_flow(200)

@@ -122,11 +122,11 @@ class SimRedis:
 
     def register_script(self, text: str) -> Callable[..., Awaitable[None]]:
         """The script that remembers orders, which is the only one; lists of orders are not read here."""
-        assert "user-orders:" in text
+        assert "pending-orders:" in text
 
         async def remember(*, args: list[Any]) -> None:
             flat = msgspec.msgpack.decode(args[2])
-            written = {f"order:{one}": text.encode() for one, text in zip(flat[::4], flat[3::4], strict=True)}
+            written = {f"pending-order:{one}": text.encode() for one, text in zip(flat[::4], flat[3::4], strict=True)}
             await self._ask(lambda: self._remember(written))
 
         return remember
