@@ -112,6 +112,8 @@ class ClientOrderIds(Service):
                 await self.wait_for_stopped(self._wake)
                 continue
             batch = self._next_batch()
+            if not batch:
+                continue
             try:
                 await self._claim_batch(batch)
             except Unavailable as exc:
@@ -122,10 +124,16 @@ class ClientOrderIds(Service):
                 del exc
 
     def _next_batch(self) -> list[_Waiting]:
-        """The longest waiting claims, one for each id: a statement cannot change a row twice."""
+        """The longest waiting claims, one for each id: a statement cannot change a row twice.
+
+        Those of requests that have been answered, because it took too long, go: nobody wants their ids registered, and
+        while Postgres hangs they would pile up before those that somebody waits for.
+        """
         batch: dict[tuple[int, str], _Waiting] = {}
         rest = []
         for waiting in self._waiting:
+            if waiting.claimed.done():
+                continue
             if waiting.key in batch or len(batch) >= _AT_ONCE_MAX:
                 rest.append(waiting)
             else:
