@@ -18,7 +18,7 @@ from forkast_streams.limits import WEB_STATEMENT_S_MAX
 from forkast_streams.orders.claims import Claims
 from forkast_streams.orders.pending import LISTED_MAX, PENDING_S_MAX, PendingOrders
 from forkast_streams.orders.requests import CLIENT_ID_PREFIX, parse_order_id
-from forkast_streams.orders.views import order_view, rows_of_pending, trade_view
+from forkast_streams.orders.views import order_view, place_of, rows_of_pending, trade_view
 from forkast_streams.storage.postgres import PING_INTERVAL_S, Postgres
 
 TRADES_SHOWN_MAX = 1_000
@@ -116,7 +116,8 @@ class OrderFinder:
         last = None if before is None else await self.find(before, user_id)
         newer_than_ms = int((time.time() - PENDING_S_MAX) * 1000)
         most = page * limit if last is None else LISTED_MAX
-        pending = await self._pending.of_user(user_id, newer_than_ms=newer_than_ms, most=most)
+        place = None if last is None else place_of(last)
+        pending = await self._pending.of_user(user_id, newer_than_ms=newer_than_ms, before=place, most=most)
         await self._turn_to_list()
         try:
             rows = await self._postgres.query(

@@ -99,28 +99,39 @@ class PendingOrders:
         order: Order = _decode(raw)
         return order if order["userId"] == user_id else None
 
-    async def of_user(self, user_id: int, *, newer_than_ms: int, most: int = LISTED_MAX) -> list[Order]:
+    async def of_user(
+        self, user_id: int, *, newer_than_ms: int, before: tuple[int, str] | None = None, most: int = LISTED_MAX
+    ) -> list[Order]:
         """The pending orders of a user that were placed after a moment, newest first, as pages have them.
 
-        While Redis is away they are those that this process has taken.
+        While Redis is away they are those that this process has taken. Of those that others have taken there are no
+        more than the user's newest ``LISTED_MAX``.
 
         Args:
             user_id: whose orders.
             newer_than_ms: the moment, in epoch milliseconds.
+            before: only those behind an order with this time and id.
             most: only so many, the newest, and never more than ``LISTED_MAX``. Page ``n`` of ``limit`` orders can
                 show no others than the newest ``n * limit``.
         """
         most = min(most, LISTED_MAX)
-        own = [one for one in self._own_of_user.get(user_id, {}).values() if one.created_ms > newer_than_ms]
+        own = [
+            one
+            for one in self._own_of_user.get(user_id, {}).values()
+            if one.created_ms > newer_than_ms and (before is None or (one.created_ms, one.id) < before)
+        ]
         newest = nlargest(most, own, key=lambda one: (one.created_ms, one.id))
         orders: list[Order] = [_decode(one.json) for one in newest]
         with suppress(Unavailable):
             key = _list_of(user_id)
             # The newest first, and of one moment those with the largest id.
-            ids = await self._read(self._redis.zrevrangebyscore, key, "+inf", f"({newer_than_ms}", start=0, num=most)
+            newest_ms = "+inf" if before is None else before[0]
+            ids = await self._read(self._redis.zrevrangebyscore, key, newest_ms, f"({newer_than_ms}", start=0, num=most)
             others = [_key_of(order_id) for raw in ids if (order_id := raw.decode()) not in self._own]
             if others:
                 orders += [_decode(raw) for raw in await self._read(self._redis.mget, others) if raw is not None]
+        # Redis has counted others of that moment, too.
+        orders = [order for order in orders if before is None or (order["createdAtMs"], order["id"]) < before]
         return nlargest(most, orders, key=lambda order: (order["createdAtMs"], order["id"]))
 
     async def close(self) -> None:

@@ -42,6 +42,11 @@ def order_view(row: dict[str, Any]) -> dict[str, Any]:
     return view | _FEES
 
 
+def place_of(view: dict[str, Any]) -> tuple[int, str]:
+    """Where an order stands among its user's: its time in milliseconds and its id."""
+    return round(datetime.fromisoformat(view["createdAt"]).timestamp() * 1000), view["id"]
+
+
 def trade_view(row: dict[str, Any]) -> dict[str, Any]:
     """The JSON of one fill of an order."""
     return {

@@ -10,6 +10,7 @@ from datetime import datetime
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock, patch
 from uuid import UUID
 
 import pytest
@@ -33,6 +34,7 @@ class Servers:
         may_answer: the log answers nothing before.
         inside: requests that the registry or the log is busy with.
         inside_most: the most there were at once.
+        listed: which pending orders were asked for at last.
     """
 
     def __init__(self) -> None:
@@ -43,6 +45,7 @@ class Servers:
         self.rows: list[Any] = []
         self.is_past = False
         self.away: Unavailable | None = None
+        self.listed: dict[str, Any] = {}
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
@@ -78,8 +81,9 @@ class Servers:
         if self.away is not None:
             raise self.away
 
-    async def of_user(self, _user_id: int, **_: object) -> list[Any]:
+    async def of_user(self, _user_id: int, **which: object) -> list[Any]:
         """None is pending."""
+        self.listed = which
         return []
 
     async def query(self, name: str, **_: object) -> list[Any]:
@@ -192,6 +196,17 @@ async def test_an_order_that_could_not_be_looked_for_is_not_unknown(servers: Ser
     servers.away = Unavailable("Redis is away")
     with pytest.raises(Unavailable, match="Redis is away"):
         await finder.find(str(UUID(int=5)), 1)
+
+
+async def test_page_behind_an_order_has_the_pending_orders_behind_it(servers: Servers, finder: OrderFinder) -> None:
+    """However many are before it: the place is that of the order, to the millisecond."""
+    servers.may_answer.set()
+    last = {"id": str(UUID(int=5)), "createdAt": "2026-01-01T00:00:00.001Z"}
+    with patch.object(OrderFinder, "find", AsyncMock(return_value=last)):
+        assert await finder.page(1, 1, 10, before=last["id"]) == []
+    assert servers.listed["before"] == (1_767_225_600_001, last["id"])
+    assert await finder.page(1, 2, 10) == []
+    assert (servers.listed["before"], servers.listed["most"]) == (None, 20)
 
 
 async def test_trades_are_those_that_the_order_has(servers: Servers, finder: OrderFinder) -> None:

@@ -11,7 +11,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, RedisError, Respon
 
 from forkast_streams.errors import Unavailable
 from forkast_streams.orders import pending as pending_module
-from forkast_streams.orders.pending import PendingOrders
+from forkast_streams.orders.pending import LISTED_MAX, PendingOrders
 
 _WRONG_TYPE = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
 
@@ -46,10 +46,20 @@ class Redis:
             raise _WRONG_TYPE
         return self.values.get(key)
 
-    async def zrevrangebyscore(self, key: str, *_: object, **__: object) -> list[bytes]:
+    async def zrevrangebyscore(
+        self, key: str, newest_ms: str | int, _oldest_ms: str, *, start: int, num: int
+    ) -> list[bytes]:
+        assert start == 0
         if key in self.unreadable:
             raise _WRONG_TYPE
-        return []
+        user_id = int(key.partition(":")[2])
+        orders = [msgspec.json.decode(value) for value in self.values.values()]
+        places = [(one["createdAtMs"], one["id"]) for one in orders if one["userId"] == user_id]
+        newest = float(newest_ms)
+        return [order_id.encode() for ms, order_id in sorted(places, reverse=True) if ms <= newest][:num]
+
+    async def mget(self, keys: list[str]) -> list[bytes | None]:
+        return [self.values.get(key) for key in keys]
 
 
 @pytest.fixture
@@ -107,3 +117,20 @@ async def test_key_that_cannot_be_read_closes_redis_to_nobody_else(redis: Redis)
         await there.get("bad", 7)
     assert await there.get("good", 7) == order("good")
     await here.close()
+
+
+@pytest.mark.parametrize("knows_by", ["itself", "Redis"])
+async def test_pages_go_on_behind_the_newest_of_many(redis: Redis, knows_by: str) -> None:
+    """Behind an order come the next ones, however many there are before it, and no order twice or not at all."""
+    placing = process(redis)
+    listing = placing if knows_by == "itself" else process(redis)
+    # Three of each moment, so that pages end in the middle of one.
+    orders = [order(f"{number:05d}", created_ms=1 + number // 3) for number in range(3 * LISTED_MAX)]
+    await placing.add_all(orders)
+    seen: list[dict[str, Any]] = []
+    before = None
+    while page := await listing.of_user(7, newer_than_ms=0, before=before, most=LISTED_MAX):
+        seen += page[:700]
+        before = seen[-1]["createdAtMs"], seen[-1]["id"]
+    assert seen == orders[::-1]
+    await placing.close()
