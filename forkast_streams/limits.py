@@ -32,6 +32,14 @@ CANCEL_AFTER_MS_MAX = 24 * 60 * 60 * 1000
 SEEN_WINDOW_MS: Final = 24 * 60 * 60 * 1000
 # ... unless a partition takes more orders than this meanwhile: the memory of a worker must stay bounded.
 SEEN_IDS_MAX: Final = 1_000_000
+# Seconds from a request to the moment at which its command is in the log or never gets there: what the OMS waits for
+# the log, the minute or so until its producer gives a record up, and a margin.
+COMMAND_LATE_S_MAX = 75
+# Orders a second of the busiest partition, over such a time: what one OMS process takes, all for one symbol.
+PARTITION_ORDERS_S_MAX = 13_000
+# Records that a partition may have taken since an order was sent for it to be sent again under its id: the second one
+# may be late itself, and must come before the id is forgotten.
+SENT_AGAIN_RECORDS_MAX = SEEN_IDS_MAX - COMMAND_LATE_S_MAX * PARTITION_ORDERS_S_MAX
 
 # Seconds between two checkpoints of a partition that changes, and the number of records that forces one earlier.
 CHECKPOINT_INTERVAL_S = 1.0

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
+from aiokafka.errors import LeaderNotAvailableError, for_code
+from aiokafka.protocol.offset import OffsetRequest, OffsetResetStrategy
 from aiokafka.structs import RecordMetadata, TopicPartition
 from mode import Service
 
@@ -121,6 +123,29 @@ class EventProducer(Service):
         return await self._connected().send_and_wait(
             topic, key=key, value=value, partition=partition, headers=list(headers)
         )
+
+    async def count_since(self, topic: str, partition: int, since_ms: int) -> int:
+        """How many records the log has taken for a partition since a moment of its own time; never too few.
+
+        Raises:
+            KafkaError: the partition's leader does not answer, or is not known.
+        """
+        first = await self._offset_at(topic, partition, since_ms)
+        end = await self._offset_at(topic, partition, OffsetResetStrategy.LATEST)
+        # Without a record that young there is no first one.
+        return end - first if first >= 0 else 0
+
+    async def _offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int:
+        client = self._connected().client
+        leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
+        if leader in (None, -1):
+            raise LeaderNotAvailableError
+        request = OffsetRequest(-1, 0, [(topic, [(partition, timestamp_ms)])])
+        response = await client.send(leader, request)
+        [(_, [(_, error_code, _, offset)])] = response.topics
+        if error_code:
+            raise for_code(error_code)
+        return int(offset)
 
     async def until_free(self, topic: str, partition: int) -> None:
         """Wait while what is handed over for the partition would wait for a request that is under way."""

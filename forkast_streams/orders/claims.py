@@ -8,21 +8,22 @@ from contextlib import suppress
 
 from forkast_streams.engine.commands import NewOrder
 from forkast_streams.errors import ApiError, Unavailable
-from forkast_streams.orders.client_ids import ClientOrderIds
+from forkast_streams.limits import COMMAND_LATE_S_MAX, SEEN_WINDOW_MS, SENT_AGAIN_RECORDS_MAX
+from forkast_streams.orders.client_ids import Claim, ClientOrderIds
+from forkast_streams.orders.command_log import CommandLog
 from forkast_streams.orders.commands import request_digest
-from forkast_streams.orders.pending import PENDING_S_MAX, PendingOrders
+from forkast_streams.orders.pending import PendingOrders
 from forkast_streams.storage.postgres import Postgres
 
 _PLACED_MAX = 50_000
 _PLACED_S_MAX = 12 * 60 * 60
-# Half of the time that an order without a row is known.
-_CLAIM_SENT_AGAIN_S_MAX = PENDING_S_MAX / 2
 
 
 class Claims:
     """The registry of client order ids, and those under which this process has placed orders."""
 
-    def __init__(self, postgres: Postgres, pending: PendingOrders, client_ids: ClientOrderIds) -> None:
+    def __init__(self, log: CommandLog, postgres: Postgres, pending: PendingOrders, client_ids: ClientOrderIds) -> None:
+        self._log = log
         self._postgres = postgres
         self._pending = pending
         self._client_ids = client_ids
@@ -33,7 +34,7 @@ class Claims:
         """Give ``order`` the id that its client order id stands for; return whether the log has it already.
 
         Raises:
-            ApiError: 409, its client order id stands for another request.
+            ApiError: 409, its client order id stands for another request; 503, the log does not tell enough.
             Unavailable: what the id stands for, or whether the log has that order, cannot be seen now.
         """
         assert order.client_order_id is not None, "the caller has looked"
@@ -51,15 +52,12 @@ class Claims:
             return True
         if await self._is_known(order):
             return True
-        # Whoever claimed it may have died before the log had the order. To send it again costs a repeat at most, for as
-        # long as the engine surely remembers the id; later it must be sure that the log does not have it.
-        if claim.age_s > _CLAIM_SENT_AGAIN_S_MAX:
-            rows = await self._postgres.query("is_past_claim", symbol_id=order.symbol_id, age_s=claim.age_s)
-            if not rows[0]["isPast"]:
-                raise Unavailable(
-                    "an earlier request with this clientOrderId has made no order that can be seen, but one may be on "
-                    "its way: look again later, or use another clientOrderId for a new order"
-                )
+        # Whoever claimed it may have died before the log had the order.
+        if not await self._may_send_again(claim):
+            raise Unavailable(
+                "an earlier request with this clientOrderId has made no order that can be seen, but one may be on "
+                "its way: look again later, or use another clientOrderId for a new order"
+            )
         return False
 
     async def has_claimed(self, order: NewOrder) -> bool:
@@ -101,6 +99,18 @@ class Claims:
         """The id of an order that this process has placed, for half of the time that its client order id is its own."""
         order_id, placed_at = self._placed.get((user_id, client_order_id), (None, 0.0))
         return order_id if time.monotonic() - placed_at < _PLACED_S_MAX else None
+
+    async def _may_send_again(self, claim: Claim) -> bool:
+        """Whether the order of a claim makes one order at most, however late either of its commands is in the log.
+
+        The engine surely remembers the id of the first one until then, or the tables would have it if the log had.
+        """
+        is_within_window = (claim.age_s + COMMAND_LATE_S_MAX) * 1000 <= SEEN_WINDOW_MS
+        if is_within_window and await self._log.count_since(claim.symbol_id, claim.age_s) <= SENT_AGAIN_RECORDS_MAX:
+            return True
+        claimed = {"symbol_id": claim.symbol_id, "age_s": claim.age_s}
+        rows = await self._postgres.query("is_past_claim", **claimed, late_s=COMMAND_LATE_S_MAX)
+        return bool(rows[0]["isPast"])
 
     async def _is_known(self, order: NewOrder) -> bool:
         with suppress(Unavailable):

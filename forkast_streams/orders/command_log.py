@@ -19,6 +19,9 @@ from forkast_streams.topics import ORDERS_NEW, partition_for
 
 # The producer gives a record up later than this: whether the log gets it is unknown then.
 _SEND_S_MAX = 8.0
+_COUNT_S_MAX = 2.0
+# How far the clocks of the log, of Postgres and of this process may be apart.
+_CLOCKS_APART_S = 10.0
 # How the producer says that the log does not take a record.
 _LOG_AWAY = (KafkaError, TimeoutError, OSError, RuntimeError)
 
@@ -81,6 +84,21 @@ class CommandLog:
                 for place in mine:
                     answers[place] = one.result()
         return answers
+
+    async def count_since(self, symbol_id: int, age_s: float) -> int:
+        """How many records the symbol's partition has taken in the last ``age_s`` seconds; never too few.
+
+        Raises:
+            ApiError: 503, the log does not tell.
+        """
+        since_ms = int((time.time() - age_s - _CLOCKS_APART_S) * 1000)
+        try:
+            async with asyncio.timeout(_COUNT_S_MAX):
+                partitions = self._partitions or await self._connect()
+                partition = partition_for(symbol_id, len(partitions))
+                return await self._producer.count_since(ORDERS_NEW, partition, since_ms)
+        except _LOG_AWAY as exc:
+            raise _unknown() from exc
 
     def _append(self, symbol_id: int, command: bytes, then: Then | None) -> asyncio.Future[Any]:
         partition = self._partitions[partition_for(symbol_id, len(self._partitions))]

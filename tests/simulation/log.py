@@ -210,6 +210,11 @@ class SimEventProducer(EventProducer):
     def __init__(self, process: Process, log: SimLog) -> None:
         super().__init__(["simulated"])
         self._producer = SimKafkaProducer(process, log)  # type: ignore[assignment]
+        self._log = log
+
+    async def count_since(self, topic: str, partition: int, _since_ms: int) -> int:
+        """All that a partition has taken: nobody is away for long here."""
+        return self._log.of(topic, partition).end
 
 
 def _short(topic: str) -> str:

@@ -155,9 +155,10 @@ class Oms(Process):
         client_ids.wait_for_stopped = lambda event: event.wait()
         symbols: Any = None
         pending = PendingOrders(SimRedis(self, backends))
-        claims = Claims(postgres, pending, client_ids)
+        commands = CommandLog(SimEventProducer(self, log))
+        claims = Claims(commands, postgres, pending, client_ids)
         finder = OrderFinder(postgres, pending, claims)
-        self.desk = OrderDesk(CommandLog(SimEventProducer(self, log)), symbols, pending, claims, finder)
+        self.desk = OrderDesk(commands, symbols, pending, claims, finder)
         self.spawn(ClientOrderIds._claim_all.fun(client_ids))
 
     async def place(self, user_id: int, body: bytes, symbol: Symbol, order_id: str, *, in_batch: bool) -> Answer:

@@ -17,6 +17,7 @@ import pytest
 
 from forkast_streams.engine.commands import BUY, GTC, LIMIT, NewOrder
 from forkast_streams.errors import ApiError, Unavailable
+from forkast_streams.limits import COMMAND_LATE_S_MAX, PARTITION_ORDERS_S_MAX, SEEN_IDS_MAX, SENT_AGAIN_RECORDS_MAX
 from forkast_streams.orders import claims as claims_module
 from forkast_streams.orders import finding
 from forkast_streams.orders.claims import Claims
@@ -35,6 +36,7 @@ class Servers:
         inside: requests that the registry or the log is busy with.
         inside_most: the most there were at once.
         listed: which pending orders were asked for at last.
+        taken: records that the log has taken since any claim.
     """
 
     def __init__(self) -> None:
@@ -46,6 +48,7 @@ class Servers:
         self.is_past = False
         self.away: Unavailable | None = None
         self.listed: dict[str, Any] = {}
+        self.taken = 0
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
@@ -67,6 +70,9 @@ class Servers:
         with self._busy():
             await self.may_answer.wait()
         then(0, None)
+
+    async def count_since(self, _symbol_id: int, _age_s: float) -> int:
+        return self.taken
 
     def add_for(self, _waiter: object, _order: object) -> None:
         """The order can be read."""
@@ -106,7 +112,7 @@ def servers() -> Servers:
 @pytest.fixture
 def claims(servers: Servers) -> Claims:
     every = cast("Any", servers)
-    return Claims(every, every, every)
+    return Claims(every, every, every, every)
 
 
 @pytest.fixture
@@ -165,20 +171,32 @@ async def test_nothing_stays_of_requests_that_are_cancelled(servers: Servers, de
 
 
 @pytest.mark.parametrize(
-    ("age_s", "is_past", "is_sent"), [(299.0, False, True), (301.0, False, False), (301.0, True, True)]
+    ("taken", "age_s", "is_past", "is_sent"),
+    [
+        (SENT_AGAIN_RECORDS_MAX, 10.0, False, True),
+        (SENT_AGAIN_RECORDS_MAX + 1, 10.0, False, False),
+        (SENT_AGAIN_RECORDS_MAX + 1, 10.0, True, True),
+        (0, 86_400.0 - COMMAND_LATE_S_MAX, False, True),
+        (0, 86_401.0 - COMMAND_LATE_S_MAX, False, False),
+    ],
 )
 async def test_an_old_claim_is_sent_again_when_it_surely_made_no_order(
-    servers: Servers, desk: OrderDesk, age_s: float, is_past: bool, is_sent: bool
+    servers: Servers, desk: OrderDesk, taken: int, age_s: float, is_past: bool, is_sent: bool
 ) -> None:
-    """Its order may be filled by now and only not be seen yet, and the engine forgets ids in the end."""
+    """Its order may be filled by now and only not be seen yet, and the engine forgets ids after so many and a day."""
     servers.may_answer.set()
-    servers.age_s, servers.is_past = age_s, is_past
+    servers.taken, servers.age_s, servers.is_past = taken, age_s, is_past
     await servers.claim(1, "mine", str(UUID(int=1)), 7, request_digest(order(1)))
     if is_sent:
         assert not (await desk.place(order(2))).repeated
     else:
         with pytest.raises(Unavailable, match="look again later"):
             await desk.place(order(2))
+
+
+def test_what_is_sent_again_comes_before_its_id_is_forgotten() -> None:
+    """At the fastest, and as late as it can: the engine knows an id for `SEEN_IDS_MAX` further ones."""
+    assert 0 < SENT_AGAIN_RECORDS_MAX <= SEEN_IDS_MAX - COMMAND_LATE_S_MAX * PARTITION_ORDERS_S_MAX
 
 
 async def test_a_young_claim_is_sent_again_though_redis_is_away(servers: Servers, desk: OrderDesk) -> None:
