@@ -8,7 +8,9 @@ An answer tells what is left of the user's limit, or of the address's where ther
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
+import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +24,13 @@ from forkast_streams.errors import ApiError
 from forkast_streams.rate_limits import Bucket, Limit, RateLimits
 from web.request_state import note, peek
 
+log = logging.getLogger(__name__)
+
 _IPV6_HOME_BITS = 64
+# An address as proxies write it with its port, or one of IPv6 in brackets.
+_WITH_PORT = re.compile(r"\[([0-9A-Fa-f:.]+)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}", re.ASCII)
+_UNKNOWN = "unknown"
+_LOGGED_CHARS_MAX = 100
 _MINUTE_S = 60.0
 
 
@@ -38,6 +46,7 @@ class RequestLimits:
     def __init__(self, limits: RateLimits, rates: RateSettings, *, behind_proxy: bool) -> None:
         self._limits = limits
         self._behind_proxy = behind_proxy
+        self._is_proxy_told = False
         self._user = Limit("user", rates.user, rates.user_burst)
         self._address = Limit("address", rates.address, rates.address_burst)
         failures, of_user = rates.login_failures, rates.login_failures_user
@@ -48,11 +57,27 @@ class RequestLimits:
 
     def address_of(self, request: web.Request) -> str:
         """The network that counts as one client: an IPv4 address, or an IPv6 home's 64 bits."""
-        address = request.remote or "unknown"
-        if self._behind_proxy:
-            # Only the proxy's own entry can be believed: what stands before it the client may have sent.
-            address = request.headers.getall("X-Forwarded-For", [address])[-1].rpartition(",")[2].strip()
-        return _network_of(address)
+        if not self._behind_proxy:
+            return _network_of(request.remote or _UNKNOWN)
+        # Only the proxy's own entry can be believed: what stands before it the client may have sent.
+        sent = request.headers.getall("X-Forwarded-For", [""])[-1].rpartition(",")[2].strip()
+        address = _network_of(sent)
+        if address == _UNKNOWN:
+            self._tell_of_proxy(sent)
+            if not sent:
+                return _network_of(request.remote or _UNKNOWN)
+        return address
+
+    def _tell_of_proxy(self, sent: str) -> None:
+        """Say once that clients cannot be told from each other."""
+        if not self._is_proxy_told:
+            self._is_proxy_told = True
+            what = f"{sent[:_LOGGED_CHARS_MAX]!a}, which is no address" if sent else "none"
+            log.warning(
+                "the proxy must append the client's address to X-Forwarded-For and has sent %s: clients without "
+                "one share a rate limit",
+                what,
+            )
 
     def charge_address(self, request: web.Request, address: str) -> None:
         """Count a request of an address.
@@ -206,10 +231,11 @@ def _too_many(bucket: Bucket, tokens: int) -> ApiError:
 
 @lru_cache(maxsize=10_000)
 def _network_of(text: str) -> str:
+    with_port = _WITH_PORT.fullmatch(text)
     try:
-        address = ip_address(text)
+        address = ip_address(text if with_port is None else with_port[1] or with_port[2])
     except ValueError:
-        return "unknown"
+        return _UNKNOWN
     if isinstance(address, IPv6Address):
         if address.ipv4_mapped is not None:
             return str(address.ipv4_mapped)

@@ -118,6 +118,13 @@ async def test_what_is_not_limited_is_not_counted(address: int, user: int, told:
         ("192.0.2.1", ["10.0.0.1", "203.0.113.9"], "192.0.2.1", "203.0.113.9"),
         ("::ffff:192.0.2.1", [], "192.0.2.1", "192.0.2.1"),
         ("2001:db8:1:2:3::4", [], "2001:db8:1:2::/64", "2001:db8:1:2::/64"),
+        ("192.0.2.1", ["203.0.113.9:5678"], "192.0.2.1", "203.0.113.9"),
+        ("192.0.2.1", ["10.0.0.1, 2001:db8:1:2:3::4"], "192.0.2.1", "2001:db8:1:2::/64"),
+        ("192.0.2.1", ["[2001:db8:1:2:3::4]"], "192.0.2.1", "2001:db8:1:2::/64"),
+        ("192.0.2.1", ["[2001:db8:1:2:3::4]:5678"], "192.0.2.1", "2001:db8:1:2::/64"),
+        ("192.0.2.1", ["[::ffff:203.0.113.9]:5678"], "192.0.2.1", "203.0.113.9"),
+        ("192.0.2.1", ["203.0.113.9:"], "192.0.2.1", "unknown"),
+        ("192.0.2.1", ["[203.0.113.9"], "192.0.2.1", "unknown"),
         ("192.0.2.1", ["no address"], "192.0.2.1", "unknown"),
     ],
 )
@@ -129,6 +136,26 @@ def test_address_is_the_clients(remote: str, forwarded: list[str], direct: str, 
     limits = RateLimits(connect("redis://127.0.0.1:1"))
     assert RequestLimits(limits, RateSettings(), behind_proxy=False).address_of(request) == direct
     assert RequestLimits(limits, RateSettings(), behind_proxy=True).address_of(request) == behind_proxy
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "said"),
+    [
+        ("unix:\x1b[0m", r"has sent 'unix:\x1b[0m', which is no address"),
+        ("", "has sent none"),
+        ("203.0.113.9:5678", None),
+    ],
+)
+def test_a_proxy_that_names_no_client_is_told_of_once(
+    caplog: pytest.LogCaptureFixture, forwarded: str, said: str | None
+) -> None:
+    """All clients share one limit then."""
+    limits = RequestLimits(RateLimits(connect("redis://127.0.0.1:1")), RateSettings(), behind_proxy=True)
+    request = make_mocked_request("GET", "/").clone(headers={"X-Forwarded-For": forwarded}, remote="192.0.2.1")
+    for _ in range(3):
+        limits.address_of(request)
+    assert len(caplog.messages) == (said is not None)
+    assert said is None or said in caplog.messages[0]
 
 
 async def test_credentials_that_are_being_checked_count_as_wrong_ones(limits: RequestLimits) -> None:
