@@ -46,6 +46,7 @@ class ApiError(ForkastError):
         status: HTTP status of the answer.
         code: stable upper-case word, documented in ``docs/api.md``.
         field: the body field or parameter at fault, if one is.
+        order_id: of the order whose fate is unknown, for who asks what became of it.
         headers: extra headers of the answer, such as ``Retry-After``.
     """
 
@@ -56,10 +57,12 @@ class ApiError(ForkastError):
         message: str,
         *,
         field: str | None = None,
+        order_id: str | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
         self.field = field
+        self.order_id = order_id
         self.headers = headers or {}

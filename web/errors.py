@@ -53,6 +53,8 @@ def error_view(error: ApiError) -> dict[str, Any]:
     body: dict[str, Any] = {"code": error.code, "message": str(error)}
     if error.field is not None:
         body["field"] = error.field
+    if error.order_id is not None:
+        body["orderId"] = error.order_id
     return body
 
 

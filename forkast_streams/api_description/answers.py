@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from forkast_streams.api_description.fields import DecimalText, Milliseconds, Moment, Sequence
+from forkast_streams.api_description.fields import DecimalText, Milliseconds, Moment, OrderId, Sequence
 from forkast_streams.market_data.changes import Trade
 
 Scopes = Annotated[list[Literal["read", "trade"]], Meta(min_length=1)]
@@ -103,9 +103,13 @@ class Readiness(Struct):
     reasons: list[str]
 
 
-class ErrorDetail(Struct):
-    """What is wrong: a stable code, a sentence for people, and the field or parameter at fault if there is one."""
+class ErrorDetail(Struct, rename="camel"):
+    """What is wrong: a stable code, a sentence for people, and the field or parameter at fault if there is one.
+
+    ``orderId`` stands with `LOG_UNAVAILABLE`: the id that the order has if it comes into the log.
+    """
 
     code: Annotated[str, Meta(pattern="^[A-Z_]+$")]
     message: str
     field: str | None = None
+    order_id: OrderId | None = None

@@ -11,13 +11,14 @@ import msgspec
 from forkast_streams.api_description.answers import ErrorDetail
 from forkast_streams.api_description.fields import NUMBER, JsonSchema, refine
 from forkast_streams.api_description.routes import IDEMPOTENT_REPLAY, JSON, Answer, Codes, Parameter, Route
+from forkast_streams.limits import COMMAND_LATE_S_MAX
 
 _REF = "#/components/schemas/{name}"
 _DESCRIPTION = """An open exchange on Kafka, Postgres and Redis.
 
-Errors have one format, `{"error":{"code","message","field"?}}`; each route lists its codes by status. Prices and
-quantities are exact: send them as JSON numbers or as decimal strings. The topics and streams are described in
-[/asyncapi.json](/asyncapi.json).
+Errors have one format, `{"error":{"code","message","field"?,"orderId"?}}`; each route lists its codes by status.
+Prices and quantities are exact: send them as JSON numbers or as decimal strings. The topics and streams are described
+in [/asyncapi.json](/asyncapi.json).
 """
 _SECURITY_SCHEMES = {
     "basic": {"type": "http", "scheme": "basic", "description": "The user's e-mail and password."},
@@ -78,7 +79,8 @@ _ERROR_SENTENCES = {
     413: "The body is too large.",
     415: "The body is not `application/json`, or it is compressed.",
     429: "Too many requests, or too many wrong credentials.",
-    503: "Something is out of reach; try again. After `LOG_UNAVAILABLE` look first what became of the request.",
+    503: "Something is out of reach; try again. After `LOG_UNAVAILABLE` look first what became of the request: the "
+    f"order of its `orderId` may come into the log for {COMMAND_LATE_S_MAX} s.",
 }
 _RST_CODE = re.compile(r"``([^`]*)``")
 

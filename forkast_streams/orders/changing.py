@@ -112,5 +112,6 @@ class OrderChanger:
     async def _append_all(self, commands: Sequence[SymbolCommand]) -> None:
         for taken in await self._log.append_all(commands):
             if isinstance(taken, ApiError):
-                # To send all of them again does no harm: who has no orders any more has none to cancel.
+                # All of them are to be sent again: that cancels, or sets, once more. What comes late of the first ones
+                # cancels also what was placed meanwhile, as a client is told.
                 raise taken

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from forkast_streams.deadlines import Deadlines
 from forkast_streams.errors import ApiError
+from forkast_streams.limits import COMMAND_LATE_S_MAX
 from forkast_streams.producer import EventProducer
 from forkast_streams.records import OutputRecord
 from forkast_streams.topics import ORDERS_NEW, partition_for
@@ -38,11 +39,13 @@ class CommandLog:
         self._partitions: list[_PartitionWriter] = []
         self._deadlines = Deadlines()
 
-    async def append(self, symbol_id: int, command: bytes, then: Then | None = None) -> Any:
+    async def append(
+        self, symbol_id: int, command: bytes, then: Then | None = None, *, order_id: str | None = None
+    ) -> Any:
         """Return the log's time of the command, in milliseconds, once the log has acknowledged it.
 
         With ``then`` that is called at this point, and what it gives the future is returned: whoever waits for one
-        thing after the other is woken once.
+        thing after the other is woken once. ``order_id``, of an order that is placed, stands in the error.
 
         Raises:
             ApiError: 503, it has not, and whether it will is unknown.
@@ -54,11 +57,11 @@ class CommandLog:
                 await self._connect()
                 return await self._append(symbol_id, command, then)
         except _LOG_AWAY as exc:
-            raise _unknown() from exc
+            raise not_acknowledged(order_id) from exc
 
     async def append_all(self, commands: Sequence[SymbolCommand]) -> list[int | ApiError]:
         """Append commands at once, those of a symbol in their order; tell of each its time, or that it is unknown."""
-        answers: list[int | ApiError] = [_unknown()] * len(commands)
+        answers: list[int | ApiError] = [not_acknowledged()] * len(commands)
         if not commands:
             return answers
         try:
@@ -98,7 +101,7 @@ class CommandLog:
                 partition = partition_for(symbol_id, len(partitions))
                 return await self._producer.count_since(ORDERS_NEW, partition, since_ms)
         except _LOG_AWAY as exc:
-            raise _unknown() from exc
+            raise not_acknowledged() from exc
 
     def _append(self, symbol_id: int, command: bytes, then: Then | None) -> asyncio.Future[Any]:
         partition = self._partitions[partition_for(symbol_id, len(self._partitions))]
@@ -202,9 +205,11 @@ def _record(symbol_id: int, command: bytes) -> OutputRecord:
     return OutputRecord(b"%d" % symbol_id, command, int(time.time() * 1000))
 
 
-def _unknown() -> ApiError:
+def not_acknowledged(order_id: str | None = None) -> ApiError:
+    """The error that nobody knows whether the log has a command, or gets it yet."""
     message = (
-        "the log did not acknowledge in time, and whether it has the request is unknown; look for the order before "
-        "you send it again, or give orders a clientOrderId, which makes a retry safe"
+        "the log did not acknowledge in time, and whether it has the request is unknown: it may still come into it for "
+        f"{COMMAND_LATE_S_MAX} s; look for the order before you send it again, or give orders a clientOrderId, which "
+        "makes a retry safe"
     )
-    return ApiError(503, "LOG_UNAVAILABLE", message, headers={"Retry-After": "2"})
+    return ApiError(503, "LOG_UNAVAILABLE", message, order_id=order_id, headers={"Retry-After": "2"})

@@ -13,7 +13,7 @@ from typing import Any
 from forkast_streams.engine.commands import NewOrder
 from forkast_streams.errors import ApiError, ForkastError, Unavailable
 from forkast_streams.orders.claims import Claims
-from forkast_streams.orders.command_log import CommandLog
+from forkast_streams.orders.command_log import CommandLog, not_acknowledged
 from forkast_streams.orders.commands import order_fields, place_command
 from forkast_streams.orders.finding import CLOSED, OrderFinder, closed
 from forkast_streams.orders.ids import random_uuid
@@ -126,7 +126,7 @@ class OrderDesk:
         pending: list[dict[str, Any]] = []
         for order, of, taken in zip(fresh, fields, times, strict=True):
             if isinstance(taken, ApiError):
-                failed[order.order_id] = taken
+                failed[order.order_id] = not_acknowledged(order.order_id)
             else:
                 self._claims.remember(order)
                 pending.append(pending_order(order, of, taken))
@@ -142,7 +142,7 @@ class OrderDesk:
             self._claims.remember(order)
             self._pending.add_for(remembered, pending_order(order, fields, created_ms))
 
-        return self._log.append(order.symbol_id, place_command(order, fields), remember)
+        return self._log.append(order.symbol_id, place_command(order, fields), remember, order_id=order.order_id)
 
     async def _claim_all(self, orders: Sequence[NewOrder | ForkastError]) -> list[Placed | ForkastError]:
         """Claim the client order ids of a batch; what has none needs no claim, and no task of its own."""

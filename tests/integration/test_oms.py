@@ -346,6 +346,7 @@ def test_outage_of_kafka_is_answered_with_503(oms: Worker, stack: Stack) -> None
         status, body, headers = call(oms, "POST", "/orders", changed())
         assert (status, body["error"]["code"]) == (503, "LOG_UNAVAILABLE")
         assert "unknown" in body["error"]["message"]
+        assert uuid.UUID(body["error"]["orderId"]).version == 4
         assert headers["Retry-After"]
         status, body, _ = call(oms, "GET", "/ready")
         assert (status, body["reasons"][0][:22]) == (503, "Kafka has not answered")

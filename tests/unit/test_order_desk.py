@@ -22,10 +22,12 @@ from forkast_streams.orders import claims as claims_module
 from forkast_streams.orders import finding
 from forkast_streams.orders.claims import Claims
 from forkast_streams.orders.client_ids import Claim
+from forkast_streams.orders.command_log import not_acknowledged
 from forkast_streams.orders.commands import request_digest
 from forkast_streams.orders.desk import OrderDesk
 from forkast_streams.orders.finding import OrderFinder
 from forkast_streams.storage.postgres import Postgres
+from web.errors import error_view, to_api_error
 
 
 class Servers:
@@ -49,6 +51,7 @@ class Servers:
         self.away: Unavailable | None = None
         self.listed: dict[str, Any] = {}
         self.taken = 0
+        self.is_log_away = False
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
@@ -66,10 +69,18 @@ class Servers:
         self._claim = replace(claim, is_new=False, age_s=self.age_s)
         return claim
 
-    async def append(self, _symbol_id: int, _command: bytes, then: Callable[[int, Any], None]) -> None:
+    async def append(
+        self, _symbol_id: int, _command: bytes, then: Callable[[int, Any], None], *, order_id: str
+    ) -> None:
+        if self.is_log_away:
+            raise not_acknowledged(order_id)
         with self._busy():
             await self.may_answer.wait()
         then(0, None)
+
+    async def append_all(self, commands: list[object]) -> list[ApiError]:
+        assert self.is_log_away
+        return [not_acknowledged()] * len(commands)
 
     async def count_since(self, _symbol_id: int, _age_s: float) -> int:
         return self.taken
@@ -205,6 +216,22 @@ async def test_a_young_claim_is_sent_again_though_redis_is_away(servers: Servers
     servers.away = Unavailable("Redis is away")
     await servers.claim(1, "mine", str(UUID(int=1)), 7, request_digest(order(1)))
     assert not (await desk.place(order(2))).repeated
+
+
+async def test_an_order_of_unknown_fate_is_named(servers: Servers, desk: OrderDesk) -> None:
+    """Alone and each of a batch, by the id that it has if the log has it."""
+    servers.is_log_away = True
+    with pytest.raises(ApiError) as caught:
+        await desk.place(order(1))
+    assert error_view(caught.value)["orderId"] == str(UUID(int=1))
+    orders = [order(2), order(3)]
+    for one in orders:
+        one.client_order_id = None
+    failed = await desk.place_all(orders)
+    assert [error_view(to_api_error(one))["orderId"] for one in cast("Any", failed)] == [
+        str(UUID(int=2)),
+        str(UUID(int=3)),
+    ]
 
 
 async def test_an_order_that_could_not_be_looked_for_is_not_unknown(servers: Servers, finder: OrderFinder) -> None:

@@ -156,6 +156,9 @@ def test_log_that_hangs_gets_one_order_of_an_id(exchange: Exchange) -> None:
         assert (alone.result()[0], alone.result()[1]["error"]["code"]) == (503, "LOG_UNAVAILABLE")
         results = together.result()[1]["results"]
         assert [result["error"]["code"] for result in results] == ["LOG_UNAVAILABLE"] * 3
+        told = {result["error"]["orderId"] for result in results} | {alone.result()[1]["error"]["orderId"]}
     body = market.body(clientOrderId="a-1")
     wait_until(lambda: exchange.ask(user, "POST", "/orders", body)[0] == 201, "the log being back")
-    assert_one_order_each(market, user, place_all_at_once(market, user, exchange.oms))
+    answers = place_all_at_once(market, user, exchange.oms)
+    assert told == {answer["orderId"] for answer in answers}
+    assert_one_order_each(market, user, answers)

@@ -101,13 +101,13 @@ def _die_at_a_point_of_order_entry() -> None:
         await asyncio.Event().wait()
 
     def dying(working: Any) -> Any:
-        async def append(self: Any, *args: Any) -> Any:
+        async def append(self: Any, *args: Any, **named: Any) -> Any:
             if point() == "claimed":
                 await die_with_two_in_hand()
             if point() == "appended" and callable(args[-1]):
                 # What would follow at once, without returning.
                 args = *args[:-1], die_with_second
-            answer = await working(self, *args)
+            answer = await working(self, *args, **named)
             if point() == "appended":
                 await die_with_two_in_hand()
             return answer
