@@ -27,6 +27,8 @@ FOK_LEVELS_MAX: Final = 1_000
 FOK_ORDERS_MAX: Final = 1_000
 # Milliseconds a dead-man's switch can be set ahead.
 CANCEL_AFTER_MS_MAX = 24 * 60 * 60 * 1000
+# The latest moment at which an order over HTTP may expire, the last second of the year 9999: later ones have no date.
+EXPIRES_AT_MS_MAX = 253_402_300_799_000
 
 # Order ids are remembered for at least this long, so that a resubmitted order never becomes a second one ...
 SEEN_WINDOW_MS: Final = 24 * 60 * 60 * 1000

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from forkast_streams.codec import TOKEN
-from forkast_streams.limits import BATCH_ORDERS_MAX
+from forkast_streams.limits import BATCH_ORDERS_MAX, CANCEL_AFTER_MS_MAX, EXPIRES_AT_MS_MAX
 
 JsonSchema = dict[str, Any]
 
@@ -69,6 +69,11 @@ REQUEST_FIELDS: dict[str, JsonSchema] = {
     },
     "ids": {"type": "array", "minItems": 1, "maxItems": BATCH_ORDERS_MAX, "items": {"type": "string"}},
 }
+# What they hold in one type and not in others.
+_FIELDS_OF: dict[tuple[str, str], JsonSchema] = {
+    ("PlaceOrder", "expiresAt"): TIME_MS | {"minimum": 1, "maximum": EXPIRES_AT_MS_MAX},
+    ("CancelAfterBody", "timeout"): {"type": "integer", "minimum": 0, "maximum": CANCEL_AFTER_MS_MAX // 1000},
+}
 # What a type as a whole demands beyond its fields.
 REQUEST_TYPES: dict[str, JsonSchema] = {"AmendOrder": {"minProperties": 1}}
 
@@ -77,7 +82,7 @@ def refine(name: str, schema: JsonSchema) -> None:
     """Put what is known of the fields of a request type into its generated schema."""
     schema |= REQUEST_TYPES.get(name, {})
     for field, given in schema.get("properties", {}).items():
-        known = REQUEST_FIELDS.get(field)
+        known = _FIELDS_OF.get((name, field)) or REQUEST_FIELDS.get(field)
         if known is None:
             continue
         may_be_null = {"type": "null"} in given.get("anyOf", []) or ("default" in given and given["default"] is None)

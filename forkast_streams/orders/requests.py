@@ -15,14 +15,12 @@ from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.symbols import Symbol, decimal_of
 from forkast_streams.errors import ApiError, InvalidRecord
 from forkast_streams.json_bodies import decode_body, decode_shape, refuse_repeated_fields
-from forkast_streams.limits import BATCH_ORDERS_MAX, CANCEL_AFTER_MS_MAX
+from forkast_streams.limits import BATCH_ORDERS_MAX, CANCEL_AFTER_MS_MAX, EXPIRES_AT_MS_MAX
 
 CANCEL_AFTER_S_MAX = CANCEL_AFTER_MS_MAX // 1000
 CLIENT_ID_PREFIX = "client:"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _ORDERS = b'"orders"'
-# The last second of the calendar that answers are written in.
-_TIME_MAX = 253_402_300_799_000
 # Before and behind the point; no tick, lot or limit comes near it.
 _DIGITS_MAX = 40
 _REJECTED_FIELDS = {
@@ -163,7 +161,7 @@ def new_order(
         message = "clientOrderId must be 1 to 36 letters, digits, '-' or '_'"
         raise ApiError(400, "INVALID_VALUE", message, field="clientOrderId")
     expires_at = None if request.expires_at is UNSET else request.expires_at
-    if expires_at is not None and not 0 < expires_at <= _TIME_MAX:
+    if expires_at is not None and not 0 < expires_at <= EXPIRES_AT_MS_MAX:
         message = "expiresAt must be a time in milliseconds, at the latest in the year 9999"
         raise ApiError(400, "OUT_OF_RANGE", message, field="expiresAt")
     price = _price(request)

@@ -6,8 +6,10 @@ import ast
 import contextlib
 import json
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, get_args
+from uuid import UUID
 
 import jsonschema_rs
 import msgspec
@@ -23,9 +25,13 @@ from forkast_streams.codec import commands as codec
 from forkast_streams.codec.wire_command import WireCommand
 from forkast_streams.config import Settings
 from forkast_streams.engine.commands import SELF_TRADE_PREVENTIONS, TIMES_IN_FORCE, TYPES
-from forkast_streams.engine.symbols import STATUSES
+from forkast_streams.engine.define_symbol import DefineSymbol
+from forkast_streams.engine.symbols import STATUSES, Symbol
 from forkast_streams.engine_partition import EnginePartition
-from forkast_streams.errors import InvalidRecord
+from forkast_streams.errors import ApiError, InvalidRecord
+from forkast_streams.json_bodies import decode_body
+from forkast_streams.limits import EXPIRES_AT_MS_MAX
+from forkast_streams.orders.requests import PlaceOrder, decode_timeout, new_order
 from forkast_streams.roles import create_app
 from tests.support.flows import PARTITIONS, home_of, mixed_flow, records_of
 from web.errors import http_error
@@ -109,6 +115,27 @@ def test_no_field_is_left_open(name: str) -> None:
     for kind, schema in DOCUMENTS[name]["components"]["schemas"].items():
         for field, known in schema.get("properties", {}).items():
             assert known.keys() - {"default", "description"}, f"{kind}.{field}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "least", "most"),
+    [("PlaceOrder", "expiresAt", 1, EXPIRES_AT_MS_MAX), ("CancelAfterBody", "timeout", 0, 86_400)],
+)
+def test_bounds_of_numbers_are_those_that_are_taken(kind: str, field: str, least: int, most: int) -> None:
+    schema = DOCUMENTS["oms"]["components"]["schemas"][kind]["properties"][field]
+    assert (schema["minimum"], schema["maximum"]) == (least, most)
+    symbol = Symbol(DefineSymbol(1, "A", Decimal("0.01"), Decimal("0.01"), "TRADING", command_id=None))
+    for value in (least - 1, least, most, most + 1):
+        try:
+            if kind == "PlaceOrder":
+                body = {"symbolId": 1, "type": "LIMIT", "side": "BUY", "quantity": 1, "price": 1, "expiresAt": value}
+                new_order(decode_body(PlaceOrder, msgspec.json.encode(body)), str(UUID(int=1)), 1, symbol)
+            else:
+                decode_timeout(msgspec.json.encode({"timeout": value}))
+            is_taken = True
+        except ApiError:
+            is_taken = False
+        assert is_taken == (least <= value <= most)
 
 
 def codes_in_use() -> set[tuple[int, str]]:
