@@ -92,7 +92,11 @@ class StaleCache(Generic[KeyT, ValueT]):
         if stale is None:
             return await asyncio.shield(task)
         done, _ = await asyncio.wait({task}, timeout=_PATIENCE_S)
-        if not done or isinstance(task.exception(), Unavailable):
+        if not done:
+            # Nobody else has to find out that the source is slow; the read goes on, and tells what it finds.
+            self._serve_stale(key)
+            return stale
+        if isinstance(task.exception(), Unavailable):
             return stale
         return task.result()
 
@@ -103,12 +107,6 @@ class StaleCache(Generic[KeyT, ValueT]):
             Unavailable: the source is away.
         """
         return await asyncio.shield(self._loading(key))
-
-    def expire(self, key: KeyT) -> None:
-        """Read the value again before it is used the next time, if the source is there."""
-        entry = self._entries.get(key)
-        if entry is not None:
-            entry.fresh_until = 0.0
 
     def forget(self, key: KeyT) -> None:
         """Read the value again before it is used the next time; a read under way may have seen the old one."""
@@ -149,9 +147,13 @@ class StaleCache(Generic[KeyT, ValueT]):
             return
         if not isinstance(exc, Unavailable):
             log.error("a value could not be read again", exc_info=exc)
+        if (entry := self._serve_stale(key)) is not None:
+            entry.refresh_at = time.monotonic() + _RETRY_S
+
+    def _serve_stale(self, key: KeyT) -> _Entry[ValueT] | None:
+        """Let an old value serve at once for a while, instead of every request finding out that the source is away."""
         entry = self._entries.get(key)
         if entry is not None:
-            now = time.monotonic()
-            entry.refresh_at = now + _RETRY_S
-            # A value is served at once from here on instead of every request finding out that the source is away.
-            entry.fresh_until = max(entry.fresh_until, min(now + _STALE_SERVED_S, entry.stale_until))
+            until = min(time.monotonic() + _STALE_SERVED_S, entry.stale_until)
+            entry.fresh_until = max(entry.fresh_until, until)
+        return entry

@@ -97,7 +97,11 @@ class Authentication:
         return authenticate
 
     async def still_lets_in(self, request: web.Request) -> bool:
-        """Whether the credential of a request that lasts is still good; what cannot be told now counts as good."""
+        """Whether the credential of a request that lasts is still good.
+
+        For as long as that cannot be told, with Postgres away or too many passwords being checked, it counts as good,
+        also when it would no longer let in a new request.
+        """
         key = request.headers.get("X-API-Key")
         try:
             if key is not None:

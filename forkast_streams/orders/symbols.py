@@ -1,13 +1,19 @@
-"""The symbols as the OMS knows them: read again beside the requests, never in their way while Postgres hangs."""
+"""The symbols as the OMS knows them, read again beside the requests.
+
+Rules that nobody has used for a while are read before they are used: while Postgres hangs, what comes in a quarter of a
+second waits as long, and nothing for seconds after that. Who names a symbol that is not known waits, too, and alone.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import suppress
 from typing import Any
 
 from forkast_streams.engine.define_symbol import DefineSymbol
 from forkast_streams.engine.symbols import Symbol
-from forkast_streams.errors import ApiError
+from forkast_streams.errors import ApiError, Unavailable
 from forkast_streams.stale_cache import StaleCache
 from forkast_streams.storage.postgres import Postgres
 
@@ -18,6 +24,7 @@ _REFRESH_S = 5.0
 _FRESH_S = 15.0
 # Seconds between looks for a symbol that is not among the known ones.
 _MISSED_AGAIN_S = 1.0
+_MISSED_WAIT_S = 0.25
 
 # The one key of the cache: all of them are read together.
 _ALL = "symbols"
@@ -46,7 +53,9 @@ class Symbols:
         if symbol is None and time.monotonic() >= self._look_again_at:
             # It may be newer than what is remembered.
             self._look_again_at = time.monotonic() + _MISSED_AGAIN_S
-            self._cache.expire(_ALL)
+            with suppress(Unavailable, TimeoutError):
+                async with asyncio.timeout(_MISSED_WAIT_S):
+                    await self._cache.reload(_ALL)
             symbol = (await self._table())[1].get(symbol_id)
         if symbol is None:
             raise ApiError(400, "UNKNOWN_SYMBOL", "there is no symbol with this symbolId", field="symbolId")
