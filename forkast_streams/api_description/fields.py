@@ -71,6 +71,7 @@ REQUEST_FIELDS: dict[str, JsonSchema] = {
 }
 # What they hold in one type and not in others.
 _FIELDS_OF: dict[tuple[str, str], JsonSchema] = {
+    ("PlaceOrder", "price"): {"anyOf": [_NUMBER, {"type": "null"}], "description": "null is no price."},
     ("PlaceOrder", "expiresAt"): TIME_MS | {"minimum": 1, "maximum": EXPIRES_AT_MS_MAX},
     ("CancelAfterBody", "timeout"): {"type": "integer", "minimum": 0, "maximum": CANCEL_AFTER_MS_MAX // 1000},
 }

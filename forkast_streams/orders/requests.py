@@ -164,7 +164,8 @@ def new_order(
     if expires_at is not None and not 0 < expires_at <= EXPIRES_AT_MS_MAX:
         message = "expiresAt must be a time in milliseconds, at the latest in the year 9999"
         raise ApiError(400, "OUT_OF_RANGE", message, field="expiresAt")
-    price = _price(request)
+    # Of an order that takes any price programs send null; of one that needs a price that is none, which is refused.
+    price = None if request.price is None else _optional_number("price", request.price)
     return NewOrder(
         symbol.id,
         order_id,
@@ -202,14 +203,6 @@ def may_have_kept_rules(order: NewOrder) -> bool:
     numbers = order.quantity, order.price, order.quote_quantity, order.stop_price, order.display_quantity
     exponents = [decimal_of(number).as_tuple().exponent for number in numbers if number is not None]
     return all(isinstance(exponent, int) and abs(exponent) <= _DIGITS_MAX for exponent in exponents)
-
-
-def _price(request: PlaceOrder) -> Number | None:
-    # A price of null is one that the sender's program has lost, or one where there must be none.
-    if request.price is None:
-        rejection = Rejection.PRICE_REQUIRED if request.type in ("LIMIT", "STOP_LIMIT") else Rejection.PRICE_NOT_ALLOWED
-        raise ApiError(400, rejection.value, "price must be a number, or left out where there is none", field="price")
-    return _optional_number("price", request.price)
 
 
 def amendment(

@@ -12,7 +12,7 @@ from forkast_streams.engine.symbols import Symbol
 from forkast_streams.errors import ApiError
 from forkast_streams.json_bodies import decode_body
 from forkast_streams.orders.commands import order_fields, place_command
-from forkast_streams.orders.requests import PlaceOrder, decode_batch, new_order
+from forkast_streams.orders.requests import PlaceOrder, decode_batch, new_order, require_kept_rules
 
 SYMBOL = Symbol(DefineSymbol(1, "AAPL", Decimal("0.01"), Decimal(1), "TRADING", None))
 
@@ -79,3 +79,22 @@ def test_text_that_looks_like_a_field_is_none() -> None:
     body = b'{"symbolId":1,"type":"LIMIT","side":"BUY","quantity":1,"price":2,"clientOrderId":"price\\":"}'
     assert decode_body(PlaceOrder, body).client_order_id == 'price":'
     assert len(decode_batch(b'{"orders":[{"a":1},{"a":2}]}')) == 2
+
+
+@pytest.mark.parametrize(
+    ("order_type", "code"),
+    [("MARKET", None), ("STOP", None), ("LIMIT", "PRICE_REQUIRED"), ("STOP_LIMIT", "PRICE_REQUIRED")],
+)
+def test_a_price_of_null_is_no_price(order_type: str, code: str | None) -> None:
+    """Programs with one shape for all orders send it with those that take any price; others need one."""
+    body = {"symbolId": 1, "type": order_type, "side": "BUY", "quantity": 1, "price": None}
+    if order_type.startswith("STOP"):
+        body["stopPrice"] = 5
+    order = new_order(decode_body(PlaceOrder, json.dumps(body).encode()), "order", 1, SYMBOL)
+    assert order.price is None
+    if code is None:
+        require_kept_rules(order, SYMBOL)
+        return
+    with pytest.raises(ApiError) as refused:
+        require_kept_rules(order, SYMBOL)
+    assert (refused.value.code, refused.value.field) == (code, "price")
