@@ -100,6 +100,7 @@ class SymbolCommand(Struct, rename="camel", kw_only=True):
     tick_size: Any
     lot_size: Any
     status: Literal["TRADING", "HALTED", "CANCEL_ONLY"]
+    keep_status: bool | UnsetType = UNSET
     min_quantity: Any | UnsetType = UNSET
     max_quantity: Any | UnsetType = UNSET
     min_notional: Any | UnsetType = UNSET

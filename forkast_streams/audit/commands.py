@@ -44,6 +44,7 @@ class _Fields(Struct, rename="camel"):
     tick_size: Any = UNSET
     lot_size: Any = UNSET
     status: Any = UNSET
+    keep_status: Any = UNSET
     quote_quantity: Any = UNSET
     stop_price: Any = UNSET
     expires_at: Any = UNSET
@@ -80,6 +81,7 @@ _TIMES_IN_FORCE = ("GTC", "IOC", "FOK", "GTD")
 _PREVENTIONS = ("EXPIRE_TAKER", "EXPIRE_MAKER", "EXPIRE_BOTH", "NONE")
 _STATUSES = ("TRADING", "HALTED", "CANCEL_ONLY")
 _TEXTS = ("id", "orderId", "type", "side", "timeInForce", "symbol", "status", "selfTradePrevention")
+_FLAGS = ("postOnly", "keepStatus")
 _ORDER_NUMBERS = ("price", "quantity", "quoteQuantity", "stopPrice", "displayQuantity")
 _RULES = ("minQuantity", "maxQuantity", "minNotional", "priceCollar")
 
@@ -133,7 +135,7 @@ def _is_plain(command: Command) -> bool:
         all(isinstance(command[name], str) for name in _TEXTS if name in command)
         and (client_order_id is None or isinstance(client_order_id, str))
         and type(command.get("userId", 0)) is int
-        and isinstance(command.get("postOnly", False), bool)
+        and all(isinstance(command.get(name, False), bool) for name in _FLAGS)
         and all(number is None or type(number) is int for number in (timeout, expires_at, most))
     )
 

@@ -179,6 +179,7 @@ def _define_symbol(wire: WireCommand) -> DefineSymbol:
         _rule("minNotional", wire.min_notional),
         collar,
         most,
+        wire.keep_status,
     )
 
 

@@ -41,6 +41,7 @@ class WireCommand(Struct, gc=False, rename="camel"):
     tick_size: Any = UNSET
     lot_size: Any = UNSET
     status: str | UnsetType = UNSET
+    keep_status: bool = False
     min_quantity: Any = None
     max_quantity: Any = None
     min_notional: Any = None

@@ -14,6 +14,7 @@ class DefineSymbol(Struct, gc=False):
         min_notional: smallest price times quantity of an order with a limit.
         price_collar: how far from the last trade's price orders may trade, as a fraction of it.
         max_open_orders: of one user, stop orders that wait among them.
+        keep_status: whether a symbol that is there keeps its status, and ``status`` is for a new one alone.
     """
 
     symbol_id: int
@@ -27,3 +28,4 @@ class DefineSymbol(Struct, gc=False):
     min_notional: Decimal | None = None
     price_collar: Decimal | None = None
     max_open_orders: int | None = None
+    keep_status: bool = False

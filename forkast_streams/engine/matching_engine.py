@@ -100,6 +100,10 @@ class MatchingEngine:
             events.append(_rejected(market, command, rejection))
 
     def _define_symbol(self, market: Market | None, command: DefineSymbol, events: list[Event]) -> None:
+        if market is not None and command.keep_status:
+            command.status = market.symbol.status
+        # The rules are remembered with the status they have.
+        command.keep_status = False
         if market is None:
             self.add_symbol(command)
         elif not market.symbol.has_grids_of(command):

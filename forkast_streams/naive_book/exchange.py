@@ -60,6 +60,8 @@ class NaiveExchange:
             book = self.books[command["symbolId"]] = NaiveBook(
                 command["symbolId"], name, tick_size, lot_size, status, {}
             )
+        if command.get("keepStatus"):
+            status = book.status
         if (tick_size, lot_size) != (book.tick_size, book.lot_size):
             if book.orders:
                 return [event(book, "REJECT", command, {"command": "SYMBOL", "symbol": name, "code": "SYMBOL_IN_USE"})]

@@ -68,6 +68,8 @@ _symbols = st.builds(
             *[{"status": "TRADING"}] * 3,
             {"status": "HALTED"},
             {"status": "CANCEL_ONLY"},
+            {"keepStatus": True},
+            {"keepStatus": True, "tickSize": "0.5"},
             {"minQuantity": 2, "maxQuantity": 8},
             {"minNotional": "250"},
             {"priceCollar": "0.005"},

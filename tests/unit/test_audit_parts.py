@@ -42,7 +42,7 @@ _FIELDS = [
     "symbolId", "command", "id", "orderId", "userId", "type", "side", "quantity", "price", "timeInForce",
     "clientOrderId", "commandId", "symbol", "tickSize", "lotSize", "status", "unknown", "quoteQuantity", "stopPrice",
     "expiresAt", "postOnly", "displayQuantity", "selfTradePrevention", "timeout", "minQuantity", "maxQuantity",
-    "minNotional", "priceCollar", "maxOpenOrders",
+    "minNotional", "priceCollar", "maxOpenOrders", "keepStatus",
 ]  # fmt: skip
 
 
@@ -130,6 +130,8 @@ def test_odd_values_are_judged(value: bytes | None, verdict: Verdict) -> None:
         (symbol_command(1, status="CANCEL_ONLY"), Verdict.VALID),
         (symbol_command(1, priceCollar="0.1", maxOpenOrders=5), Verdict.VALID),
         (symbol_command(1, priceCollar="-0.1"), Verdict.OPEN),
+        (symbol_command(1, keepStatus=True), Verdict.VALID),
+        (symbol_command(1, keepStatus=1), Verdict.OPEN),
         ({"command": "EXPLODE"}, Verdict.INVALID),
     ],
 )

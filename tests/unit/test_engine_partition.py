@@ -181,6 +181,17 @@ def test_same_order_id_twice_is_one_order() -> None:
     assert json.loads(outputs.events[2].value or b"")["data"]["code"] == "DUPLICATE_ORDER"
 
 
+def test_rules_that_come_again_leave_a_halted_symbol_halted() -> None:
+    """With ``keepStatus`` only a symbol that is new gets the command's status, however the rest changes."""
+    again = symbol_command(1, keepStatus=True)
+    commands = [again, symbol_command(1, status="HALTED"), again, again | {"tickSize": "0.5"}, again, symbol_command(1)]
+    events = [json.loads(event.value or b"")["data"] for event in run(commands).events]
+    assert [data["status"] for data in events] == ["TRADING", *["HALTED"] * 4, "TRADING"]
+    assert not any("keepStatus" in data for data in events)
+    new = run([symbol_command(1, status="CANCEL_ONLY", keepStatus=True), again])
+    assert [json.loads(event.value or b"")["data"]["status"] for event in new.events] == ["CANCEL_ONLY"] * 2
+
+
 def test_stray_is_forwarded_once_to_its_own_partition() -> None:
     """A record on a foreign partition goes home with a header, and home drops it when it comes again."""
     foreign = (HOME + 1) % PARTITIONS
