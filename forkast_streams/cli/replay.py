@@ -19,11 +19,11 @@ from forkast_streams.cli.servers import settings_of_exchange
 from forkast_streams.compiled import require_fresh
 from forkast_streams.config import Settings
 from forkast_streams.errors import SetupError
+from forkast_streams.reference_data import read_symbols
 from forkast_streams.replay.flow import Flow, make_flow
 from forkast_streams.replay.lobster import BookState, Message, read_book_states, read_messages
 from forkast_streams.replay.report import ReplayReport, Summary
 from forkast_streams.replay.session import ReplaySession, open_session
-from forkast_streams.storage.postgres import Postgres
 
 app = typer.Typer(
     name="replay", help="Replay recorded order flow of a real exchange.", no_args_is_help=True, add_completion=False
@@ -101,8 +101,7 @@ async def _start_report(session: ReplaySession, symbol: str, flow: Flow, states:
 async def _symbol_id(settings: Settings, symbol: str) -> int:
     if symbol.isdecimal():
         return int(symbol)
-    async with Postgres(settings.database_url) as postgres:
-        ids = {row["symbol"]: row["id"] for row in await postgres.query("symbols")}
+    ids = {row["symbol"]: row["id"] for row in await read_symbols(settings)}
     if symbol not in ids:
         raise SetupError(f"there is no symbol {symbol}; there are {', '.join(sorted(ids))}, or name one by its id.")
     return int(ids[symbol])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -95,21 +94,6 @@ def test_without_kafka_a_halt_is_one_sentence_and_changes_nothing(
         assert told.strip().startswith("Kafka is not reachable at 127.0.0.1:1")
         assert len(told.splitlines()) == 1, told
     assert asyncio.run(row()) == before
-
-
-async def test_a_status_is_not_written_over_what_the_sink_wrote_since(beside: Stack) -> None:
-    """The sink may have written a later one; where it has written nothing the row changes."""
-    async with Postgres(beside.env()["DATABASE_URL"]) as postgres:
-        symbol_id, status, seen = await _row(postgres, "MSFT")
-        [written] = await postgres.query("symbol_written_at", id=symbol_id)
-        assert written == {"updatedAt": seen}
-        try:
-            await postgres.query("set_symbol_status", id=symbol_id, status="HALTED", seen=datetime(2020, 1, 1))  # noqa: DTZ001
-            assert await _row(postgres, "MSFT") == (symbol_id, status, seen)
-            await postgres.query("set_symbol_status", id=symbol_id, status="HALTED", seen=seen)
-            assert await _row(postgres, "MSFT") == (symbol_id, "HALTED", seen)
-        finally:
-            await postgres.query("set_symbol_status", id=symbol_id, status=status, seen=seen)
 
 
 def test_a_folder_without_a_stack_changes_nothing(

@@ -1,48 +1,77 @@
-"""What the log and the table say of a symbol's status when Kafka or the database goes in the middle."""
+"""What `forkast symbols` sends and says: of rows that the engine refuses, of its answers, and when Kafka goes."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any
+from decimal import Decimal
+from typing import Any, NamedTuple
 
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
+from psycopg2.errors import UndefinedTable
+from typer.testing import CliRunner, Result
 
 from forkast_streams import reference_data
+from forkast_streams.cli import symbols as command_line
 from forkast_streams.config import Settings
-from forkast_streams.errors import SetupError, Unavailable
+from forkast_streams.engine_partition import EnginePartition
+from forkast_streams.errors import SetupError
+from forkast_streams.producer_keys import KeyFile, KeyRing, Span
 from forkast_streams.reference_data import publish_symbols, set_status, sync_symbols
+from tests.support.flows import PARTITIONS, START_MS, Record, home_of, order_command
 
-SEEN = datetime(2030, 1, 2, 3, 4, 5)  # noqa: DTZ001 - as the column has it
 ROW = {
-    "id": 7, "symbol": "AAPL", "tickSize": "0.01", "lotSize": "1", "status": "TRADING", "minQuantity": None,
-    "maxQuantity": None, "minNotional": None, "priceCollar": None, "maxOpenOrders": None,
+    "id": 7, "symbol": "AAPL", "tickSize": Decimal("0.01"), "lotSize": Decimal(1), "status": "TRADING",
+    "minQuantity": None, "maxQuantity": None, "minNotional": None, "priceCollar": None, "maxOpenOrders": None,
 }  # fmt: skip
 SETTINGS = Settings.from_env({"KAFKA_BROKERS": "127.0.0.1:1"})
 
 
 class Servers:
-    """Kafka and Postgres as one list of what was done; each step can be made to fail.
+    """Kafka, an engine and Postgres, with one list of what was done; each step can be made to fail.
 
     Attributes:
         done: the steps that succeeded, in their order.
         fail: errors by step.
+        row: the one of the table.
         log: SYMBOL commands that the log has.
+        engine: reads them.
+        answers: what it said since the consumer was asked last.
     """
 
     def __init__(self) -> None:
         self.done: list[str] = []
         self.fail: dict[str, Exception] = {}
+        self.row = dict(ROW)
         self.log: list[dict[str, Any]] = []
-        self.status = ROW["status"]
+        self.engine = EnginePartition(home_of(7), PARTITIONS)
+        self.answers: list[Any] = []
 
     def do(self, step: str) -> None:
         if step in self.fail:
             raise self.fail[step]
         self.done.append(step)
+
+    def take(self, value: bytes) -> None:
+        """Let the log and the engine have a command."""
+        self.log.append(json.loads(value))
+        outputs = self.engine.process([Record(len(self.log) - 1, START_MS + len(self.log), b"7", value)])
+        self.answers += [Answer("orders.exchange", event.value, event.headers) for event in outputs.events]
+        self.answers += [Answer("orders.dead", letter.value, letter.headers) for letter in outputs.dead]
+
+    @property
+    def status(self) -> str:
+        """The symbol's status in the engine."""
+        return self.engine.engine.markets[7].symbol.status
+
+
+class Answer(NamedTuple):
+    topic: str
+    value: bytes | None
+    headers: Any
 
 
 class Client:
@@ -60,14 +89,9 @@ class Client:
     # Postgres
 
     async def query(self, name: str, **parameters: Any) -> list[dict[str, Any]]:
+        assert (name, parameters) == ("symbols", {})
         self._servers.do(name)
-        if name == "symbols":
-            return [ROW | {"status": self._servers.status}]
-        if name == "symbol_written_at":
-            return [{"updatedAt": SEEN}]
-        assert (name, parameters["id"], parameters["seen"]) == ("set_symbol_status", 7, SEEN)
-        self._servers.status = parameters["status"]
-        return [{"id": 7}]
+        return [dict(self._servers.row)]
 
     # Kafka
 
@@ -77,7 +101,7 @@ class Client:
 
     async def send(self, _: str, *, value: bytes, **__: Any) -> None:
         self._servers.do("send")
-        self._servers.log.append(json.loads(value))
+        self._servers.take(value)
 
     async def start(self) -> None:
         self._servers.do("start")
@@ -89,15 +113,16 @@ class Client:
         self._servers.do("seek_to_end")
 
     def assign(self, tps: list[TopicPartition]) -> None:
-        assert len(tps) == 1
+        assert {tp.topic for tp in tps} == {"orders.exchange", "orders.dead"}
 
     def assignment(self) -> set[TopicPartition]:
         return set()
 
     async def getmany(self, **_: Any) -> dict[Any, list[Any]]:
         self._servers.do("getmany")
-        data = {"commandId": self._servers.log[-1]["commandId"]}
-        return {0: [type("Answer", (), {"value": json.dumps({"type": "SYMBOL", "data": data})})]}
+        answers, self._servers.answers = self._servers.answers, []
+        await asyncio.sleep(0)
+        return {0: answers}
 
 
 @pytest.fixture
@@ -113,6 +138,8 @@ def servers(monkeypatch: pytest.MonkeyPatch) -> Servers:
     for name in ("Postgres", "EventProducer", "AIOKafkaConsumer"):
         monkeypatch.setattr(reference_data, name, client)
     monkeypatch.setattr(reference_data, "require_topics", require_topics)
+    monkeypatch.setattr(reference_data, "_ANSWER_S_MAX", 0.05)
+    monkeypatch.setattr(command_line, "settings_of_exchange", lambda: SETTINGS)
     return servers
 
 
@@ -120,62 +147,124 @@ async def halt() -> Any:
     return await set_status(SETTINGS, "AAPL", "HALTED")
 
 
-async def test_the_table_follows_the_log(servers: Servers) -> None:
+def forkast(*arguments: str) -> Result:
+    """``forkast symbols`` as it is called."""
+    return CliRunner().invoke(command_line.app, arguments)
+
+
+async def test_a_halt_is_told_once_the_engine_has_it(servers: Servers) -> None:
     published = await halt()
     assert published is not None
-    assert published.is_answered
-    assert servers.done.index("send") < servers.done.index("set_symbol_status") < servers.done.index("getmany")
-    assert servers.status == servers.log[-1]["status"] == "HALTED"
+    assert (published.is_answered, published.status, servers.status) == (True, "HALTED", "HALTED")
     assert servers.done[-1] == "stop"
+
+
+def test_a_table_behind_the_log_opens_no_halted_market(servers: Servers) -> None:
+    """Neither `init` and `up` nor `sync` says a status for a symbol that is there; `resume` does."""
+    asyncio.run(publish_symbols(SETTINGS))
+    assert "AAPL is HALTED" in forkast("halt", "AAPL").output
+    assert servers.row["status"] == "TRADING"
+    asyncio.run(publish_symbols(SETTINGS))
+    assert servers.status == "HALTED"
+    servers.row["minQuantity"] = Decimal(5)
+    assert "AAPL stays HALTED, as the log has it" in forkast("sync").output
+    assert (servers.status, servers.engine.engine.markets[7].symbol.min_lots) == ("HALTED", 5)
+    assert "AAPL is TRADING" in forkast("resume", "AAPL").output
+    assert servers.status == "TRADING"
+
+
+def test_a_symbol_that_is_new_gets_its_status_from_the_table(servers: Servers) -> None:
+    servers.row["status"] = "CANCEL_ONLY"
+    assert "stays" not in forkast("sync").output
+    assert servers.status == "CANCEL_ONLY"
+
+
+@pytest.mark.parametrize("command", [["halt", "AAPL"], ["sync"]])
+def test_a_command_that_ends_as_a_dead_letter_is_no_success(servers: Servers, command: list[str]) -> None:
+    """Signatures are required, and the operator's shell has no key: told at once, with the reason and the remedy."""
+    servers.engine.producer_keys = KeyRing(KeyFile(required=(Span(0),)))
+    refused = forkast(*command)
+    assert isinstance(refused.exception, SetupError)
+    for part in ("nothing has changed, for AAPL: UNSIGNED,", "set FORKAST_PRODUCER_KEY"):
+        assert part in str(refused.exception)
+    assert "from here on" not in refused.output
+    assert "No engine" not in refused.output
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "sentence"),
+    [
+        ("priceCollar", Decimal(10), "priceCollar must be a fraction below 1"),
+        ("symbol", "A" * 33, "symbol must be a name of 1 to 32 characters"),
+        ("status", "OPEN", "status must be one of TRADING"),
+        ("maxOpenOrders", 0, "maxOpenOrders must be a positive integer"),
+        ("tickSize", Decimal("NaN"), "tickSize as text must be a plain decimal number"),
+        ("minQuantity", Decimal(-1), "minQuantity must be between"),
+    ],
+)
+async def test_a_row_that_the_engine_refuses_is_not_published(
+    servers: Servers, column: str, value: Any, sentence: str
+) -> None:
+    """The table takes it, and it would become a dead letter: nothing is sent, and the sentence names the column."""
+    servers.row[column] = value
+    for publish in (publish_symbols, sync_symbols):
+        with pytest.raises(SetupError, match=rf"\(id 7\): {sentence}.* Correct these columns"):
+            await publish(SETTINGS)
+    if column != "status":
+        with pytest.raises(SetupError, match=sentence):
+            await set_status(SETTINGS, "7", "HALTED")
+    assert servers.log == []
+
+
+@pytest.mark.parametrize("command", [["list"], ["sync"], ["halt", "AAPL"]])
+def test_a_database_without_tables_is_a_sentence(servers: Servers, command: list[str]) -> None:
+    servers.fail["symbols"] = UndefinedTable('relation "Symbol" does not exist\nLINE 3: FROM "Symbol"')
+    refused = forkast(*command)
+    assert str(refused.exception) == (
+        'The database has no symbols (relation "Symbol" does not exist); run `forkast init`.'
+    )
+
+
+def test_rules_that_the_engine_refuses_are_no_success(servers: Servers) -> None:
+    """Orders are open, and the row has another tick size: a halt does not halt, and says so."""
+    forkast("sync")
+    servers.take(json.dumps(order_command(7)).encode())
+    servers.row["tickSize"] = Decimal("0.5")
+    refused = forkast("halt", "AAPL")
+    assert "The engine goes on with the rules it had, for AAPL" in str(refused.exception)
+    assert "from here on" not in refused.output
+    assert servers.status == "TRADING"
 
 
 @pytest.mark.parametrize("step", ["start", "partition_count", "seek_to_end"])
 async def test_without_kafka_nothing_is_changed(servers: Servers, step: str) -> None:
-    """One sentence, no connection left, and log and table as they were."""
+    """One sentence, no connection left, and the log as it was."""
     servers.fail[step] = KafkaConnectionError("refused")
     with pytest.raises(SetupError, match=r"Kafka is not reachable at 127\.0\.0\.1:1; start it"):
         await halt()
-    assert servers.status == "TRADING"
     assert servers.log == []
     assert "stop" in servers.done
 
 
 @pytest.mark.parametrize("error", [KafkaTimeoutError(), TopicAuthorizationFailedError()])
-async def test_what_kafka_has_not_acknowledged_is_not_in_the_table(servers: Servers, error: KafkaError) -> None:
+async def test_what_kafka_has_not_acknowledged_can_be_given_again(servers: Servers, error: KafkaError) -> None:
     """Nobody knows whether the log has it, and the sentence says that it can be given again."""
     servers.fail["send"] = error
     with pytest.raises(SetupError, match=r"rules of AAPL .* may have them or not; .* give the command again"):
         await halt()
-    assert servers.status == "TRADING"
     assert "stop" in servers.done
     del servers.fail["send"]
     await halt()
     assert servers.status == "HALTED"
 
 
-async def test_a_database_that_goes_after_the_log_has_it_is_told_apart(servers: Servers) -> None:
-    """The sentence says what the log has, why the table has not, and what to do; again, it brings both together."""
-    away = Unavailable("the database is out of reach; try again shortly")
-    away.__cause__ = OSError("connection refused")
-    servers.fail["set_symbol_status"] = away
-    with pytest.raises(SetupError) as told:
-        await halt()
-    for part in ("AAPL is HALTED", "(connection refused)", "do not sync", "give this command again"):
-        assert part in str(told.value)
-    assert servers.log[-1]["status"] == "HALTED"
-    assert servers.done[-1] == "stop"
-    del servers.fail["set_symbol_status"]
-    await halt()
-    assert servers.status == servers.log[-1]["status"] == "HALTED"
-
-
-async def test_who_cannot_be_heard_has_not_answered(servers: Servers) -> None:
-    """Kafka goes after it has acknowledged: the change is made, in the log and in the table."""
+def test_who_cannot_be_heard_has_not_answered(servers: Servers) -> None:
+    """Kafka goes after it has acknowledged: the log has the change, and nobody claims more."""
     servers.fail["getmany"] = KafkaConnectionError("gone")
-    published = await halt()
-    assert published is not None
-    assert not published.is_answered
-    assert servers.status == servers.log[-1]["status"] == "HALTED"
+    told = forkast("halt", "AAPL")
+    assert servers.log[-1]["status"] == "HALTED"
+    assert (told.exit_code, "is HALTED" in told.output) == (0, False)
+    assert "No engine has answered yet for AAPL; the commands wait in the log" in told.output
 
 
 @pytest.mark.parametrize("publish", [publish_symbols, sync_symbols])

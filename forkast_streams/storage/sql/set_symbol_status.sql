@@ -1,1 +1,0 @@
-UPDATE "Symbol" SET status = %(status)s WHERE id = %(id)s AND "updatedAt" = %(seen)s RETURNING id

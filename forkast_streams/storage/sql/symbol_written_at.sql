@@ -1,1 +1,0 @@
-SELECT "updatedAt" FROM "Symbol" WHERE id = %(id)s
