@@ -68,8 +68,10 @@ def up(
         # A terminal that closes says so twice, and the shell too; only an impatient Ctrl-C cuts this short.
         for number in ending:
             signal.signal(number, signal.SIG_IGN)
-        stack.stop()
-        _say("Everything is stopped; the data stays.")
+        # A start that is refused or cut short has stopped what it had started; what runs then is used by others.
+        if stack.is_managed:
+            stack.stop()
+            _say("Everything is stopped; the data stays.")
 
 
 def _say(sentence: str) -> None:

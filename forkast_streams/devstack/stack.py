@@ -49,6 +49,11 @@ class Stack:
         self._lock = FolderLock(self.data_dir / "stack.lock")
         self._servers: tuple[Server, ...] | None = None
 
+    @property
+    def is_managed(self) -> bool:
+        """Whether this object has started the servers to stop them again, and no other may."""
+        return self._lock.held
+
     def start(self, *, detach: bool = False, progress: Callable[[str], None] | None = None) -> None:
         """Start the servers that do not run and wait until all answer.
 
