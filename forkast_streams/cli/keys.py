@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -144,19 +145,35 @@ def require(
 
 
 def _change(file: Path, change: Callable[[KeyFile], KeyFile], *, may_make: bool = False) -> None:
-    """Write the changed content, so that a reader sees the old or the new one; two changes never lose one."""
+    """Write the changed content, so that a reader sees the old or the new one; two changes never lose one.
+
+    Engines run as another user than the operator, who may be root: the file stays whose it is, and a link stays one.
+    """
     try:
+        file = file.resolve()
         with _locked(file):
-            content = KeyFile() if may_make and not file.exists() else read_key_file(file).content
-            write_atomic(file, _pretty(change(content)), mode=file.stat().st_mode & 0o777 if file.exists() else 0o600)
+            before = file.stat() if file.exists() else None
+            content = KeyFile() if may_make and before is None else read_key_file(file).content
+            write_atomic(file, _pretty(change(content)), mode=0o600, like=before)
+            _tell_new_owner(file, before)
     except OSError as exc:
         raise SetupError(f"{file} cannot be written: {exc.strerror}; name a file of yours.") from exc
 
 
+def _tell_new_owner(file: Path, before: os.stat_result | None) -> None:
+    after = file.stat()
+    if before is not None and (before.st_uid, before.st_gid) != (after.st_uid, after.st_gid):
+        typer.echo(
+            f"{file} belonged to {before.st_uid}:{before.st_gid} and is {after.st_uid}:{after.st_gid}'s now, because "
+            "you may not give it away; let the engines' user read it.",
+            err=True,
+        )
+
+
 @contextmanager
 def _locked(file: Path) -> Iterator[None]:
-    # The file itself is replaced, so the lock is on its folder.
-    with (file.parent / f".{file.name}.lock").open("w") as lock:
+    # The file itself is replaced, so the lock is on its folder. To read is enough, where root has made the lock.
+    with os.fdopen(os.open(file.parent / f".{file.name}.lock", os.O_RDONLY | os.O_CREAT, 0o644)) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import stat
 import subprocess
 import time
 from abc import ABC, abstractmethod
@@ -265,15 +266,36 @@ class Server(ABC):
             time.sleep(POLL_S)
 
 
-def write_atomic(file: Path, text: str, mode: int = 0o644) -> None:
-    """Write ``text`` so that a reader or a crash sees the old or the new content, never a part."""
+def write_atomic(file: Path, text: str, mode: int = 0o644, *, like: os.stat_result | None = None) -> None:
+    """Write ``text`` so that a reader or a crash sees the old or the new content, never a part.
+
+    Args:
+        file: to write.
+        text: its new content.
+        mode: of a new file, less what the umask takes.
+        like: whose owner, group and mode it gets instead, as far as this process may give them.
+    """
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode if like is None else 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        if like is not None:
+            _give_to(descriptor, like)
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
     temporary.replace(file)
+
+
+def _give_to(descriptor: int, like: os.stat_result) -> None:
+    mode = stat.S_IMODE(like.st_mode)
+    try:
+        os.fchown(descriptor, -1, like.st_gid)
+        os.fchown(descriptor, like.st_uid, -1)
+    except PermissionError:
+        if os.fstat(descriptor).st_gid != like.st_gid:
+            # What one group may read is not for another.
+            mode &= ~stat.S_IRWXG
+    os.fchmod(descriptor, mode)
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:

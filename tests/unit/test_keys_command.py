@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import time
@@ -13,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from forkast_streams.cli import keys
 from forkast_streams.cli.keys import app
+from forkast_streams.devstack.server import write_atomic
 from forkast_streams.errors import InvalidRecord, SetupError
 from forkast_streams.producer_keys import read_key_file
 from forkast_streams.record_signatures import Signer, verify
@@ -95,6 +97,46 @@ def test_nobody_else_can_read_the_file_and_no_list_shows_a_secret(file: Path) ->
     file.chmod(0o640)
     new(file, "--producer", "partner")
     assert stat.S_IMODE(file.stat().st_mode) == 0o640
+
+
+def test_a_link_to_the_file_stays_one(file: Path) -> None:
+    """As a configuration is laid out by links, and engines read the target."""
+    new(file, "--producer", "oms")
+    link = file.with_name("link.json")
+    link.symlink_to(file)
+    new(link, "--producer", "partner")
+    assert link.is_symlink()
+    assert [key.producer for key in read_key_file(file).content.keys] == ["oms", "partner"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_the_file_stays_whose_it_is(file: Path) -> None:
+    """An operator calls the command with sudo; the engines' user must go on reading the file."""
+    new(file, "--producer", "oms")
+    os.chown(file, 1234, 1235)
+    file.chmod(0o640)
+    assert "belonged" not in run(file, "new", "--producer", "partner").stderr
+    after = file.stat()
+    assert (after.st_uid, after.st_gid, stat.S_IMODE(after.st_mode)) == (1234, 1235, 0o640)
+
+
+def test_a_file_that_cannot_be_given_back_is_told(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody of another group may read it then."""
+    new(file, "--producer", "oms")
+    file.chmod(0o640)
+    real = file.stat()
+    foreign = os.stat_result((*real[:4], 4321, 4322, *real[6:]))
+
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.fchown", refuse)
+    write_atomic(file, file.read_text(), like=foreign)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    keys._tell_new_owner(file, foreign)
+    assert "belonged to 4321:4322 and is " in capsys.readouterr().err
 
 
 def test_changes_at_one_time_lose_no_key(file: Path) -> None:
