@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import socket
 from contextlib import closing
 from ipaddress import ip_address
-from pathlib import Path
-from secrets import token_hex
 
 import bcrypt
 import psycopg2
@@ -63,17 +60,6 @@ async def require_no_demo_users(settings: Settings) -> None:
             f"the database has demo users, whose passwords everybody knows ({', '.join(names)}); change their "
             "passwords or delete them, or set FORKAST_DEMO_USERS=1 for an exchange that nobody else reaches."
         )
-
-
-def local_signing_secret(data_dir: Path) -> str:
-    """The secret of the embedded stack, made at its first start; only its owner can read the file."""
-    file = data_dir / "signing-secret"
-    try:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:
-            made.write(token_hex(32))
-    except FileExistsError:
-        pass
-    return file.read_text().strip()
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from subprocess import SubprocessError
 from typing import Any
 
@@ -64,6 +65,27 @@ def choose_ports(data_dir: Path, host: str, *, auto: bool | None) -> dict[str, i
 def record_ports(data_dir: Path, ports: Mapping[str, int]) -> None:
     """Keep the ports for the next start in ``data_dir``, which this process must manage."""
     write_atomic(data_dir / _PORTS_FILE, json.dumps(ports))
+
+
+def signing_secret(data_dir: Path) -> str:
+    """The secret of the exchange in ``data_dir``, made at its first start; only its owner can read the file.
+
+    Raises:
+        SetupError: the file cannot be read or is empty, and signed requests would be refused without a word.
+    """
+    file = data_dir / "signing-secret"
+    try:
+        if not file.exists():
+            write_atomic(file, token_hex(32), mode=0o600)
+        secret = file.read_text().strip()
+    except OSError as exc:
+        raise SetupError(f"{file} cannot be read: {exc.strerror}; let this user read it.") from exc
+    if not secret:
+        raise SetupError(
+            f"{file} is empty: bring it back from a copy, or delete it; the next start makes another one then, and API "
+            "keys that sign requests must be made anew."
+        )
+    return secret
 
 
 def _recorded_ports(file: Path) -> dict[str, int] | None:

@@ -19,8 +19,15 @@ from forkast_streams.cli.stack import Ports
 from forkast_streams.compiled import require_fresh
 from forkast_streams.config import Settings
 from forkast_streams.devstack import Stack
-from forkast_streams.start_checks import local_signing_secret, require_no_demo_users, require_safe_transport
-from forkast_streams.supervisor import RoleProcess, Supervisor, choose_ports, record_ports, unwind_on_ending_signals
+from forkast_streams.start_checks import require_no_demo_users, require_safe_transport
+from forkast_streams.supervisor import (
+    RoleProcess,
+    Supervisor,
+    choose_ports,
+    record_ports,
+    signing_secret,
+    unwind_on_ending_signals,
+)
 from forkast_streams.topics import PARTITIONS_DEFAULT
 
 console = Console(stderr=True)
@@ -53,7 +60,7 @@ def up(
     try:
         stack.start(progress=_say)
         record_ports(data_dir, role_ports)
-        env = {"FORKAST_SIGNING_SECRET": local_signing_secret(data_dir)} | os.environ | stack.env()
+        env = {"FORKAST_SIGNING_SECRET": signing_secret(data_dir)} | os.environ | stack.env()
         env |= {"FORKAST_DATA_DIR": str(data_dir), "FORKAST_HOST": host}
         settings = Settings.from_env(env | ({"FORKAST_DEMO_USERS": "1"} if demo_users else {}))
         for sentence in asyncio.run(prepare(settings, partitions=PARTITIONS_DEFAULT, demo_users=demo_users)):

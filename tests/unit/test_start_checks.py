@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from forkast_streams import roles
 from forkast_streams.config import Settings
 from forkast_streams.errors import SetupError
-from forkast_streams.start_checks import DEMO_EMAILS, local_signing_secret, require_safe_transport
+from forkast_streams.start_checks import DEMO_EMAILS, require_safe_transport
 from forkast_streams.storage.postgres import _packaged
 
 
@@ -42,14 +40,6 @@ def test_every_demo_user_is_known() -> None:
     made = _packaged("init.sql").partition("-- demo users:")[2]
     assert [email for email in DEMO_EMAILS if f"'{email}'" not in made] == []
     assert made.count("@example.com") == len(DEMO_EMAILS)
-
-
-def test_signing_secret_of_the_embedded_stack_is_made_once(tmp_path: Path) -> None:
-    """It is random, stays the same, and is nobody else's to read."""
-    secret = local_signing_secret(tmp_path)
-    assert len(secret) == 64
-    assert local_signing_secret(tmp_path) == secret
-    assert (tmp_path / "signing-secret").stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,14 @@ from forkast_streams.config import Settings
 from forkast_streams.devstack.ports import free_ports
 from forkast_streams.errors import SetupError
 from forkast_streams.roles import ROLES, create_app
-from forkast_streams.supervisor import RoleProcess, Supervisor, choose_ports, ending_signals, record_ports
+from forkast_streams.supervisor import (
+    RoleProcess,
+    Supervisor,
+    choose_ports,
+    ending_signals,
+    record_ports,
+    signing_secret,
+)
 
 
 class Starts(RoleProcess):
@@ -163,3 +170,19 @@ def test_damaged_record_of_the_ports_gives_the_remedy(tmp_path: Path, content: s
     with pytest.raises(SetupError, match=r"roles\.json is damaged: delete it"):
         choose_ports(tmp_path, "127.0.0.1", auto=None)
     assert len(set(choose_ports(tmp_path, "127.0.0.1", auto=True).values())) == len(ROLES)
+
+
+def test_signing_secret_of_the_embedded_stack_is_made_once(tmp_path: Path) -> None:
+    """It is random, stays the same, and is nobody else's to read."""
+    secret = signing_secret(tmp_path)
+    assert len(secret) == 64
+    assert signing_secret(tmp_path) == secret
+    assert (tmp_path / "signing-secret").stat().st_mode & 0o077 == 0
+    assert [file.name for file in tmp_path.iterdir()] == ["signing-secret"]
+
+
+def test_an_empty_signing_secret_is_refused(tmp_path: Path) -> None:
+    """As a full disk left it; no signed request would be taken, and nobody would be told why."""
+    (tmp_path / "signing-secret").write_text("\n")
+    with pytest.raises(SetupError, match=r"signing-secret is empty: bring it back .* or delete it"):
+        signing_secret(tmp_path)
