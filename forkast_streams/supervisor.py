@@ -19,7 +19,7 @@ import aiohttp
 
 from forkast_streams.config import Settings
 from forkast_streams.devstack.ports import free_ports, require_free
-from forkast_streams.devstack.server import write_atomic
+from forkast_streams.devstack.server import open_log, write_atomic
 from forkast_streams.errors import SetupError
 from forkast_streams.limits import STOP_S_MAX
 from forkast_streams.roles import ROLES
@@ -131,7 +131,7 @@ class RoleProcess:
             "FORKAST_DEMO_USERS": str(int(self._settings.demo_users)),
             "FORKAST_SIGNING_SECRET": self._settings.signing_secret,
         }
-        with self.log.open("ab") as log:
+        with open_log(self.log) as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "forkast_streams", "worker", self.role, "--port", str(self.port),
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log, env=env,

@@ -251,9 +251,7 @@ class Server(ABC):
         write_atomic(self._pid_file, json.dumps(asdict(_PidFile.of(self._child.pid))))
 
     def _open_log(self) -> IO[bytes]:
-        if self.log.exists() and self.log.stat().st_size > LOG_BYTES_MAX:
-            self.log.replace(self.log.with_suffix(".log.old"))
-        log = self.log.open("ab")
+        log = open_log(self.log)
         self._log_start = log.tell()
         return log
 
@@ -264,6 +262,13 @@ class Server(ABC):
             if time.monotonic() > deadline:
                 raise self.failure(f"did not answer on port {self.port} within {START_DEADLINE_S:.0f} s")
             time.sleep(POLL_S)
+
+
+def open_log(file: Path) -> IO[bytes]:
+    """Open the log of a process that starts; one that has grown large makes room for a new one, and is kept once."""
+    if file.exists() and file.stat().st_size > LOG_BYTES_MAX:
+        file.replace(file.with_suffix(".log.old"))
+    return file.open("ab")
 
 
 def write_atomic(file: Path, text: str, mode: int = 0o644, *, like: os.stat_result | None = None) -> None:

@@ -186,3 +186,18 @@ def test_an_empty_signing_secret_is_refused(tmp_path: Path) -> None:
     (tmp_path / "signing-secret").write_text("\n")
     with pytest.raises(SetupError, match=r"signing-secret is empty: bring it back .* or delete it"):
         signing_secret(tmp_path)
+
+
+async def test_a_large_log_makes_room_at_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of the servers do: what a worker says before it ends must not fill the disk over the years."""
+    monkeypatch.setattr("forkast_streams.devstack.server.LOG_BYTES_MAX", 3)
+    monkeypatch.setattr(supervisor_module.sys, "executable", "/bin/true")
+    process = RoleProcess("engine", 1, Settings(data_dir=tmp_path))
+    for content in ("old", "large", ""):
+        process.log.parent.mkdir(exist_ok=True)
+        with process.log.open("a") as log:
+            log.write(content)
+        await process.start()
+        assert await process.wait() == 0
+    assert sorted(file.name for file in process.log.parent.iterdir()) == ["engine.log", "engine.log.old"]
+    assert process.log.with_suffix(".log.old").read_text() == "oldlarge"
