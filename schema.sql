@@ -28,8 +28,6 @@ CREATE TABLE IF NOT EXISTS "User" (
     "createdAt" timestamp(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC')
 );
 
-CREATE UNIQUE INDEX IF NOT EXISTS "User_email_key" ON "User" (email);
-
 -- Written by the OMS alone. A revoked key stays, so that what it did can be told from what another did.
 CREATE TABLE IF NOT EXISTS "ApiKey" (
     id text PRIMARY KEY,
@@ -42,8 +40,6 @@ CREATE TABLE IF NOT EXISTS "ApiKey" (
     "revokedAt" timestamp(3)
 );
 
-CREATE INDEX IF NOT EXISTS "ApiKey_userId_idx" ON "ApiKey" ("userId") WHERE "revokedAt" IS NULL;
-
 -- Written by the OMS alone: which order a user's client order id stands for, for 24 hours.
 CREATE TABLE IF NOT EXISTS "ClientOrderId" (
     "userId" integer NOT NULL,
@@ -54,8 +50,6 @@ CREATE TABLE IF NOT EXISTS "ClientOrderId" (
     "createdAt" timestamp(3) NOT NULL DEFAULT (now() AT TIME ZONE 'UTC'),
     PRIMARY KEY ("userId", "clientOrderId")
 );
-
-CREATE INDEX IF NOT EXISTS "ClientOrderId_createdAt_idx" ON "ClientOrderId" ("createdAt");
 
 CREATE TABLE IF NOT EXISTS "Symbol" (
     id serial PRIMARY KEY,
@@ -75,9 +69,6 @@ CREATE TABLE IF NOT EXISTS "Symbol" (
     "priceCollar" numeric, -- how far from the last price a price may be, as a fraction of it
     "maxOpenOrders" integer -- of a user
 );
-
--- Not unique: a SYMBOL command may give a name twice, and what the log says must not stop the sink.
-CREATE INDEX IF NOT EXISTS "Symbol_symbol_idx" ON "Symbol" (symbol);
 
 -- No foreign keys to "User" and "Symbol": a Kafka producer may send any userId, and what the log has accepted must
 -- not stop the sink. The key has the symbol in it because the exchange keeps order ids apart by partition: an id
@@ -159,10 +150,6 @@ BEGIN
 END
 $$;
 
-CREATE INDEX IF NOT EXISTS "Order_userId_createdAt_idx" ON "Order" ("userId", "createdAt" DESC, id DESC);
-CREATE INDEX IF NOT EXISTS "Order_userId_clientOrderId_idx" ON "Order" ("userId", "clientOrderId")
-    WHERE "clientOrderId" IS NOT NULL;
-
 -- No foreign keys to "Order": the sink writes a trade only together with its two orders, or when it has found them,
 -- and a key would look each of them up again.
 CREATE TABLE IF NOT EXISTS "Trade" (
@@ -178,10 +165,6 @@ CREATE TABLE IF NOT EXISTS "Trade" (
     "takerSide" "OrderSide" NOT NULL
 );
 
-CREATE UNIQUE INDEX IF NOT EXISTS "Trade_symbolId_sequence_key" ON "Trade" ("symbolId", sequence);
-CREATE INDEX IF NOT EXISTS "Trade_buyOrderId_idx" ON "Trade" ("buyOrderId");
-CREATE INDEX IF NOT EXISTS "Trade_sellOrderId_idx" ON "Trade" ("sellOrderId");
-
 -- How far the sink is: it changes in the same statement as the rows, so both are always of the same moment.
 CREATE TABLE IF NOT EXISTS "SinkProgress" (
     topic text NOT NULL,
@@ -195,3 +178,39 @@ CREATE TABLE IF NOT EXISTS "SymbolSequence" (
     partition integer NOT NULL,
     sequence bigint NOT NULL -- of the last event applied
 );
+
+-- Looked for first: CREATE INDEX IF NOT EXISTS holds up all who write the table, until this transaction ends, before it
+-- finds that there is nothing to do.
+DO $$
+BEGIN
+    IF to_regclass('"User_email_key"') IS NULL THEN
+        CREATE UNIQUE INDEX "User_email_key" ON "User" (email);
+    END IF;
+    IF to_regclass('"ApiKey_userId_idx"') IS NULL THEN
+        CREATE INDEX "ApiKey_userId_idx" ON "ApiKey" ("userId") WHERE "revokedAt" IS NULL;
+    END IF;
+    IF to_regclass('"ClientOrderId_createdAt_idx"') IS NULL THEN
+        CREATE INDEX "ClientOrderId_createdAt_idx" ON "ClientOrderId" ("createdAt");
+    END IF;
+    -- Not unique: a SYMBOL command may give a name twice, and what the log says must not stop the sink.
+    IF to_regclass('"Symbol_symbol_idx"') IS NULL THEN
+        CREATE INDEX "Symbol_symbol_idx" ON "Symbol" (symbol);
+    END IF;
+    IF to_regclass('"Order_userId_createdAt_idx"') IS NULL THEN
+        CREATE INDEX "Order_userId_createdAt_idx" ON "Order" ("userId", "createdAt" DESC, id DESC);
+    END IF;
+    IF to_regclass('"Order_userId_clientOrderId_idx"') IS NULL THEN
+        CREATE INDEX "Order_userId_clientOrderId_idx" ON "Order" ("userId", "clientOrderId")
+            WHERE "clientOrderId" IS NOT NULL;
+    END IF;
+    IF to_regclass('"Trade_symbolId_sequence_key"') IS NULL THEN
+        CREATE UNIQUE INDEX "Trade_symbolId_sequence_key" ON "Trade" ("symbolId", sequence);
+    END IF;
+    IF to_regclass('"Trade_buyOrderId_idx"') IS NULL THEN
+        CREATE INDEX "Trade_buyOrderId_idx" ON "Trade" ("buyOrderId");
+    END IF;
+    IF to_regclass('"Trade_sellOrderId_idx"') IS NULL THEN
+        CREATE INDEX "Trade_sellOrderId_idx" ON "Trade" ("sellOrderId");
+    END IF;
+END
+$$;

@@ -336,7 +336,14 @@ def _prepare(database_url: str, demo_users: bool) -> None:
         with closing(_connect_or_create(database_url)) as connection, connection, connection.cursor() as cursor:
             _require_unicode(cursor)
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", (_PREPARE_LOCK,))
+            # Not for the lock above, which another `init` may hold for long. Who waits for a table holds up all others.
+            cursor.execute("SELECT set_config('lock_timeout', %s, true)", (str(_LOCK_TIMEOUT_MS),))
             cursor.execute(script)
+    except (psycopg2.errors.LockNotAvailable, psycopg2.errors.DeadlockDetected) as exc:
+        raise SetupError(
+            f"the database's tables are in use, and nothing has been changed ({_sentence(exc)}); run it again, and if "
+            "that does not help while no sink and OMS run."
+        ) from exc
     except psycopg2.errors.UndefinedColumn as exc:
         raise SetupError(
             f"the database has tables of another version ({_sentence(exc)}); use an empty database, or add what is "
@@ -373,7 +380,10 @@ def _connect_or_create(database_url: str) -> Any:
 
 def _create_missing(database_url: str) -> bool:
     """Create the URL's database if that is what is missing; say whether it was."""
-    name = parse_dsn(database_url)["dbname"]
+    name = parse_dsn(database_url).get("dbname")
+    # A service names it elsewhere.
+    if name is None:
+        return False
     with closing(psycopg2.connect(database_url, dbname="postgres", connect_timeout=_CONNECT_TIMEOUT_S)) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:

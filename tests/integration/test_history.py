@@ -7,6 +7,8 @@ import gc
 import json
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import bcrypt
@@ -250,6 +252,29 @@ async def test_preparing_again_changes_nothing(empty_url: str) -> None:
         assert await postgres.fetch(added) == [(11,)]
 
 
+async def test_preparing_a_live_exchange_waits_for_nobody(empty_url: str) -> None:
+    """A transaction writes the tables: where all is there it is let be, and what is missing is asked for in vain."""
+    await prepare_database(empty_url, demo_users=True)
+    tables = ("User", "ApiKey", "ClientOrderId", "Symbol", "Order", "Trade", "SinkProgress", "SymbolSequence")
+    with closing(psycopg2.connect(empty_url)) as busy, busy.cursor() as cursor:
+        for table in tables:
+            cursor.execute(f'LOCK TABLE "{table}" IN ROW EXCLUSIVE MODE')
+        preparing = asyncio.create_task(prepare_database(empty_url, demo_users=True))
+        done, _ = await asyncio.wait({preparing}, timeout=10)
+        busy.rollback()
+        await preparing
+        assert done
+        cursor.execute('DROP INDEX "Order_userId_createdAt_idx"')
+        busy.commit()
+        cursor.execute('LOCK TABLE "Order" IN ROW EXCLUSIVE MODE')
+        with pytest.raises(SetupError, match=r"tables are in use, and nothing has been changed .*lock timeout"):
+            await prepare_database(empty_url, demo_users=True)
+        busy.rollback()
+    await prepare_database(empty_url, demo_users=True)
+    async with Postgres(empty_url) as postgres:
+        assert await postgres.fetch("""SELECT to_regclass('"Order_userId_createdAt_idx"') IS NOT NULL""") == [(True,)]
+
+
 async def test_tables_of_the_first_version_are_brought_up_to_this_one(empty_url: str, events: list[Record]) -> None:
     """Preparing adds what is missing and keeps what is there; then the sink goes on. Before, it says what to do."""
     await prepare_database(empty_url, demo_users=True)
@@ -307,10 +332,13 @@ async def test_a_database_without_tables_is_named(empty_url: str, stack_env: dic
             await loaded(postgres)
 
 
-async def test_an_unreachable_server_is_named() -> None:
+async def test_an_unreachable_server_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Preparing needs the server: without it there is one sentence, not a wait."""
-    with pytest.raises(SetupError, match="DATABASE_URL"):
-        await prepare_database("postgresql://nobody@127.0.0.1:1/none", demo_users=False)
+    (tmp_path / "services").write_text("[forkast]\nhost=127.0.0.1\nport=1\ndbname=none\nuser=nobody\n")
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    for url in ("postgresql://nobody@127.0.0.1:1/none", "service=forkast"):
+        with pytest.raises(SetupError, match=r"Connection refused.*DATABASE_URL"):
+            await prepare_database(url, demo_users=False)
 
 
 @pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
