@@ -20,6 +20,7 @@ from forkast_streams.errors import SetupError
 
 TABLES = ("Order", "Trade")
 
+_CUT_FILE = "cut.json"
 _SYMBOL_COLUMN = 1
 _decode_record = msgspec.json.Decoder(Record).decode
 _decode_row = msgspec.json.Decoder(Row).decode
@@ -30,6 +31,8 @@ def write_dump(
 ) -> None:
     """Write the records and rows of a cut into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
+    # Until it is written again nobody takes what another dump has left here for whole.
+    (folder / _CUT_FILE).unlink(missing_ok=True)
     cut = evidence.cut
     for topic in TOPICS:
         for partition, end in cut.ends[topic].items():
@@ -42,7 +45,7 @@ def write_dump(
             for row in all_rows(table):
                 file.write(msgspec.json.encode(row) + b"\n")
     # Last, so that a folder with it is whole.
-    (folder / "cut.json").write_bytes(msgspec.json.format(msgspec.json.encode(cut), indent=1))
+    (folder / _CUT_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(cut), indent=1))
 
 
 class DumpEvidence:
@@ -59,7 +62,7 @@ class DumpEvidence:
     def __init__(self, folder: Path, *, with_sums: bool = True) -> None:
         self._folder = folder
         try:
-            self.cut = msgspec.json.decode((folder / "cut.json").read_bytes(), type=Cut)
+            self.cut = msgspec.json.decode((folder / _CUT_FILE).read_bytes(), type=Cut)
         except (OSError, msgspec.MsgspecError) as exc:
             raise SetupError(f"{folder} has no whole dump ({exc}); write one with `forkast audit --dump`.") from exc
         tables = self.cut.tables

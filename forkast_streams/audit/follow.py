@@ -29,7 +29,7 @@ from forkast_streams.audit.rows import Rows
 from forkast_streams.audit.signatures import Signatures, read_keys
 from forkast_streams.audit.standstill import Standstill
 from forkast_streams.audit.strays import StrayLedger
-from forkast_streams.audit.table_check import check_progress, check_tables
+from forkast_streams.audit.table_check import Overwritten, check_progress, check_tables
 from forkast_streams.audit.tables import TablesSnapshot
 from forkast_streams.errors import ForkastError, SetupError
 
@@ -75,6 +75,7 @@ class Follower:
         self._ledger = StrayLedger(Path(self._scratch.name))
         self._log: KafkaLog | None = None
         self._stale_since: dict[int, float] = {}
+        self._overwritten: Overwritten = {}
         self._without_books: str | None = None
         self._clock = clock
         self._engine, self._sink = Standstill("the engine", clock), Standstill("the sink", clock)
@@ -232,7 +233,7 @@ class Follower:
             for symbol_id in list(of_symbol):
                 if any(self._partitions[number].is_home_of(symbol_id) for number in behind):
                     del of_symbol[symbol_id]
-        check_tables(evidence, rows, self._between)
+        check_tables(evidence, rows, self._between, self._overwritten)
 
 
 def metrics(follower: Follower) -> Iterator[str]:

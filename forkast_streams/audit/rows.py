@@ -81,6 +81,10 @@ class Sum(Struct):
         self.count += 1
         self.total += hashed
 
+    def less(self, other: Sum) -> Sum:
+        """What is in this sum and not in the other."""
+        return Sum(self.count - other.count, self.total - other.total)
+
 
 class Rows(Struct):
     """The rows of one symbol at one moment."""

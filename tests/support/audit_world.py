@@ -146,8 +146,8 @@ class World:
         ]
         return places[-1 if last else 0]
 
-    def audit(self, **options: Any) -> Findings:
-        """Audit it all."""
+    def evidence(self) -> _Evidence:
+        """The world as it is now, cut at its end."""
         ends = {
             topic: {partition: len(records) for partition, records in of_topic.items()}
             for topic, of_topic in zip(TOPICS, (self.inputs, self.events, self.letters), strict=True)
@@ -155,7 +155,11 @@ class World:
         required = self.required or ends[ORDERS_NEW]
         if self.tables is not None:
             self.tables.orders, self.tables.trades = _sums(self.rows["Order"]), _sums(self.rows["Trade"])
-        cut = Cut(PARTITIONS, ends, required, copy.deepcopy(self.tables), self.books, self.late)
+        return _Evidence(self, Cut(PARTITIONS, ends, required, copy.deepcopy(self.tables), self.books, self.late))
+
+    def audit(self, **options: Any) -> Findings:
+        """What the audit finds, with more options for it."""
+        evidence = self.evidence()
         with tempfile.TemporaryDirectory() as folder:
             if self.journal:
                 options["journal"] = Path(folder) / "journal.jsonl"
@@ -163,7 +167,7 @@ class World:
             if self.keys is not None:
                 options.setdefault("producer_keys", Path(folder) / "keys.json")
                 (Path(folder) / "keys.json").write_bytes(msgspec.json.encode(self.keys))
-            return audit_evidence(_Evidence(self, cut), **options)[0]
+            return audit_evidence(evidence, **options)[0]
 
     def _numbered(self, records: list[Record]) -> list[Record]:
         return [Record(at, r.timestamp, r.key, r.value, r.headers) for at, r in enumerate(records)]

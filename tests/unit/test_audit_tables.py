@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from forkast_streams.audit import run
 from forkast_streams.audit.capture import Exchange, sample_books
-from forkast_streams.audit.evidence import BookAnswer
+from forkast_streams.audit.dump import DumpEvidence, write_dump
+from forkast_streams.audit.evidence import BookAnswer, Row
 from forkast_streams.audit.records import Record
-from tests.support.audit_world import HOME, World, order_id, true_world
+from forkast_streams.audit.table_check import Overwritten, check_tables
+from forkast_streams.errors import SetupError
+from forkast_streams.limits import SEEN_WINDOW_MS
+from tests.support.audit_world import HOME, World, order_id, plain_world, true_world
 from tests.support.flows import PARTITIONS, order_command, symbol_command
 from tests.unit.test_audit import broken
 
@@ -74,6 +81,37 @@ def test_wrong_rows_of_many_symbols_are_found_in_few_passes(monkeypatch: pytest.
     assert next(read) < 2 * PARTITIONS + 5
 
 
+def test_an_id_that_is_used_again_has_the_log_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first order's row is gone, so the sums differ for ever; an audit that follows remembers by how much."""
+    world, judged = World(), []
+    world.send_command(symbol_command(1))
+    # Those between come late enough to have the exchange forget the first.
+    for number in (1, 2, 3, 1):
+        world.send_command(order_command(id=order_id(number)))
+        world.send_command({"command": "CANCEL", "symbolId": 1, "orderId": order_id(number), "userId": 1})
+        world._clock += 2 * SEEN_WINDOW_MS
+    world.process().derive()
+    monkeypatch.setattr(run, "check_tables", lambda *what: judged.append(what))
+    assert broken(world) == set()
+    [(evidence, rows, findings)] = judged
+    overwritten: Overwritten = {}
+    reads: list[str] = []
+    records = evidence.records
+
+    def read(topic: str, *place: int) -> Iterator[Record]:
+        reads.append(topic)
+        return records(topic, *place)
+
+    monkeypatch.setattr(evidence, "records", read)
+    for _ in range(3):
+        check_tables(evidence, rows, findings, overwritten)
+    assert (len(reads), findings.violations["I-11"]) == (1, 0)
+    evidence.cut.tables.orders[1].total += 1
+    world.rows["Order"][0][5] = "12345678"
+    check_tables(evidence, rows, findings, overwritten)
+    assert findings.violations["I-11"] == 1
+
+
 def test_wrong_progress_is_caught(world: World) -> None:
     """Sequences that are not those of the events, tables ahead of the log, commits ahead of the tables."""
     tables = world.tables
@@ -85,6 +123,21 @@ def test_wrong_progress_is_caught(world: World) -> None:
     assert broken(world) == {"I-18"}
     tables.next_offsets[HOME] += 1
     assert broken(world) == {"I-11"}
+
+
+def test_a_dump_that_was_cut_short_is_none(tmp_path: Path) -> None:
+    """Into a folder that has one: records and rows of both together would accuse an exchange that is right."""
+    world = plain_world()
+    write_dump(tmp_path, world.evidence(), lambda table: iter(world.rows[table]), lambda: None)
+    assert run.audit_evidence(DumpEvidence(tmp_path), folder=tmp_path)[0].is_clean
+
+    def ended(_: str) -> Iterator[Row]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_dump(tmp_path, world.evidence(), ended, lambda: None)
+    with pytest.raises(SetupError, match=r"has no whole dump .*; write one"):
+        DumpEvidence(tmp_path)
 
 
 def test_tables_are_compared_at_their_own_progress(world: World) -> None:
