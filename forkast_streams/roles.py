@@ -28,6 +28,7 @@ from yarl import URL
 
 from forkast_streams.compiled import require_fresh
 from forkast_streams.config import Settings
+from forkast_streams.errors import SetupError
 from forkast_streams.lifecycle import ExchangeWorker, Watchdog
 from forkast_streams.limits import BATCHES_QUEUED_MAX, EVENTS_FETCH_BYTES_MAX, FETCH_BYTES_MAX, WEB_STOP_S_MAX
 from forkast_streams.market_data.feed import LocalFeed
@@ -164,10 +165,19 @@ def create_app(role_name: str, settings: Settings | None = None) -> ExchangeApp:
     Args:
         role_name: a key of ``ROLES``.
         settings: default: from the environment.
+
+    Raises:
+        SetupError: the folder for local state cannot be made.
     """
     role = ROLES[role_name]
     settings = settings or Settings.from_env()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise SetupError(
+            f"the folder for local state ({settings.data_dir}) cannot be made: {exc.strerror}; name one that is yours "
+            "with --data-dir or FORKAST_DATA_DIR."
+        ) from exc
     app = ExchangeApp(APP_PREFIX + role.name, **_faust_settings(role, settings))
     app.role = role
     app.settings = settings

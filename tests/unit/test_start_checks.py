@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from forkast_streams import roles
@@ -33,6 +35,13 @@ def test_faust_looks_before_it_starts_a_role_as_the_command_does(monkeypatch: py
     monkeypatch.setenv("FORKAST_HOST", "0.0.0.0")
     with pytest.raises(SetupError, match="without TLS"):
         _ = roles.oms
+
+
+def test_a_data_folder_that_cannot_be_made_is_a_sentence(tmp_path: Path) -> None:
+    """As where the data folder is another user's, or its name a file's."""
+    (tmp_path / "file").touch()
+    with pytest.raises(SetupError, match=r"local state .*file/engine-1.* cannot be made: Not a directory; name one"):
+        roles.create_app("engine", Settings(data_dir=tmp_path / "file" / "engine-1"))
 
 
 def test_every_demo_user_is_known() -> None:
