@@ -89,6 +89,7 @@ lock: setup ## Resolve the versions in pyproject.toml into requirements.lock
 	$(BIN)/uv pip compile --python $(BIN)/python --extra dev --generate-hashes \
 		--no-header --no-annotate --no-emit-index-url --quiet --output-file requirements.lock pyproject.toml
 
-clean: ## Remove the environment and all that tools have left; data/ stays
+clean: ## Remove the environment and all that setup and tools have left; data/ stays
+	-@$(or $(wildcard $(BIN)/python),$(PYTHON)) -m forkast_streams.compiled remove
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

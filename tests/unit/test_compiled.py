@@ -169,22 +169,29 @@ class Checkout:
         programs = folder / ".venv" / "bin"
         programs.mkdir(parents=True)
         for name in ("python", "uv"):
-            looks = f'[ "$*" = "-m forkast_streams.compiled" ] && exec {sys.executable} "$@"'
+            looks = f'case "$*" in "-m forkast_streams.compiled"*) exec {sys.executable} "$@";; esac'
             (programs / name).write_text(f'#!/bin/sh\n{looks}\necho "{name} $*" >> calls\n')
             (programs / name).chmod(0o755)
 
     def setup(self, python: str = sys.executable) -> list[str]:
         """What `make setup` did, of installing and compiling."""
-        command = ["make", "setup", f"PYTHON={python}"]
-        env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
-        run = subprocess.run(
-            command, cwd=self.folder, env=env | {"PYTHONPATH": ""}, capture_output=True, text=True, check=False
-        )
-        assert run.returncode == 0, run.stderr
+        self.make("setup", f"PYTHON={python}")
         calls = self.folder / "calls"
         text = calls.read_text() if calls.exists() else ""
         calls.unlink(missing_ok=True)
         return [what for what, sign in (("install", "uv pip sync"), ("compile", "build_ext")) if sign in text]
+
+    def make(self, *arguments: str) -> None:
+        env = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+        run = subprocess.run(
+            ["make", *arguments],
+            cwd=self.folder,
+            env=env | {"PYTHONPATH": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stderr
 
     def edit(self, name: str) -> None:
         """Change a file as an archive of another version does, which keeps the age of its files."""
@@ -216,3 +223,15 @@ def test_setup_does_what_the_contents_ask_for(package: Path) -> None:
     assert checkout.setup() == ["compile"]
     (package / "engine" / "matching.so").unlink()
     assert checkout.setup() == []
+
+
+def test_clean_leaves_nothing_that_is_compiled(package: Path) -> None:
+    """Whether the environment is there or not; without it nobody could say what the compiled modules are of."""
+    checkout = Checkout(package.parent)
+    for _ in range(2):
+        (package / "engine" / "taking.cpython-311.so").touch()
+        (package / "compiled.sha256").touch()
+        (package.parent / "data").mkdir(exist_ok=True)
+        checkout.make("clean", f"PYTHON={sys.executable}")
+        assert [*package.rglob("*.so"), *package.rglob("*.sha256")] == []
+        assert sorted(path.name for path in package.parent.iterdir() if path.name in (".venv", "data")) == ["data"]
