@@ -24,6 +24,7 @@ from forkast_streams.errors import SetupError
 logger = logging.getLogger(__name__)
 
 KAFKA_VERSION = "4.3.0"
+MAVEN_CENTRAL = "https://repo.maven.apache.org/maven2"
 LOCK_FILE = Path(__file__).with_name("kafka_jars.lock")
 DOWNLOADS_AT_ONCE = 8
 ATTEMPTS = 4
@@ -158,10 +159,7 @@ def _fetch_once(jar: Jar, folder: Path, advance: Callable[[int], None]) -> None:
     digest, received = hashlib.sha256(), 0
     temporary = tempfile.NamedTemporaryFile(dir=folder, prefix=f".{jar.artifact}-", delete=False)  # noqa: SIM115
     try:
-        # Imported here: it takes a third of a second, and every worker imports this module but downloads nothing.
-        from jgo.constants import MAVEN_CENTRAL_URL
-
-        url = f"{MAVEN_CENTRAL_URL}/{jar.url_path}"
+        url = f"{MAVEN_CENTRAL}/{jar.url_path}"
         with temporary, urllib.request.urlopen(url, timeout=TIMEOUT_S, context=_tls()) as response:  # noqa: S310
             while chunk := response.read(CHUNK_BYTES):
                 temporary.write(chunk)
