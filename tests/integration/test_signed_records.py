@@ -27,7 +27,7 @@ from forkast_streams.config import Settings
 from forkast_streams.devstack import Stack
 from forkast_streams.producer import EventProducer
 from forkast_streams.producer_keys import read_key_file
-from forkast_streams.reference_data import publish_symbols
+from forkast_streams.reference_data import publish_symbols, read_symbols, set_status
 from forkast_streams.storage.postgres import prepare_database
 from forkast_streams.topics import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW, ensure_topics, partition_for
 from tests.integration.exchange import PARTITIONS, Worker, read_topic, wait_until
@@ -162,6 +162,20 @@ def place_over_http(exchange: Exchange) -> str:
     request.add_header("Content-Type", "application/json")
     with urllib.request.urlopen(request, timeout=15) as response:
         return str(json.loads(response.read())["orderId"])
+
+
+def test_who_may_not_define_symbols_is_told_that_no_halt_came_about(exchange: Exchange) -> None:
+    """At once, from the dead letter; the market trades on, and the table says so."""
+    for name, reason in ((None, "UNSIGNED"), ("oms", "USER_NOT_ALLOWED")):
+        env = exchange.env if name is None else exchange.signing_as(name)
+        published = asyncio.run(set_status(Settings.from_env(env), "AAPL", "HALTED"))
+        assert published is not None
+        assert (published.dead or "").startswith(f"{reason}, ")
+    published = asyncio.run(set_status(Settings.from_env(exchange.signing_as("ops")), "AAPL", "TRADING"))
+    assert published is not None
+    assert published.status == "TRADING"
+    [symbol, *_] = asyncio.run(read_symbols(Settings.from_env(exchange.env)))
+    assert (symbol["symbol"], symbol["status"]) == ("AAPL", "TRADING")
 
 
 def test_those_with_a_key_are_heard(exchange: Exchange) -> None:
