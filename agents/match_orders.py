@@ -67,6 +67,19 @@ def require_same_partitioning(engines: Mapping[int, EnginePartition], partitions
             )
 
 
+def give_keys(engines: Mapping[int, EnginePartition], keys: KeyFileWatch | None) -> None:
+    """Let restored partitions judge records by the newest keys.
+
+    One that was kept over a rebalance has keys; it takes newer ones before its next batch, if they do not contradict.
+
+    Raises:
+        CorruptLog: the records of a restored partition were judged by keys that contradict these.
+    """
+    for engine in engines.values():
+        if engine.producer_keys is None:
+            engine.use_keys(None if keys is None else keys.newest)
+
+
 def register(app: ExchangeApp) -> None:
     """Let ``app`` match orders."""
     producer = EventProducer(app.settings.broker_list, client_id="forkast-engine", keeps_order=True)
@@ -77,8 +90,7 @@ def register(app: ExchangeApp) -> None:
 
     async def check(engines: Mapping[int, EnginePartition]) -> None:
         require_same_partitioning(engines, await producer.partition_count(ORDERS_NEW))
-        for engine in engines.values():
-            engine.use_keys(None if keys is None else keys.newest)
+        give_keys(engines, keys)
 
     agent = CheckpointedAgent(
         app,

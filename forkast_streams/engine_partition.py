@@ -56,7 +56,7 @@ class EnginePartition:
         Raises:
             CorruptLog: the records of this state were judged by others, and would be judged differently by these.
         """
-        if keys_digest(keys, self.clock) != self._judged_by:
+        if keys_digest(keys, self.clock) != self._digest():
             raise CorruptLog(f"{contradiction(self.partition, self.clock)} (FORKAST_PRODUCER_KEYS).")
         self.producer_keys = keys
 
@@ -119,6 +119,10 @@ class EnginePartition:
         """The symbols in which something expires by ``now_ms``."""
         return [symbol_id for symbol_id, market in self.engine.markets.items() if market.book.next_due <= now_ms]
 
+    def _digest(self) -> str:
+        """Of the keys by which the records were judged so far; before `use_keys` as the checkpoint told it."""
+        return self._judged_by if self.producer_keys is None else self.producer_keys.digest(self.clock)
+
     def _is_repeated_stray(self, record: InputRecord) -> bool:
         """Whether an engine forwarded this record before; after a crash it forwards again what it had forwarded.
 
@@ -171,7 +175,7 @@ class EnginePartition:
             [seen.generation, seen.started, len(seen.current), len(seen.previous)],
             list(self._forwarded.items()),
             engine.open_orders.count,
-            keys_digest(self.producer_keys, self.clock),
+            self._digest(),
         ]
 
     def drain_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:

@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from agents.match_orders import give_keys
 from forkast_streams.checkpoint import Checkpointer, recover
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog, SetupError
 from forkast_streams.producer_keys import KeyFile, KeyFileWatch, KeyRing, ProducerKey, Span, read_key_file
 from forkast_streams.record_signatures import Signer
 from forkast_streams.records import OutputRecord, Outputs
-from tests.support.flows import PARTITIONS, START_MS, mixed_flow, order_command
+from tests.support.flows import PARTITIONS, START_MS, mixed_flow, order_command, symbol_command
 from tests.unit.test_record_signatures import (
     BEGIN,
     END,
@@ -210,6 +211,26 @@ def test_keys_cannot_be_forgotten_nor_come_too_late() -> None:
     with pytest.raises(CorruptLog, match="begin later"):
         restored(judged_until_now(None)).use_keys(OPTIONAL)
     restored(judged_until_now(None)).use_keys(KeyRing(KeyFile(keys=(replace_key(OMS, valid_from=NOW + 1),))))
+
+
+def test_a_partition_that_is_kept_over_a_rebalance_goes_on(file: File) -> None:
+    """Though the log has got further since its keys were looked at, and whatever the file says by then."""
+    file.write(KeyFile(keys=KEYS))
+    watch = file.watch()
+    kept, fresh = EnginePartition(HOME, PARTITIONS), EnginePartition(HOME + 1, PARTITIONS)
+    give_keys({HOME: kept}, watch)
+    kept.process([record(0, START_MS, symbol_command(1)), record(1, NOW, order_command(), "oms-1")])
+    give_keys({HOME: kept, HOME + 1: fresh}, watch)
+    kept.use_keys(watch.newest)
+    assert kept.producer_keys is fresh.producer_keys is watch.newest
+
+    keys = kept.producer_keys
+    file.write(CONTRADICTIONS["a key taken out"])
+    contradicting = file.watch()
+    give_keys({HOME: kept}, contradicting)
+    assert kept.producer_keys is keys
+    with pytest.raises(CorruptLog):
+        give_keys({HOME: restored(kept)}, contradicting)
 
 
 @pytest.mark.parametrize("broken", [b"", b"[]", b'{"version":2}', b'{"keys":[{"id":"a"}]}', b'{"keyz":[]}', None])
