@@ -96,11 +96,11 @@ class EnginePartition:
         key = record_key(symbol_id) if market is None else market.symbol.key
         if record.key != key:
             raise InvalidRecord("KEY_MISMATCH", f"the key must be the symbolId as text, {symbol_id}")
-        if record.headers and self._is_repeated_stray(record):
+        # A symbol that has a market is at home.
+        home = self.partition if market is not None else partition_for(symbol_id, self.partitions)
+        if record.headers and self._is_repeated_stray(record, home):
             return
         if market is None:
-            # A symbol that has a market is at home.
-            home = partition_for(symbol_id, self.partitions)
             if home != self.partition:
                 outputs.strays.append((home, self._forward(record)))
                 return
@@ -123,11 +123,11 @@ class EnginePartition:
         """Of the keys by which the records were judged so far; before `use_keys` as the checkpoint told it."""
         return self._judged_by if self.producer_keys is None else self.producer_keys.digest(self.clock)
 
-    def _is_repeated_stray(self, record: InputRecord) -> bool:
+    def _is_repeated_stray(self, record: InputRecord, home: int) -> bool:
         """Whether an engine forwarded this record before; after a crash it forwards again what it had forwarded.
 
         Raises:
-            InvalidRecord: the header that says so is none that an engine writes.
+            InvalidRecord: the header that says so is none that an engine writes, or stands where none writes it.
         """
         # A header can have no value.
         headers: dict[str, Any] = dict(record.headers)
@@ -139,6 +139,10 @@ class EnginePartition:
         partition, offset = int(found[1]), int(found[2])
         if partition >= self.partitions or partition == self.partition:
             raise InvalidRecord("INVALID_ORIGIN", f"{STRAY_HEADER} must name another of {self.partitions} partitions")
+        # No signature says for which partition a record is: forwarded from here it would have a new origin, so that a
+        # copy of an old one, whose signature has no age, would act once more.
+        if home != self.partition:
+            raise InvalidRecord("INVALID_ORIGIN", f"{STRAY_HEADER} is for records on partition {home}, their own")
         if offset <= self._forwarded.get(partition, -1):
             return True
         self._forwarded[partition] = offset

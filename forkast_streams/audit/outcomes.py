@@ -65,11 +65,14 @@ class Input:
                 self.is_forwarded = True
                 self.origin = None if found is None else (int(found[1]), int(found[2]))
 
-    def names_no_origin(self, partition: int, partitions: int) -> bool:
-        """Whether it says that an engine forwarded it to ``partition``, and not from where one can have done that."""
+    def has_wrong_origin(self, partition: int, partitions: int, home: int) -> bool:
+        """Whether it says that an engine forwarded it to ``partition``, and none can have done that.
+
+        One forwards to ``home`` alone, from another partition.
+        """
         if self.origin is None:
             return self.is_forwarded
-        return self.origin[0] >= partitions or self.origin[0] == partition
+        return self.origin[0] >= partitions or self.origin[0] == partition or home != partition
 
     @property
     def needs_nothing(self) -> bool:

@@ -155,13 +155,13 @@ class PartitionAudit:
         if not isinstance(symbol_id, int) or record.key != b"%d" % symbol_id:
             current.verdict = Verdict.INVALID if command else Verdict.OPEN
             return
-        if current.names_no_origin(self.partition, self._partitions):
+        home = partition_for(symbol_id, self._partitions)
+        if current.has_wrong_origin(self.partition, self._partitions, home):
             current.verdict = Verdict.INVALID
             return
         if self._is_repeated_stray(current):
             current.is_dropped = True
             return
-        home = partition_for(symbol_id, self._partitions)
         if home != self.partition:
             self._ledger.sent(self.partition, home, record)
             current.is_dropped = True

@@ -125,8 +125,10 @@ def wishes(rng: Random, partitions: int, count: int, *, is_plain: bool) -> list[
             key_of_garbage, value = rng.choice(_GARBAGE)
             found.append(Wish(key_of_garbage, value, rng.randrange(partitions), None))
         if rng.random() < 0.01:
-            # As if an engine had forwarded it, from where none can have done that.
-            found.append(Wish(key, json.dumps(command).encode(), home, None, ((STRAY_HEADER, rng.choice(_FORGED)),)))
+            # As if an engine had forwarded it, from where or to where none can have done that.
+            headers = ((STRAY_HEADER, rng.choice([*_FORGED, b"%d:1" % home])),)
+            place = rng.choice([home, rng.randrange(partitions)])
+            found.append(Wish(key, json.dumps(command).encode(), place, None, headers))
     return found
 
 

@@ -13,7 +13,7 @@ from forkast_streams.engine_partition import STRAY_HEADER
 from forkast_streams.errors import InvalidRecord
 from forkast_streams.limits import COMMAND_BYTES_MAX
 from forkast_streams.naive_book import NaiveExchange, read_command
-from forkast_streams.topics import partition_for
+from forkast_streams.topics import partition_for, partition_for_key
 from tests.simulation.log import LogRecord
 from tests.simulation.world import Violation
 
@@ -103,6 +103,8 @@ class PartitionReference:
         """Partition and offset from where an engine has forwarded the record, if it says so as an engine would."""
         said = _ORIGIN.fullmatch(dict(record.headers).get(STRAY_HEADER, b""))
         if said is None or not int(said[1]) < self.partitions or int(said[1]) == self.partition:
+            return None
+        if partition_for_key(record.key or b"", self.partitions) != self.partition:
             return None
         return int(said[1]), int(said[2])
 

@@ -248,6 +248,7 @@ def true_world() -> World:
     forged = json.dumps(order_command(id=order_id(7_006), price=90)).encode()
     for origin in (None, b"nowhere", b"%d:1" % HOME, b"%d:1" % PARTITIONS, b"3:" + b"9" * 30):
         world.send(forged, partition=HOME, headers=(("forwarded-from", origin),))
+    world.send(forged, partition=(HOME + 3) % PARTITIONS, headers=(("forwarded-from", b"%d:1" % HOME),))
     world.send_command(order_command(id=order_id(7_002), price=90), partition=FOREIGN)
     world.send_command({"command": "CANCEL", "symbolId": 77, "orderId": order_id(1), "userId": 1})
     world.process()

@@ -136,6 +136,17 @@ def test_record_that_no_engine_can_have_forwarded_is_dead_lettered(origin: Any) 
     assert len(state.process([Record(2, START_MS, b"1", VALID)]).events) == 1
 
 
+def test_forwarded_record_is_not_forwarded_again() -> None:
+    """Who copies one to a partition that is not its own has engines make no second one of it."""
+    other = (HOME + 2) % PARTITIONS
+    outputs = EnginePartition(other, PARTITIONS).process(
+        [Record(0, START_MS, b"1", VALID, ((STRAY_HEADER, b"%d:0" % HOME),))]
+    )
+    assert not outputs.strays
+    [letter] = outputs.dead
+    assert dict(letter.headers)["reason"] == b"INVALID_ORIGIN"
+
+
 def test_unknown_symbol_is_dead_lettered() -> None:
     """An order for a symbol that was never defined cannot be taken."""
     [letter] = run([order_command()]).dead

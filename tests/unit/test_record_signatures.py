@@ -207,6 +207,22 @@ def test_a_stray_is_judged_where_it_is_found_and_signed_again_by_the_engine() ->
     assert len(outputs.events) == 1
 
 
+def test_a_forwarded_record_acts_once_wherever_it_is_written_again() -> None:
+    """At home, and on each other partition, whose engine would give it an origin of its own and sign that."""
+    origin = (STRAY_HEADER, b"%d:0" % ((HOME + 1) % PARTITIONS))
+    value = json.dumps({"command": "CANCEL_ALL", "symbolId": 1, "userId": 1}).encode()
+    headers = signed("oms-1", value, headers=[origin])
+    home = engine(REQUIRED)
+    arrivals = [Record(at, NOW + 3_600_000 * at, b"1", value, headers) for at in (1, 2)]
+    assert len(home.process(arrivals).events) == 1
+    for partition in range(PARTITIONS):
+        if partition != HOME:
+            elsewhere = EnginePartition(partition, PARTITIONS)
+            elsewhere.use_keys(REQUIRED)
+            outputs = elsewhere.process([replace(arrivals[1], offset=0)])
+            assert (codes(outputs), outputs.strays) == (["INVALID_ORIGIN"], [])
+
+
 def test_without_keys_no_signature_is_looked_at() -> None:
     outputs = engine(None).process([Record(1, NOW, b"1", VALUE, ((SIGNATURE_HEADER, b"nonsense"),))])
     assert not outputs.dead
