@@ -15,8 +15,10 @@ STEP_MIN = Decimal("0.00000001")
 # The largest amount of money a market order may name, and its decimals: what an exact calculation still takes easily.
 QUOTE_QUANTITY_MAX = Decimal(1_000_000_000_000_000)
 QUOTE_DECIMALS_MAX = 18
-# Slices in which an iceberg order may come: each costs an event, and one taker can meet them all.
-ICEBERG_SLICES_MAX = 100
+# Slices in which an iceberg order may come, as on other large exchanges. One taker can meet those of all orders, in one
+# command, whose events are in memory together: each slice is two, some 4 us and 1 KiB. With a hundred slices what one
+# user places in ten seconds came to a gigabyte of them, at the command and at each replay of it.
+ICEBERG_SLICES_MAX = 10
 # Bytes of a command, four times the largest body over HTTP, and of a record's key. What they lead to must fit into a
 # record of Kafka's usual size: a rejection repeats the command, and a dead letter has as much of it.
 COMMAND_BYTES_MAX: Final = 64 * 1024

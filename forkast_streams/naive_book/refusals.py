@@ -7,6 +7,8 @@ from typing import Any
 
 from forkast_streams.naive_book.book import WIDE, Command, NaiveBook, NaiveOrder
 
+# Slices in which an iceberg order may come.
+_SLICES_MAX = 10
 _LARGEST = Decimal(1_000_000_000)
 _LARGEST_AMOUNT = Decimal(1_000_000_000_000_000)
 
@@ -58,7 +60,7 @@ def why_not_amend(book: NaiveBook, command: Command, order: NaiveOrder | None) -
     price = order.price if numbers["price"] is None else Decimal(numbers["price"])
     quantity = order.quantity if numbers["quantity"] is None else Decimal(numbers["quantity"])
     display = order.display_quantity
-    if display is not None and quantity > order.quantity and quantity > display * 100:
+    if display is not None and quantity > order.quantity and quantity > display * _SLICES_MAX:
         return "INVALID_DISPLAY_QUANTITY"
     code = _why_not_size(book, {"price": price, "quantity": quantity})
     if code is not None:
@@ -136,7 +138,7 @@ def _why_not_display(book: NaiveBook, command: Command) -> str | None:
     if command.get("displayQuantity") is None:
         return None
     display, quantity = Decimal(command["displayQuantity"]), Decimal(command["quantity"])
-    is_valid = 0 < display <= quantity <= display * 100 and display % book.lot_size == 0
+    is_valid = 0 < display <= quantity <= display * _SLICES_MAX and display % book.lot_size == 0
     return None if is_valid else "INVALID_DISPLAY_QUANTITY"
 
 

@@ -63,7 +63,7 @@ def order_body(chance: random.Random, owner: str) -> dict[str, Any]:
         case 5:
             body |= {"type": "STOP_LIMIT", "stopPrice": chance.randint(97, 103)}
         case 6 | 7:
-            body["displayQuantity"] = chance.randint(1, quantity)
+            body["displayQuantity"] = chance.randint(-(-quantity // 10), quantity)
         case 8 | 9:
             expires_at = int(time.time() * 1_000) + chance.randint(300, EXPIRES_MS_MAX)
             body |= {"timeInForce": "GTD", "expiresAt": expires_at}

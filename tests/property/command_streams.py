@@ -22,7 +22,7 @@ _is_rare = st.sampled_from([False] * 15 + [True])
 _good_prices = st.sampled_from(["99.00", "99.5", 100, 100.5, "101"])
 _bad_prices = st.sampled_from([0, -1, "100.005", "1000000000.01", "0.00000000000000000001", 99.25, 10**12])
 _prices = _is_rare.flatmap(lambda is_rare: _bad_prices if is_rare else _good_prices)
-_good_quantities = st.one_of(st.integers(1, 9), st.sampled_from(["3", 2.0, "4.000"]))
+_good_quantities = st.one_of(st.integers(1, 9), st.sampled_from(["3", 2.0, "4.000", 12]))
 _bad_quantities = st.sampled_from([0, -3, "0.5", "0.0005", 10**9 + 1, 10**18])
 _quantities = _is_rare.flatmap(lambda is_rare: _bad_quantities if is_rare else _good_quantities)
 

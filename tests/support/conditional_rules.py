@@ -239,10 +239,10 @@ ICEBERGS = [
         "",
     ),
     Rule(
-        "it comes in at most a hundred slices",
+        "it comes in at most ten slices",
         "",
-        ["ann sells 101 @ 101.00 shows 1", "bob sells 100 @ 101.00 shows 1", "bob amends to 101"],
+        ["ann sells 11 @ 101.00 shows 1", "bob sells 10 @ 101.00 shows 1", "bob amends to 11"],
         ["ann rejected: INVALID_DISPLAY_QUANTITY", "bob shows 1 @ 101.00", "bob rejected: INVALID_DISPLAY_QUANTITY"],
-        "| 101.00 | 1+99 bob",
+        "| 101.00 | 1+9 bob",
     ),
 ]
