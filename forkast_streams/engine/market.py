@@ -28,7 +28,7 @@ from forkast_streams.engine.order import Order
 from forkast_streams.engine.order_book import OrderBook
 from forkast_streams.engine.order_terms import PLAIN
 from forkast_streams.engine.stops import Queue, collect_triggered
-from forkast_streams.engine.symbols import Symbol
+from forkast_streams.engine.symbols import HALTED, Symbol
 
 
 class Market:
@@ -110,7 +110,7 @@ class Market:
 
     def expire(self, now: int, events: list[Event]) -> None:
         """Cancel what is due at ``now`` (milliseconds)."""
-        orders, users = self.book.drain_due(now)
+        orders, users = self.book.drain_due(now, halted=self.symbol.status == HALTED)
         events.extend([self.cancel(order, BY_EXPIRY, None) for order in orders])
         for user_id in users:
             self.cancel_all(user_id, BY_CANCEL_AFTER, None, events)

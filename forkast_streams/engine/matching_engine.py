@@ -116,6 +116,8 @@ class MatchingEngine:
             market.symbol = Symbol(command, market.symbol.sequence)
         else:
             market.symbol.define(command)
+        if market is not None:
+            market.book.look_for_due(halted=market.symbol.status == HALTED)
         events.append(SymbolDefined(command))
 
 
@@ -146,9 +148,7 @@ def _cancel_all(market: Market, command: CancelAll, events: list[Event]) -> None
 
 
 def _cancel_after(market: Market, command: CancelAfter, timestamp: int, events: list[Event]) -> None:
-    if market.symbol.status == HALTED:
-        events.append(_rejected(market, command, Rejection.SYMBOL_HALTED))
-        return
+    # Also while the symbol is halted: it changes no order, and who is alive must be able to say so.
     deadline = timestamp + command.timeout_ms if command.timeout_ms else None
     market.book.set_deadline(command.user_id, deadline)
     events.append(CancelScheduled(command.user_id, deadline, command.command_id))

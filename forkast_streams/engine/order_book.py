@@ -298,9 +298,16 @@ class OrderBook:
             self.deadlines.set(user_id, deadline)
             self.next_due = min(self.next_due, deadline)
 
-    def drain_due(self, now: int) -> tuple[list[Order], list[int]]:
-        """The orders that expire and the users whose orders are all to be cancelled, by the time ``now``."""
+    def drain_due(self, now: int, *, halted: bool) -> tuple[list[Order], list[int]]:
+        """The orders that expire and the users whose orders are all to be cancelled, by the time ``now``.
+
+        While the symbol is halted the users' deadlines wait, see `look_for_due`.
+        """
         orders = [self.expiring[offset] for offset in self.expiries.drain_due(now)]
-        users = self.deadlines.drain_due(now)
-        self.next_due = min(self.expiries.first(), self.deadlines.first())
+        users = [] if halted else self.deadlines.drain_due(now)
+        self.look_for_due(halted=halted)
         return orders, users
+
+    def look_for_due(self, *, halted: bool) -> None:
+        """Find ``next_due`` anew: while the symbol is halted no deadline is due, and after that at once."""
+        self.next_due = self.expiries.first() if halted else min(self.expiries.first(), self.deadlines.first())

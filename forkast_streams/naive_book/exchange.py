@@ -288,9 +288,9 @@ def _cancel(book: NaiveBook, command: Command) -> list[Event]:
 def _change_all(book: NaiveBook, command: Command) -> list[Event]:
     """CANCEL_ALL and CANCEL_AFTER."""
     user_id = command["userId"]
-    if book.status == "HALTED":
-        return [reject(book, command, "SYMBOL_HALTED")]
     if command["command"] == "CANCEL_ALL":
+        if book.status == "HALTED":
+            return [reject(book, command, "SYMBOL_HALTED")]
         events = _cancel_all(book, user_id, "CANCEL_ALL", command)
         return [*events, event(book, "CANCEL_ALL", command, {"userId": user_id, "count": len(events)})]
     deadline = book.now + command["timeout"] if command["timeout"] else None
@@ -312,7 +312,7 @@ def _expire(book: NaiveBook) -> list[Event]:
     due.sort(key=lambda order: (order.expires_at, order.arrived))
     events = [_take_out(book, order, "EXPIRED", {}) for order in due]
     for deadline, user_id in sorted((deadline, user_id) for user_id, deadline in book.deadlines.items()):
-        if deadline <= now:
+        if deadline <= now and book.status != "HALTED":
             del book.deadlines[user_id]
             events += _cancel_all(book, user_id, "CANCEL_AFTER", {})
     return events

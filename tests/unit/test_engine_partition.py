@@ -261,6 +261,21 @@ def test_time_is_the_logs_and_never_goes_back() -> None:
     assert json.loads(event.value or b"")["timestamp"] == START_MS
 
 
+def test_heartbeats_are_due_for_a_dead_mans_switch_unless_its_symbol_is_halted() -> None:
+    """One that never went off would have a heartbeat sent twice a second for as long as the halt lasts."""
+    switch = {"command": "CANCEL_AFTER", "symbolId": 1, "userId": 1, "timeout": 2}
+    commands = [
+        symbol_command(1), order_command(), switch, symbol_command(1, status="HALTED"),
+        {"command": "HEARTBEAT", "symbolId": 1}, symbol_command(1), {"command": "HEARTBEAT", "symbolId": 1},
+    ]  # fmt: skip
+    state, due = EnginePartition(HOME, PARTITIONS), []
+    for record in records_of(commands):
+        state.process([record])
+        due.append(state.due(START_MS + 100))
+    assert due == [[], [], [1], [], [], [1], []]
+    assert not state.engine.open_orders.count
+
+
 def test_known_records_are_dropped_and_a_hole_stops_the_engine() -> None:
     """Records before the state's offset are skipped; records behind a hole are an error."""
     records = records_of(mixed_flow(20))

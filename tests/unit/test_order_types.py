@@ -233,6 +233,22 @@ MANY_AT_ONCE = [
         [],
     ),
     Rule(
+        "while a symbol is halted a dead-man's switch can be set again; others go off once it trades",
+        "| 101.00 | 5 bob, 2 cyd, 3 dan",
+        [
+            *["bob cancels all in 5", "cyd cancels all in 5", "dan cancels all in 5", "set status=HALTED"],
+            *["heartbeat"] * 4,
+            *["cyd cancels all in 9", "dan cancels all in 0", "set status=TRADING", "ann buys 9 @ 101.00 IOC"],
+        ],
+        [
+            "bob cancelled 5 (CANCEL_AFTER)",
+            "ann buys 2 @ 101.00 from cyd",
+            "ann buys 3 @ 101.00 from dan",
+            "ann cancelled 4 (IOC)",
+        ],
+        "",
+    ),
+    Rule(
         "a replacement cancels one order and places another",
         "| 101.00 | 5 bob, 2 cyd",
         ["bob2 sells 4 @ 102.00 for bob"],
