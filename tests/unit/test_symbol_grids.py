@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from decimal import Decimal
 
 from forkast_streams.engine.symbols import OFF_GRID, OUT_OF_RANGE, Grid
@@ -37,3 +38,16 @@ def test_each_grid_has_its_own_answer_for_the_same_number() -> None:
             units = exact / grid.step
             expected = OFF_GRID if units % 1 else int(units)
             assert grid.units(number) == (expected if 0 < exact <= 1_000 else OUT_OF_RANGE), (number, grid.step)
+
+
+def test_what_a_grid_remembers_is_bounded() -> None:
+    """Whoever sends orders with ever other numbers makes it hold no more than a few thousand of them."""
+    grid = Grid(Decimal("0.00000001"), Decimal(1_000_000_000))
+    tracemalloc.start()
+    try:
+        for number in range(1, 30_000):
+            units = grid.units(Decimal(number) + Decimal("0.00000001"))
+            assert grid.text(units) == f"{number}.00000001"
+        assert tracemalloc.get_traced_memory()[0] < 2 * 1024 * 1024
+    finally:
+        tracemalloc.stop()
