@@ -99,7 +99,9 @@ _MESSAGES: Final = {
     Rejection.QUANTITY_TOO_LARGE: "quantity must be at most {max_quantity} in {symbol}, was {sent_quantity}",
     Rejection.MIN_NOTIONAL: "price times quantity, or quoteQuantity, must be at least {min_notional} in {symbol}",
     Rejection.ALREADY_EXPIRED: "expiresAt must be later than now, was {sent_expiry}",
-    Rejection.PRICE_COLLAR: "price must be within {collar} (a fraction) of the last trade's price, was {sent_price}",
+    Rejection.PRICE_COLLAR: (
+        "price must be within {collar} (a fraction), or one tick, of the last trade's price, was {sent_price}"
+    ),
     Rejection.TOO_MANY_OPEN_ORDERS: "you have {max_open_orders} open orders in {symbol}, which is the most allowed",
     Rejection.POST_ONLY_WOULD_TAKE: "the order would trade at once, which postOnly forbids",
     Rejection.SYMBOL_IN_USE: "tick and lot size of {symbol} can only change while its book is empty",

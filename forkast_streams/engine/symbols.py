@@ -209,7 +209,8 @@ class Symbol:
         """The lowest and the highest price, in ticks, around the last trade's; None when any price will do."""
         if self.collar_parts is None or last_ticks is None:
             return None
-        width = last_ticks * self.collar_parts // _COLLAR_PARTS
+        # Narrower than a tick it would let no price but the last one be traded at any more.
+        width = max(1, last_ticks * self.collar_parts // _COLLAR_PARTS)
         return last_ticks - width, last_ticks + width
 
 

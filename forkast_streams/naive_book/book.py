@@ -148,11 +148,11 @@ class NaiveBook:
         return buys + sells
 
     def collar(self) -> tuple[Decimal, Decimal] | None:
-        """The lowest and the highest price around the last trade's."""
+        """The lowest and the highest price around the last trade's, at least a tick away."""
         fraction = self.rules.get("priceCollar")
         if fraction is None or self.last_price is None:
             return None
-        width = self.last_price * fraction // self.tick_size * self.tick_size
+        width = max(self.tick_size, self.last_price * fraction // self.tick_size * self.tick_size)
         return self.last_price - width, self.last_price + width
 
     def lots_for(self, amount: Decimal, price: Decimal) -> Decimal:

@@ -73,6 +73,7 @@ _symbols = st.builds(
             {"minQuantity": 2, "maxQuantity": 8},
             {"minNotional": "250"},
             {"priceCollar": "0.005"},
+            {"priceCollar": "0.00001"},
             {"priceCollar": "0.01", "maxOpenOrders": 3},
             {"tickSize": "0.5"},
             {"tickSize": "0.010", "lotSize": "1.0"},

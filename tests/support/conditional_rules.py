@@ -1,4 +1,4 @@
-"""The rules of orders that wait for a price and of orders that show a part of themselves, as ladders."""
+"""The rules of stop orders, of icebergs and of the price collar, as ladders."""
 
 from __future__ import annotations
 
@@ -244,5 +244,57 @@ ICEBERGS = [
         ["ann sells 11 @ 101.00 shows 1", "bob sells 10 @ 101.00 shows 1", "bob amends to 11"],
         ["ann rejected: INVALID_DISPLAY_QUANTITY", "bob shows 1 @ 101.00", "bob rejected: INVALID_DISPLAY_QUANTITY"],
         "| 101.00 | 1+9 bob",
+    ),
+]
+
+COLLARS = [
+    Rule(
+        "a market order stops at the collar around the last trade before it",
+        """
+        | 120.00 | 5 dan
+        | 110.00 | 1 cyd
+        | 100.00 | 1 bob
+        """,
+        ["eve buys 1 @ 100.00", "set priceCollar=0.1", "ann buys 3 at market"],
+        ["eve buys 1 @ 100.00 from bob", "ann buys 1 @ 110.00 from cyd", "ann cancelled 2 (COLLAR)"],
+        "| 120.00 | 5 dan",
+    ),
+    Rule(
+        "it is never narrower than a tick",
+        "| 100.00 | 1 bob",
+        [
+            "eve buys 1 @ 100.00",
+            "set priceCollar=0.00001",
+            *["ann buys 1 @ 100.02", "ann2 buys 1 @ 99.98", "ann3 buys 1 @ 99.99", "ann4 sells 1 @ 100.01"],
+        ],
+        ["eve buys 1 @ 100.00 from bob", "ann rejected: PRICE_COLLAR", "ann rejected: PRICE_COLLAR"],
+        """
+               | 100.01 | 1 ann4
+        1 ann3 |  99.99 |
+        """,
+    ),
+    Rule(
+        "a limit beyond it is refused",
+        "| 100.00 | 1 bob",
+        [
+            "eve buys 1 @ 100.00",
+            "set priceCollar=0.1",
+            "ann buys 3 @ 110.01",
+            "ann2 buys 3 @ 89.99",
+            "ann3 buys 3 @ 90.00",
+            "ann3 amends to @ 89.99",
+        ],
+        ["eve buys 1 @ 100.00 from bob"] + ["ann rejected: PRICE_COLLAR"] * 3,
+        "3 ann3 | 90.00 |",
+    ),
+    Rule(
+        "before the first trade there is none",
+        "",
+        ["set priceCollar=0.1", "ann buys 3 @ 900.00", "bob buys 3 @ 1.00"],
+        [],
+        """
+        3 ann | 900.00 |
+        3 bob |   1.00 |
+        """,
     ),
 ]

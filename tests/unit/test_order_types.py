@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from forkast_streams.limits import FOK_LEVELS_MAX, FOK_ORDERS_MAX
-from tests.support.conditional_rules import ICEBERGS, STOPS
+from tests.support.conditional_rules import COLLARS, ICEBERGS, STOPS
 from tests.support.exchanges import Engine, Naive
 from tests.support.flows import order_command, symbol_command
 from tests.support.ladder import Rule, keeps
@@ -273,44 +273,6 @@ MANY_AT_ONCE = [
         ["bob2 buys 4 @ 101.00 post-only for bob"],
         ["bob cancelled 5 (REPLACED)"],
         "4 bob2 | 101.00 |",
-    ),
-]
-
-COLLARS = [
-    Rule(
-        "a market order stops at the collar around the last trade before it",
-        """
-        | 120.00 | 5 dan
-        | 110.00 | 1 cyd
-        | 100.00 | 1 bob
-        """,
-        ["eve buys 1 @ 100.00", "set priceCollar=0.1", "ann buys 3 at market"],
-        ["eve buys 1 @ 100.00 from bob", "ann buys 1 @ 110.00 from cyd", "ann cancelled 2 (COLLAR)"],
-        "| 120.00 | 5 dan",
-    ),
-    Rule(
-        "a limit beyond it is refused",
-        "| 100.00 | 1 bob",
-        [
-            "eve buys 1 @ 100.00",
-            "set priceCollar=0.1",
-            "ann buys 3 @ 110.01",
-            "ann2 buys 3 @ 89.99",
-            "ann3 buys 3 @ 90.00",
-            "ann3 amends to @ 89.99",
-        ],
-        ["eve buys 1 @ 100.00 from bob"] + ["ann rejected: PRICE_COLLAR"] * 3,
-        "3 ann3 | 90.00 |",
-    ),
-    Rule(
-        "before the first trade there is none",
-        "",
-        ["set priceCollar=0.1", "ann buys 3 @ 900.00", "bob buys 3 @ 1.00"],
-        [],
-        """
-        3 ann | 900.00 |
-        3 bob |   1.00 |
-        """,
     ),
 ]
 
