@@ -104,12 +104,19 @@ def worst_of(side: str, limit_ticks: int | None) -> i64:
 
 
 def spend(
-    book: OrderBook, changes: Changes, taker: Order, worst_ticks: int | None, amount: int, events: list[Event]
+    book: OrderBook,
+    changes: Changes,
+    taker: Order,
+    worst_ticks: int | None,
+    amount: int,
+    max_lots: int | None,
+    events: list[Event],
 ) -> tuple[int, bool]:
     """Let ``taker`` trade for an amount of money in ticks times lots.
 
-    At each price it takes as many lots as the rest affords there; it is filled once that is less than one lot.
-    ``taker.quantity`` is then what it has traded, and while it is not filled more than that.
+    At each price it takes as many lots as the rest affords there; it is filled once that is less than one lot, or once
+    it has ``max_lots``, as an order for so many would be. ``taker.quantity`` is then what it has traded, and while it
+    is not filled more than that.
 
     Returns:
         What is left of ``amount``, and whether it was stopped by an order of its own user.
@@ -120,6 +127,8 @@ def spend(
         if worst_ticks is not None and price_ticks * makers.sign < worst_ticks * makers.sign:
             break
         affordable = amount // price_ticks
+        if max_lots is not None:
+            affordable = min(affordable, max_lots - filled)
         if affordable == 0:
             break
         taker.quantity, taker.remaining = filled + affordable, affordable

@@ -178,7 +178,7 @@ def _place_amount(market: Market, command: NewOrder, key: OrderKey, offset: int,
     first = len(events)
     worst_ticks = market.market_limit(command.side)
     units = int(EXACT.divide_int(amount, symbol.quote_step))
-    left, is_stopped = spend(book, market.changes, order, worst_ticks, units, events)
+    left, is_stopped = spend(book, market.changes, order, worst_ticks, units, symbol.max_lots, events)
     if order.remaining or not order.quantity:
         reason = BY_SELF_TRADE if is_stopped else market.why_left(order.side, worst_ticks)
         filled = order.quantity - order.remaining

@@ -155,9 +155,11 @@ class NaiveBook:
         width = max(self.tick_size, self.last_price * fraction // self.tick_size * self.tick_size)
         return self.last_price - width, self.last_price + width
 
-    def lots_for(self, amount: Decimal, price: Decimal) -> Decimal:
-        """The largest quantity that ``amount`` of money buys at ``price``."""
+    def lots_for(self, amount: Decimal, price: Decimal, filled: Decimal) -> Decimal:
+        """The largest quantity that ``amount`` buys at ``price`` and ``maxQuantity`` allows beside what is filled."""
         lots = WIDE.divide_int(amount, WIDE.multiply(price, self.lot_size))
+        if "maxQuantity" in self.rules:
+            lots = min(lots, WIDE.divide_int(self.rules["maxQuantity"] - filled, self.lot_size))
         return WIDE.multiply(lots, self.lot_size)
 
     def price_text(self, price: Decimal | None) -> str | None:

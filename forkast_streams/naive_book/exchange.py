@@ -179,7 +179,7 @@ def _trade(
         maker = makers[0]
         assert maker.price is not None, "a resting order has a price"
         if amount is not None and (taker.open or not taker.filled):
-            affordable = book.lots_for(amount, maker.price)
+            affordable = book.lots_for(amount, maker.price, taker.filled)
             if not affordable:
                 break
             taker.quantity = taker.filled + affordable

@@ -202,12 +202,18 @@ class Invariants:
         else:
             left = taker.amount - taker.spent - quantity * price
             assert left >= 0, "more was spent than there was"
-            assert quantity == maker.shown or left < self._lot() * price, "it could have taken more"
+            is_enough = left < self._lot() * price or taker.filled + quantity == self._largest()
+            assert quantity == maker.shown or is_enough, "it could have taken more"
 
     def _is_filled(self, order: LiveOrder, price: Decimal) -> bool:
         if order.amount is None:
             return not order.open
-        return order.amount - order.spent < self._lot() * price
+        return order.amount - order.spent < self._lot() * price or order.filled == self._largest()
+
+    def _largest(self) -> Decimal | None:
+        """The largest quantity of an order, by the rule that the symbol has."""
+        most = _number(self.rules.get("maxQuantity"))
+        return None if most is None else most // self._lot() * self._lot()
 
     def _cancel(self, data: Data) -> None:
         order, reason = self._find(data), data["reason"]

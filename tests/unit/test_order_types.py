@@ -114,6 +114,16 @@ AMOUNTS = [
         ["ann cancelled 99.99 of the amount (MARKET)"],
     ),
     Rule(
+        "it buys no more than an order with a quantity may",
+        """
+        | 102.00 | 9 bob
+        | 100.00 | 2 cyd
+        """,
+        ["set maxQuantity=5", "ann buys for 5000.00 at market"],
+        ["ann buys 2 @ 100.00 from cyd", "ann buys 3 @ 102.00 from bob"],
+        "| 102.00 | 6 bob",
+    ),
+    Rule(
         "sellers can name an amount too",
         """
         5 bob | 100.00 |
