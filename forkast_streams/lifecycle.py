@@ -179,12 +179,19 @@ class Watchdog(Service):
         return f"no broker tells where {names} ends: is its leader away, or the topic gone?"
 
     def _watch_loop(self) -> None:
+        """End the process when the loop stands still while other threads go on.
+
+        Compiled code lets no other thread run until it returns, this one included: a stall inside the matching of one
+        command is not seen here. Its worker's heartbeats are missed by Kafka, and what one command can lead to is what
+        bounds it.
+        """
         looked_at = time.monotonic()
         while not self._ended.wait(_LOOK_INTERVAL_S):
             now, last = time.monotonic(), looked_at
             looked_at = now
             if now - last > _LOOK_INTERVAL_S * 5:
-                # The whole process stood still, as after SIGSTOP: that is not the loop's doing.
+                # This thread stood still, too: the process was stopped, as by SIGSTOP, or compiled code ran. Neither
+                # says that the loop hangs.
                 self._turned_at = now
             if now - self._turned_at > LOOP_STALL_S_MAX and not self._ended.is_set():
                 faulthandler.dump_traceback(sys.__stderr__ or 2)

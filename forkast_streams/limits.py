@@ -105,7 +105,8 @@ WEB_STOP_S_MAX = 2.0
 DRAIN_S_MAX = 6.0
 # Seconds without any progress, while Kafka answers and work waits, after which a worker ends itself.
 STALL_S_MAX = 30.0
-# Seconds for which the event loop may stand still; loading the largest partition takes a small part of it.
+# Seconds for which the event loop may stand still while other threads run; loading the largest partition takes a small
+# part of it.
 LOOP_STALL_S_MAX = 30.0
 
 # Seconds until an answer begins, whatever is away, and seconds a request's body may take to arrive.
