@@ -199,29 +199,38 @@ class Checkpointer:
         return drops
 
     def _journal_rows(self, state: Checkpointed, this: SegmentId) -> list[tuple[bytes, bytes]]:
-        """Rows for what is new in the journal; many small rows of a block become one."""
+        """Rows for what is new in the journal; many small rows of a block become one, as large as a row may be."""
         rows: list[tuple[bytes, bytes]] = []
         for generation, added in state.drain_journal():
             if generation != self._block.generation:
                 self._block = _OpenBlock(generation)
-            block = self._block
             for part in _chunks(added):
-                block.content += part
-                merge = len(block.row_keys) >= JOURNAL_ROWS_MAX or len(block.content) >= CHECKPOINT_CHUNK_BYTES
-                blob = bytes(block.content) if merge else part
-                key = self._journal_key(this, generation, len(rows))
-                rows.append((key, _JOURNAL_HEADER.pack(generation, zlib.crc32(blob)) + blob))
-                keys = self._journal_keys.setdefault(generation, [])
-                if merge:
-                    superseded = set(block.row_keys)
-                    self._droppable.extend((this.reached, old) for old in block.row_keys)
-                    keys[:] = [old for old in keys if old not in superseded]
-                    block.row_keys.clear()
-                keys.append(key)
-                block.row_keys.append(key)
-                if len(block.content) >= CHECKPOINT_CHUNK_BYTES:
-                    self._block = block = _OpenBlock(generation)
+                if len(self._block.content) + len(part) > CHECKPOINT_CHUNK_BYTES:
+                    if len(self._block.row_keys) > 1:
+                        self._add_merged_row(rows, this)
+                    self._block = _OpenBlock(generation)
+                self._block.content += part
+                if len(self._block.row_keys) >= JOURNAL_ROWS_MAX:
+                    self._add_merged_row(rows, this)
+                else:
+                    self._add_journal_row(rows, this, part)
         return rows
+
+    def _add_merged_row(self, rows: list[tuple[bytes, bytes]], this: SegmentId) -> None:
+        """Add a row with all of the block, instead of the rows that it has."""
+        block, keys = self._block, self._journal_keys[self._block.generation]
+        superseded = set(block.row_keys)
+        self._droppable.extend((this.reached, old) for old in block.row_keys)
+        keys[:] = [old for old in keys if old not in superseded]
+        block.row_keys.clear()
+        self._add_journal_row(rows, this, bytes(block.content))
+
+    def _add_journal_row(self, rows: list[tuple[bytes, bytes]], this: SegmentId, blob: bytes) -> None:
+        block = self._block
+        key = self._journal_key(this, block.generation, len(rows))
+        rows.append((key, _JOURNAL_HEADER.pack(block.generation, zlib.crc32(blob)) + blob))
+        self._journal_keys.setdefault(block.generation, []).append(key)
+        block.row_keys.append(key)
 
     def _journal_key(self, this: SegmentId, generation: int, number: int) -> bytes:
         return b"%03d.j.%020d.%08x.%010d.%04d" % (

@@ -49,7 +49,7 @@ SENT_AGAIN_RECORDS_MAX = SEEN_IDS_MAX - COMMAND_LATE_S_MAX * PARTITION_ORDERS_S_
 CHECKPOINT_INTERVAL_S = 1.0
 CHECKPOINT_RECORDS_MAX = 20_000
 
-# A checkpoint row stays well below the broker's default limit of 1 MiB a record.
+# Bytes a checkpoint row holds at the most, merged or not: well below the broker's default limit of 1 MiB a record.
 CHECKPOINT_CHUNK_BYTES = 512 * 1024
 # Small journal rows that become one merged row, so that a recovery reads few of them.
 JOURNAL_ROWS_MAX = 64

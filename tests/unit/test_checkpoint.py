@@ -8,9 +8,10 @@ from forkast_streams import checkpoint
 from forkast_streams.checkpoint import Checkpointer, recover
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog
+from forkast_streams.limits import CHECKPOINT_CHUNK_BYTES
 from forkast_streams.records import OutputRecord
 from tests.support.changelogs import table_of
-from tests.support.flows import PARTITIONS, Record, home_of, mixed_flow, records_of
+from tests.support.flows import PARTITIONS, START_MS, Record, home_of, mixed_flow, records_of
 
 HOME = home_of(1)
 STEP = 37
@@ -153,6 +154,23 @@ def test_missing_journal_row_is_an_error() -> None:
     del table[next(key for key in table if b".j." in key)]
     with pytest.raises(CorruptLog, match="order ids"):
         restored(table)
+
+
+@pytest.mark.parametrize("ids", [1, 1_000, 20_000, 32_767, 32_768, 40_000])
+def test_a_row_of_the_journal_fits_into_a_record(ids: int) -> None:
+    """However many ids come between two cuts: 65,535 of them merged are more than a broker takes."""
+    state, checkpointer = EnginePartition(HOME, PARTITIONS), Checkpointer(HOME, writer=1)
+    used, table = 0, dict[bytes, bytes]()
+    for _ in range(4):
+        for number in range(used, used + ids):
+            state.engine.seen.add((number, 1), START_MS)
+        used, state.next_offset = used + ids, state.next_offset + 1
+        rows = checkpointer.cut(state)
+        assert max(len(key) + len(value) for key, value in rows.puts) <= CHECKPOINT_CHUNK_BYTES + 100
+        table |= dict(rows.puts)
+    again = restored(table)
+    assert len(again.engine.seen.current) == used
+    assert not again.engine.seen.add((used - 1, 1), START_MS)
 
 
 @pytest.mark.usefixtures("small_rows")
