@@ -8,9 +8,10 @@ from forkast_streams.engine.commands import LIMIT, Amend
 from forkast_streams.engine.events import BY_AMEND, Event, OrderAmended, status_of
 from forkast_streams.engine.market import Market
 from forkast_streams.engine.order import Order
-from forkast_streams.engine.order_checks import broken_amend_rule, broken_size_rule, why_not_trading
+from forkast_streams.engine.order_checks import broken_amend_rule, why_not_trading
 from forkast_streams.engine.rejections import Rejection
 from forkast_streams.engine.stops import is_reached
+from forkast_streams.engine.symbols import Symbol
 from forkast_streams.limits import ICEBERG_SLICES_MAX
 
 
@@ -29,10 +30,10 @@ def why_not_amend(market: Market, command: Amend, order: Order | None) -> Reject
     if display is not None and quantity > order.quantity and quantity > display * ICEBERG_SLICES_MAX:
         return Rejection.INVALID_DISPLAY_QUANTITY
     if symbol.has_size_rules:
-        rejection = broken_size_rule(quantity, limit_ticks, symbol)
+        rejection = _worse_size(order, quantity, limit_ticks, symbol)
         if rejection is not None:
             return rejection
-    if command.price is None or limit_ticks is None:
+    if limit_ticks is None or limit_ticks == order.limit_ticks:
         return None
     if market.is_beyond_collar(limit_ticks):
         return Rejection.PRICE_COLLAR
@@ -53,6 +54,21 @@ def amend(market: Market, command: Amend, order: Order, events: list[Event]) -> 
         _amend_waiting(market, command, order, quantity, events)
     else:
         _amend_resting(market, command, order, quantity, events)
+
+
+def _worse_size(order: Order, quantity: int, limit_ticks: int | None, symbol: Symbol) -> Rejection | None:
+    """The symbol's rule for sizes that an amended order would break, and by more than it does.
+
+    Rules may have changed since it was placed: what it has it may keep, and it may come closer to them.
+    """
+    if quantity < min(symbol.min_lots, order.quantity):
+        return Rejection.QUANTITY_TOO_SMALL
+    if symbol.max_lots is not None and quantity > max(symbol.max_lots, order.quantity):
+        return Rejection.QUANTITY_TOO_LARGE
+    if limit_ticks is not None and order.limit_ticks is not None:
+        least = min(symbol.min_notional, order.limit_ticks * order.quantity)
+        return Rejection.MIN_NOTIONAL if limit_ticks * quantity < least else None
+    return None
 
 
 def _amend_resting(market: Market, command: Amend, order: Order, quantity: int, events: list[Event]) -> None:

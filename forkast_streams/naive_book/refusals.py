@@ -62,10 +62,10 @@ def why_not_amend(book: NaiveBook, command: Command, order: NaiveOrder | None) -
     display = order.display_quantity
     if display is not None and quantity > order.quantity and quantity > display * _SLICES_MAX:
         return "INVALID_DISPLAY_QUANTITY"
-    code = _why_not_size(book, {"price": price, "quantity": quantity})
+    code = _why_not_other_size(book, order, price, quantity)
     if code is not None:
         return code
-    if numbers["price"] is None or price is None:
+    if price is None or price == order.price:
         return None
     if _is_outside_collar(book, {"price": price}):
         return "PRICE_COLLAR"
@@ -153,6 +153,19 @@ def _why_not_size(book: NaiveBook, command: Command) -> str | None:
     if command.get("quoteQuantity") is not None:
         value = Decimal(command["quoteQuantity"])
     return "MIN_NOTIONAL" if value is not None and value < rules.get("minNotional", 0) else None
+
+
+def _why_not_other_size(book: NaiveBook, order: NaiveOrder, price: Decimal | None, quantity: Decimal) -> str | None:
+    """What an amendment makes worse by the rules for sizes."""
+    rules = book.rules
+    if rules.get("minQuantity", 0) > quantity < order.quantity:
+        return "QUANTITY_TOO_SMALL"
+    if rules.get("maxQuantity", _LARGEST) < quantity > order.quantity:
+        return "QUANTITY_TOO_LARGE"
+    if price is None or order.price is None:
+        return None
+    value, before = WIDE.multiply(price, quantity), WIDE.multiply(order.price, order.quantity)
+    return "MIN_NOTIONAL" if rules.get("minNotional", 0) > value < before else None
 
 
 def _is_outside_collar(book: NaiveBook, command: Command) -> bool:

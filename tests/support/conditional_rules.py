@@ -1,4 +1,4 @@
-"""The rules of stop orders, of icebergs and of the price collar, as ladders."""
+"""The rules of stop orders, of icebergs, of the price collar and of changed rules, as ladders."""
 
 from __future__ import annotations
 
@@ -296,5 +296,56 @@ COLLARS = [
         3 ann | 900.00 |
         3 bob |   1.00 |
         """,
+    ),
+]
+
+# An amendment is refused for what it makes worse alone.
+CHANGED_RULES = [
+    Rule(
+        "an order larger than is allowed by now can have another price and get smaller",
+        "| 101.00 | 9 bob",
+        ["set maxQuantity=5", "bob amends to @ 102.00", "bob amends to 8", "bob amends to 9"],
+        [
+            "bob amended to 9 @ 102.00, loses place",
+            "bob amended to 8 @ 102.00, keeps place",
+            "bob rejected: QUANTITY_TOO_LARGE",
+        ],
+        "| 102.00 | 8 bob",
+    ),
+    Rule(
+        "an order smaller than is allowed by now can have another price and get larger",
+        "| 101.00 | 9 bob",
+        ["set minQuantity=12", "bob amends to @ 102.00", "bob amends to 8", "bob amends to 10"],
+        [
+            "bob amended to 9 @ 102.00, loses place",
+            "bob rejected: QUANTITY_TOO_SMALL",
+            "bob amended to 10 @ 102.00, loses place",
+        ],
+        "| 102.00 | 10 bob",
+    ),
+    Rule(
+        "an order worth less than is allowed by now can become worth more",
+        "| 101.00 | 9 bob",
+        ["set minNotional=2000", "bob amends to 12", "bob amends to 11", "bob amends to @ 100.00"],
+        ["bob amended to 12 @ 101.00, loses place"] + ["bob rejected: MIN_NOTIONAL"] * 2,
+        "| 101.00 | 12 bob",
+    ),
+    Rule(
+        "an order that the collar has left behind can get smaller, its price named or not",
+        """
+              | 100.00 | 1 bob
+        5 cyd |  90.00 |
+        """,
+        [
+            *["eve buys 1 @ 100.00", "set priceCollar=0.05"],
+            *["cyd amends to 4", "cyd amends to 3 @ 90.00", "cyd amends to @ 91.00"],
+        ],
+        [
+            "eve buys 1 @ 100.00 from bob",
+            "cyd amended to 4 @ 90.00, keeps place",
+            "cyd amended to 3 @ 90.00, keeps place",
+            "cyd rejected: PRICE_COLLAR",
+        ],
+        "3 cyd | 90.00 |",
     ),
 ]

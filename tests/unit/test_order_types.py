@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from forkast_streams.limits import FOK_LEVELS_MAX, FOK_ORDERS_MAX
-from tests.support.conditional_rules import COLLARS, ICEBERGS, STOPS
+from tests.support.conditional_rules import CHANGED_RULES, COLLARS, ICEBERGS, STOPS
 from tests.support.exchanges import Engine, Naive
 from tests.support.flows import order_command, symbol_command
 from tests.support.ladder import Rule, keeps
@@ -286,7 +286,7 @@ MANY_AT_ONCE = [
     ),
 ]
 
-RULES = [*STOPS, *ICEBERGS, *TIMES_IN_FORCE, *AMOUNTS, *SELF_TRADES, *MANY_AT_ONCE, *COLLARS]
+RULES = [*STOPS, *ICEBERGS, *TIMES_IN_FORCE, *AMOUNTS, *SELF_TRADES, *MANY_AT_ONCE, *COLLARS, *CHANGED_RULES]
 
 
 @pytest.mark.parametrize("exchange", [Engine, Naive])
