@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 from tests.property.depth_rule import DepthReader
@@ -87,6 +87,11 @@ class Invariants:
 
     def follow(self, envelopes: list[dict[str, Any]]) -> None:
         """Take the events of one command."""
+        # Amounts of money have more digits than Decimal calculates with by default.
+        with localcontext(prec=80):
+            self._follow(envelopes)
+
+    def _follow(self, envelopes: list[dict[str, Any]]) -> None:
         if envelopes:
             self._begin(envelopes[0]["timestamp"])
         for index, envelope in enumerate(envelopes):

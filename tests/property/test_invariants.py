@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 
 from tests.property.invariants import Invariants
 from tests.support.exchanges import Engine
-from tests.support.flows import mixed_flow
+from tests.support.flows import mixed_flow, order_command, symbol_command
 
 Command = list[dict[str, Any]]
 
@@ -39,6 +40,21 @@ def test_what_the_engine_answers_passes(stream: list[Command]) -> None:
     assert kinds == {
         "ORDER", "TRIGGER", "TRADE", "SHOW", "CANCEL", "AMEND", "CANCEL_ALL", "CANCEL_AFTER", "REJECT", "SYMBOL"
     }  # fmt: skip
+
+
+def test_the_largest_amounts_are_calculated_exactly() -> None:
+    """A thousand billion with 18 decimals, of which a trade took some."""
+    engine = Engine()
+    amount = {"type": "MARKET", "price": None, "quantity": None, "quoteQuantity": "999999999999999.999999999999999999"}
+    commands = [
+        symbol_command(1, tickSize="0.00000001", lotSize="0.00000001"),
+        order_command(side="SELL", price="0.00000003", quantity="0.00000007"),
+        order_command(id=str(uuid.UUID(int=2)), **amount),
+    ]
+    for command in commands:
+        engine.process(command)
+    follow([[event] for event in engine.envelopes[:2]] + [engine.envelopes[2:]])
+    assert engine.envelopes[-1]["data"]["quoteQuantity"] == "999999999999999.999999999999997899"
 
 
 def _is(kind: str, **fields: Any) -> Callable[[dict[str, Any]], bool]:
