@@ -139,7 +139,9 @@ class EventSink(Service):
     async def _start_writers(self, tps: set[TP]) -> Mapping[TP, int]:
         """Begin at the tables' place in every assigned partition."""
         await self.drain()
-        histories = {tp: PartitionHistory(self.postgres, tp.topic, tp.partition, self._statements) for tp in tps}
+        histories = {
+            tp: PartitionHistory(self.postgres, tp.topic, tp.partition, self._statements) for tp in sorted(tps)
+        }
         # Faust waits for all of this no longer than broker_request_timeout, and then, in silence, for ever.
         try:
             async with asyncio.timeout(_LOAD_S_MAX):
