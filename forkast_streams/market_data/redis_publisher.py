@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 from mode import Service
-from redis.exceptions import RedisError
+from redis.exceptions import AuthenticationError, ResponseError
 
 from forkast_streams.limits import PROBED_SYMBOLS_MAX, REDIS_WRITE_S_MAX
 from forkast_streams.market_data.book import SymbolBook
@@ -25,7 +25,7 @@ from forkast_streams.market_data.changes import BookChange, LevelState
 from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.keys import LEVEL_JSON, SymbolKeys
 from forkast_streams.market_data.stored_book import StoredChange
-from forkast_streams.storage.redis import connect, is_refusal
+from forkast_streams.storage.redis import REDIS_AWAY, connect, is_refusal
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,8 @@ class RedisPublisher(Service):
         self._script_sha = ""
         self._wake = asyncio.Event()
         self._sending = asyncio.Lock()
-        self._is_lost = False
+        # Why Redis cannot be written; None while it can.
+        self._lost: Exception | None = None
 
     def own(self, books: Iterable[Mapping[int, SymbolBook]]) -> None:
         """Publish ``books`` from now on, and no others; those that Redis is behind of are found by the probe."""
@@ -95,14 +96,16 @@ class RedisPublisher(Service):
             waiting.merge(change)
             book = books[symbol_id]
             levels = len(book.buy.levels) + len(book.sell.levels)
-            if self._is_lost and len(waiting.buy) + len(waiting.sell) > levels + _WAITING_LEVELS_MAX:
+            if self._lost is not None and len(waiting.buy) + len(waiting.sell) > levels + _WAITING_LEVELS_MAX:
                 del self._changes[symbol_id]
                 self._rewrites[symbol_id] = None
         self._wake.set()
 
     def why_not_ready(self) -> str | None:
         """A sentence while Redis does not hold the books."""
-        if self._is_lost:
+        if isinstance(self._lost, ResponseError | AuthenticationError):
+            return f"Redis refuses to be written: {self._lost!r}"
+        if self._lost is not None:
             return "Redis is out of reach; start it or set REDIS_URL"
         if self._foreign:
             return (
@@ -118,11 +121,11 @@ class RedisPublisher(Service):
         while not self.should_stop:
             try:
                 await self._send()
-                self._set_lost(lost=False)
+                self._set_lost(None)
                 backoff = _BACKOFF_FIRST_S
-            except (RedisError, OSError, TimeoutError) as exc:
+            except REDIS_AWAY as exc:
                 self._script_sha = ""
-                self._set_lost(lost=True, why=exc)
+                self._set_lost(exc)
                 await self.sleep(backoff)
                 backoff = min(2 * backoff, _BACKOFF_MAX_S)
             else:
@@ -139,9 +142,9 @@ class RedisPublisher(Service):
         """Send what is left, if Redis answers soon."""
         try:
             async with asyncio.timeout(_STOP_S_MAX):
-                while not self._is_lost and (self._changes or self._rewrites):
+                while self._lost is None and (self._changes or self._rewrites):
                     await self._send()
-        except (RedisError, OSError, TimeoutError) as exc:
+        except REDIS_AWAY as exc:
             log.warning("the last changes are not in Redis; the next start brings them (%r)", exc)
         await self._redis.aclose()
 
@@ -246,13 +249,13 @@ class RedisPublisher(Service):
         book, waiting = self._books[symbol_id], self._changes.get(symbol_id)
         return book.born, book.published if waiting is None else waiting.previous
 
-    def _set_lost(self, *, lost: bool, why: Exception | None = None) -> None:
-        if lost and not self._is_lost:
-            log.warning("Redis cannot be written, books are kept and tried again: %r", why)
-        elif self._is_lost and not lost:
+    def _set_lost(self, lost: Exception | None) -> None:
+        if lost is not None and self._lost is None:
+            log.warning("Redis cannot be written, books are kept and tried again: %r", lost)
+        elif lost is None and self._lost is not None:
             log.info("Redis is written again")
             self._probe_next = list(self._books)
-        self._is_lost = lost
+        self._lost = lost
 
 
 def _arguments(mode: str, change: BookChange) -> list[Any]:
