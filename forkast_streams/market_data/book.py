@@ -93,7 +93,7 @@ class BookSide:
 
 
 class SymbolBook:
-    """Depth, tape and last price of a symbol at the last consistent moment.
+    """Depth and tape of a symbol at the last consistent moment.
 
     Attributes:
         born: timestamp of the first event.
@@ -108,7 +108,6 @@ class SymbolBook:
         self.born = born
         self.sequence = 0
         self.timestamp = born
-        self.last_price: str | None = None
         self.pending: list[WireEvent] = []
         self._hollow: list[tuple[str, str, Level]] = []
         self.buy = BookSide(BUY, self._hollow)
@@ -171,7 +170,6 @@ class SymbolBook:
             previous,
             self.sequence,
             self.timestamp,
-            self.last_price,
             self.buy.states(buy, self._lots),
             self.sell.states(sell, self._lots),
             trades,
@@ -207,7 +205,6 @@ class SymbolBook:
             self._remove(event, BUY, buy_price, quantity, 1 if data.buy_status == FILLED else 0)
         if sell_price is not None:
             self._remove(event, SELL, sell_price, quantity, 1 if data.sell_status == FILLED else 0)
-        self.last_price = data.price
         self._record(Trade(data.trade_id, data.price, data.quantity, data.taker_side, event.timestamp, event.sequence))
 
     def _fold_cancel(self, event: CancelEvent) -> None:
@@ -279,7 +276,8 @@ class SymbolBook:
             self.born,
             self.sequence,
             self.timestamp,
-            self.last_price,
+            # Once the last price: a place that older checkpoints fill.
+            None,
             self._lot_size,
             self.published,
             self.trade_count,
@@ -302,7 +300,7 @@ class SymbolBook:
             CorruptLog: levels or trades are missing.
         """
         self = cls(head[0], head[1])
-        (self.sequence, self.timestamp, self.last_price, lot_size, self.published, self.trade_count) = head[2:8]
+        (self.sequence, self.timestamp, _, lot_size, self.published, self.trade_count) = head[2:8]
         self._set_lot_size(lot_size)
         self.pending = msgspec.convert(head[10], list[WireEvent])
         self.buy.levels, self.sell.levels = buy, sell

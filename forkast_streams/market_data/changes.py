@@ -40,14 +40,13 @@ class BookChange(Struct):
     previous: int
     sequence: int
     timestamp: int
-    last_price: str | None
     buy: dict[str, LevelState]
     sell: dict[str, LevelState]
     trades: list[Trade]
 
     def merge(self, later: BookChange) -> None:
         """Take in the change that follows this one."""
-        self.sequence, self.timestamp, self.last_price = later.sequence, later.timestamp, later.last_price
+        self.sequence, self.timestamp = later.sequence, later.timestamp
         self.buy |= later.buy
         self.sell |= later.sell
         self.trades = (self.trades + later.trades)[-TAPE_TRADES:]

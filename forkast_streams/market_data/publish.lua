@@ -1,7 +1,7 @@
 -- Brings what Redis holds of one symbol to a newer state, all at once, and never back.
 --
 -- KEYS: meta, buy, sell, changes, trades
--- ARGV: mode ("change" or "whole"), born, previous, sequence, timestamp, last price,
+-- ARGV: mode ("change" or "whole"), born, previous, sequence, timestamp,
 --       the changed levels as the rest of a JSON object,
 --       number of buy arguments, number of sell arguments,
 --       then price and level ("quantity orders", empty when gone) for buy and for sell,
@@ -52,20 +52,20 @@ local function write_levels(key, first, count)
     return first + count
 end
 
-local after_buy = write_levels(buy_key, 10, tonumber(ARGV[8]))
-local first_trade = write_levels(sell_key, after_buy, tonumber(ARGV[9]))
+local after_buy = write_levels(buy_key, 9, tonumber(ARGV[7]))
+local first_trade = write_levels(sell_key, after_buy, tonumber(ARGV[8]))
 for at = first_trade, #ARGV, 2 do
     if tonumber(ARGV[at]) > current then
         redis.call('XADD', trades_key, 'MAXLEN', '~', TRADES_KEPT, ARGV[at] .. '-0', 'json', ARGV[at + 1])
     end
 end
-redis.call('HSET', meta_key, 'born', ARGV[2], 'sequence', ARGV[4], 'timestamp', ARGV[5], 'lastPrice', ARGV[6])
+redis.call('HSET', meta_key, 'born', ARGV[2], 'sequence', ARGV[4], 'timestamp', ARGV[5])
 -- Tells an unknown symbol from books that were lost and are not written again yet.
 redis.call('SET', 'books:published', '1')
 if mode == 'change' then
     -- Levels are absolute, so what Redis holds may lie anywhere behind the change's own previous sequence.
     local json = '{"type":"change","orderBookSnapShotId":' .. ARGV[4] .. ',"previousSnapShotId":' .. stored[2]
-        .. ',"timestamp":' .. ARGV[5] .. ',' .. ARGV[7]
+        .. ',"timestamp":' .. ARGV[5] .. ',' .. ARGV[6]
     -- As if all were as long as this one: short ones that come behind long ones push those out in the end.
     local kept = math.max(1, math.min(CHANGES_KEPT, math.floor(CHANGES_BYTES_KEPT / #json)))
     redis.call('XADD', changes_key, 'MAXLEN', '~', kept, ARGV[4] .. '-0', 'born', ARGV[2], 'previous', stored[2],

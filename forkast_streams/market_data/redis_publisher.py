@@ -266,7 +266,6 @@ def _arguments(mode: str, change: BookChange) -> list[Any]:
         change.previous,
         change.sequence,
         change.timestamp,
-        change.last_price or "",
         f'"buy":{_changed_json(change.buy)},"sell":{_changed_json(change.sell)}}}' if mode == "change" else "",
         2 * len(change.buy),
         2 * len(change.sell),

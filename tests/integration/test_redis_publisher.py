@@ -282,7 +282,7 @@ async def test_kept_changes_are_bounded_in_bytes(keeper: Keeper) -> None:
         levels = {f"{price}": (f"{number}", 1) for price in range(1_000_000, 1_023_000)}
         last = book.published
         book.published = book.sequence = last + 1
-        change = BookChange(SYMBOL, book.born, last, last + 1, book.timestamp, None, levels, {}, [])
+        change = BookChange(SYMBOL, book.born, last, last + 1, book.timestamp, levels, {}, [])
         keeper.publisher.publish([change], keeper.state.books)
         await keeper.is_published(SYMBOL)
     entries = await keeper.redis.xrange(f"book:{SYMBOL}:changes")
