@@ -1,6 +1,7 @@
 """Where market data is in Redis, and how its levels are written there and in JSON.
 
-A symbol has five keys. ``book:ID:meta`` is a hash with ``born``, ``sequence`` and ``timestamp``;
+A symbol has five keys. ``book:ID:meta`` is a hash with ``born``, ``sequence``, ``timestamp`` and ``rewritten``, how
+often its log was written anew with sequences that had other events before;
 ``book:ID:buy`` and ``book:ID:sell`` are hashes from price to "quantity orders"; ``book:ID:changes`` is a stream of
 changes and ``trades:ID`` one of trades, whose entries have the ids ``SEQUENCE-0``.
 """

@@ -59,7 +59,9 @@ class RedisPublisher(Service):
         self._feed = feed
         self._books: dict[int, SymbolBook] = {}
         self._changes: dict[int, BookChange] = {}
-        self._rewrites: dict[int, None] = {}
+        # By symbol the script's mode.
+        self._rewrites: dict[int, str] = {}
+        self._ahead: dict[int, int] = {}
         self._wholes_under_way = 0
         self._foreign: set[int] = set()
         self._is_foreign_told = False
@@ -77,6 +79,7 @@ class RedisPublisher(Service):
         self._changes.clear()
         self._rewrites.clear()
         self._foreign.clear()
+        self._ahead.clear()
         self._probe_next = list(self._books)
         self._feed.own(self._books)
         self._wake.set()
@@ -98,7 +101,21 @@ class RedisPublisher(Service):
             levels = len(book.buy.levels) + len(book.sell.levels)
             if self._lost is not None and len(waiting.buy) + len(waiting.sell) > levels + _WAITING_LEVELS_MAX:
                 del self._changes[symbol_id]
-                self._rewrites[symbol_id] = None
+                self._rewrites[symbol_id] = "whole"
+        self._wake.set()
+
+    def ahead(self) -> set[int]:
+        """The symbols of which Redis has sequences that this keeper has not reached.
+
+        To be expected while it catches up, and otherwise never: their log has lost its end.
+        """
+        return {symbol_id for symbol_id, sequence in self._ahead.items() if sequence > self._books[symbol_id].sequence}
+
+    def write_anew(self, symbol_ids: Iterable[int]) -> None:
+        """Write the whole books of ``symbol_ids`` over whatever Redis has of their logs; streams go on with them."""
+        for symbol_id in symbol_ids:
+            if symbol_id in self._books:
+                self._rewrites[symbol_id] = "anew"
         self._wake.set()
 
     def why_not_ready(self) -> str | None:
@@ -163,24 +180,27 @@ class RedisPublisher(Service):
             return
         # Whatever becomes of the round trip, a symbol is clean only when Redis has answered for it.
         unanswered = set(due)
-        self._wholes_under_way = sum(mode == "whole" for mode, _ in due.values())
+        self._wholes_under_way = sum(mode != "change" for mode, _ in due.values())
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for symbol_id, (mode, change) in due.items():
                     pipeline.evalsha(self._script_sha, 5, *SymbolKeys.of(symbol_id), *_arguments(mode, change))
                 answers = await pipeline.execute(raise_on_error=False)
             failure = None
-            for (symbol_id, (_, change)), answer in zip(due.items(), answers, strict=True):
+            for (symbol_id, (mode, change)), answer in zip(due.items(), answers, strict=True):
                 if isinstance(answer, Exception):
                     failure = answer
                 elif answer != b"RESYNC":
                     unanswered.remove(symbol_id)
+                    if mode == "anew":
+                        self._ahead.pop(symbol_id, None)
                     self._set_foreign(symbol_id, is_foreign=answer == b"FOREIGN")
                     self._hand_on(symbol_id, change, answer)
         finally:
             self._wholes_under_way = 0
             # Some may be another keeper's by now.
-            self._rewrites |= dict.fromkeys(unanswered & self._books.keys())
+            for symbol_id in unanswered & self._books.keys():
+                self._rewrites.setdefault(symbol_id, "anew" if due[symbol_id][0] == "anew" else "whole")
         if failure is not None:
             raise failure
 
@@ -190,20 +210,20 @@ class RedisPublisher(Service):
             # It went to another keeper meanwhile.
             return
         if isinstance(answer, list):
-            previous, json = answer
-            self._feed.publish(symbol_id, StoredChange(change.born, change.sequence, int(previous), json))
-        elif answer == b"APPLIED":
-            self._feed.publish(symbol_id, StoredChange(change.born, change.sequence, None, b""))
+            log_name, *applied = answer
+            previous, json = applied or (None, b"")
+            stored = StoredChange(int(log_name), change.sequence, None if previous is None else int(previous), json)
+            self._feed.publish(symbol_id, stored)
 
     def _take_due(self) -> dict[int, tuple[str, BookChange]]:
         due: dict[int, tuple[str, BookChange]] = {}
         levels = 0
         while self._rewrites and levels < _WHOLE_LEVELS_AT_ONCE:
-            symbol_id, _ = self._rewrites.popitem()
+            symbol_id, mode = self._rewrites.popitem()
             self._changes.pop(symbol_id, None)
             whole = self._books[symbol_id].whole()
             levels += len(whole.buy) + len(whole.sell) + len(whole.trades)
-            due[symbol_id] = ("whole", whole)
+            due[symbol_id] = (mode, whole)
         for symbol_id in list(islice(self._changes, _CHANGES_AT_ONCE)):
             if symbol_id not in self._rewrites:
                 due[symbol_id] = ("change", self._changes.pop(symbol_id))
@@ -231,8 +251,15 @@ class RedisPublisher(Service):
             born, sequence = (None, None) if isinstance(answer, Exception) else answer
             expected, found = behind[symbol_id], (int(born or -1), int(sequence or -1))
             self._set_foreign(symbol_id, is_foreign=found[0] > expected[0])
-            if symbol_id in self._books and expected[1] and found < expected:
-                self._rewrites[symbol_id] = None
+            book = self._books.get(symbol_id)
+            if book is None:
+                continue
+            if expected[1] and found < expected:
+                self._rewrites.setdefault(symbol_id, "whole")
+            if found[0] == book.born and found[1] > book.sequence:
+                self._ahead[symbol_id] = found[1]
+            else:
+                self._ahead.pop(symbol_id, None)
 
     def _set_foreign(self, symbol_id: int, *, is_foreign: bool) -> None:
         """Remember whether Redis has a newer log of the symbol than this keeper, which nothing is written over."""

@@ -20,6 +20,7 @@ T = TypeVar("T")
 _CHANGES_WAIT_MS = int(REDIS_BLOCK_S_MAX * 1000)
 # Changes that are sent to who missed them: one that missed more is better off with the book.
 _MISSED_MAX = 2_000
+_POSITION = ["born", "sequence", "rewritten"]
 
 
 class MarketDataReader:
@@ -45,7 +46,7 @@ class MarketDataReader:
 
     async def position(self, symbol_id: int) -> Position | None:
         """Where the symbol's book is."""
-        return _position(await _answer(self._redis.hmget(SymbolKeys.of(symbol_id).meta, ["born", "sequence"])))
+        return _position(await _answer(self._redis.hmget(SymbolKeys.of(symbol_id).meta, _POSITION)))
 
     async def book(self, symbol_id: int) -> StoredBook | None:
         """The whole book at one moment, no earlier than that of the call."""
@@ -56,7 +57,7 @@ class MarketDataReader:
         if known is not None and await self.position(symbol_id) == known.position:
             return known
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hmget(keys.meta, ["born", "sequence", "timestamp"])
+            pipeline.hmget(keys.meta, [*_POSITION, "timestamp"])
             pipeline.hgetall(keys.buy)
             pipeline.hgetall(keys.sell)
             meta, buy, sell = await _answer(pipeline.execute())
@@ -65,7 +66,7 @@ class MarketDataReader:
             await self._require_books()
             return None
         size = len(buy) + len(sell)
-        return await beside_the_loop(size, StoredBook.of, symbol_id, position, int(meta[2]), buy, sell)
+        return await beside_the_loop(size, StoredBook.of, symbol_id, position, int(meta[-1]), buy, sell)
 
     async def trades(self, symbol_id: int, limit: int) -> list[bytes] | None:
         """The last ``limit`` trades as JSON, newest first."""
@@ -87,7 +88,7 @@ class MarketDataReader:
         """Exactly what a reader that has the book at ``earlier`` has missed; None when that is not known any more."""
         keys = SymbolKeys.of(symbol_id)
         async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hmget(keys.meta, ["born", "sequence"])
+            pipeline.hmget(keys.meta, _POSITION)
             pipeline.xrange(keys.changes, min=f"({earlier.sequence}-0", count=_MISSED_MAX)
             meta, entries = await _answer(pipeline.execute())
         position = _position(meta)
@@ -118,4 +119,5 @@ async def _answer(command: Awaitable[T], *, within_s: float = REDIS_TIMEOUT_S) -
 
 
 def _position(meta: list[Any]) -> Position | None:
-    return None if meta[0] is None or meta[1] is None else Position(int(meta[0]), int(meta[1]))
+    born, sequence, rewritten = meta[:3]
+    return None if born is None or sequence is None else Position(int(born) + int(rewritten or 0), int(sequence))

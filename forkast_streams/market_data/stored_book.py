@@ -14,7 +14,11 @@ _EVENT_ID = re.compile(r"([0-9]{1,15})-([0-9]{1,15})", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a symbol is: its log, by the time of its first event in milliseconds, and the sequence there."""
+    """Where a symbol is: its log and the sequence there.
+
+    Attributes:
+        born: names the log, by the time of its first event in milliseconds; one more for each time it was written anew.
+    """
 
     born: int
     sequence: int

@@ -13,7 +13,8 @@ from forkast_streams.devstack.redis import Redis as RedisServer
 from forkast_streams.market_data.changes import BookChange
 from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.redis_publisher import RedisPublisher
-from tests.integration.market_data import Keeper, eventually
+from forkast_streams.market_data.redis_reader import MarketDataReader
+from tests.integration.market_data import Keeper, eventually, rest_at
 from tests.support.flows import order_command, symbol_command
 from tests.support.market_events import NEIGHBOUR, SYMBOL, depth_of, depth_of_engine, two_symbol_flow
 
@@ -271,6 +272,33 @@ async def test_keeper_of_an_older_log_says_so(keeper: Keeper, stack_env: dict[st
             return older.publisher.why_not_ready() is None and bool(await keeper.redis.exists(f"book:{SYMBOL}:meta"))
 
         await eventually(is_ready, "the older log's book in Redis")
+
+
+async def test_books_of_a_log_that_lost_its_end_are_written_anew(keeper: Keeper, stack_env: dict[str, str]) -> None:
+    """Redis is ahead, with levels that the log does not have any more; readers see another log."""
+    keeper.feed([symbol_command(SYMBOL), *(rest_at(f"{10 + number}.00", number) for number in range(30))])
+    await keeper.is_published(SYMBOL)
+    reader = MarketDataReader(keeper.redis)
+    before = await reader.position(SYMBOL)
+    async with Keeper(stack_env["REDIS_URL"]) as later:
+        later.feed([symbol_command(SYMBOL), *(rest_at(f"{10 + number}.00", number) for number in range(10))])
+
+        async def is_ahead() -> bool:
+            return later.publisher.ahead() == {SYMBOL}
+
+        await eventually(is_ahead, "seeing that Redis is ahead")
+        later.publisher.write_anew([SYMBOL])
+        await eventually(lambda: has_books(later), "the shorter log's book in Redis")
+        assert not later.publisher.ahead()
+        later.feed([rest_at(f"{500 + number}.00", 100 + number) for number in range(40)])
+        await later.is_published(SYMBOL)
+        assert await has_books(later)
+        after = await reader.position(SYMBOL)
+        assert before is not None
+        assert after is not None
+        assert after.sequence > before.sequence
+        assert not after.continues(before)
+        assert await reader.changes_since(SYMBOL, before) is None
 
 
 async def test_kept_changes_are_bounded_in_bytes(keeper: Keeper) -> None:

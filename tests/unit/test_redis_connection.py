@@ -59,7 +59,7 @@ class FakeRedis:
         if not is_old:
             self.written += 1
             self.has_written.set()
-        return b"+OK\r\n" if command == b"SET" else b"$7\r\nAPPLIED\r\n"
+        return b"+OK\r\n" if command == b"SET" else b"$5\r\nKNOWN\r\n"
 
 
 @pytest.fixture

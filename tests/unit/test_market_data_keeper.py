@@ -1,0 +1,130 @@
+"""What a keeper takes for the books of a log that has lost its end, and what it writes anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from faust.types import TP
+
+from agents import keep_market_data
+from agents.keep_market_data import MarketDataKeeper
+from forkast_streams.market_data.state import MarketDataState
+from forkast_streams.topics import ORDERS_EXCHANGE
+from tests.unit.flows import symbol_command
+from tests.unit.market_events import HOME, NEIGHBOUR, SYMBOL, engine_with
+
+_, RECORDS = engine_with([symbol_command(SYMBOL), symbol_command(NEIGHBOUR)])
+
+
+class Publisher:
+    """What is said of Redis, and what is written.
+
+    Attributes:
+        redis_has: the sequences that Redis has.
+    """
+
+    def __init__(self) -> None:
+        self.redis_has: dict[int, int] = {}
+        self.state: MarketDataState | None = None
+        self.written: set[int] = set()
+
+    def own(self, _books: Any) -> None:
+        """Not of interest."""
+
+    def publish(self, *_args: Any) -> None:
+        """Not of interest."""
+
+    def ahead(self) -> set[int]:
+        """Those that Redis has more of than the state."""
+        books = self.state.books if self.state else {}
+        return {known for known, has in self.redis_has.items() if known in books and has > books[known].sequence}
+
+    def write_anew(self, symbol_ids: Iterable[int]) -> None:
+        """Remember them."""
+        self.written |= set(symbol_ids)
+
+
+class World:
+    """A keeper with one partition, and the end of its log."""
+
+    def __init__(self, state: MarketDataState, end: int) -> None:
+        self.end = end
+        self.asked = asyncio.Event()
+        self.state = state
+        self.publisher = Publisher()
+        self.publisher.state = state
+        app = SimpleNamespace(consumer=self)
+        self.keeper = MarketDataKeeper(cast("Any", app), cast("Any", self.publisher))
+
+    async def highwaters(self, *tps: TP) -> dict[TP, int]:
+        """The end of the partition."""
+        assert tps == (TP(ORDERS_EXCHANGE, HOME),)
+        self.asked.set()
+        return {tps[0]: self.end}
+
+    async def look(self) -> None:
+        """Let the keeper look at Redis once."""
+        await asyncio.wait_for(self.keeper._write_anew_what_is_wrong(), 5)
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keep_market_data, "_LOOK_INTERVAL_S", 0.01)
+
+
+def _state_at(offset: int) -> MarketDataState:
+    state = MarketDataState(HOME)
+    state.apply(RECORDS[:offset])
+    return state
+
+
+async def test_redis_that_is_ahead_of_all_of_the_log_is_wrong() -> None:
+    """Only the symbol of which it has too much is written anew."""
+    world = World(_state_at(2), end=2)
+    await world.keeper.own({HOME: world.state})
+    world.publisher.redis_has = {SYMBOL: 7, NEIGHBOUR: 1}
+    await world.look()
+    assert world.publisher.written == {SYMBOL}
+
+
+async def test_redis_that_is_ahead_of_a_keeper_only_is_right() -> None:
+    """The log has what Redis has: the keeper was paused, or starts again. It is waited for."""
+    world = World(_state_at(1), end=2)
+    symbol_id = next(iter(world.state.books))
+    await world.keeper.own({HOME: world.state})
+    world.publisher.redis_has = {symbol_id: 2}
+    looking = asyncio.create_task(world.look())
+    await asyncio.wait_for(world.asked.wait(), 5)
+    await asyncio.sleep(0.05)
+    assert not looking.done()
+    world.state.apply(RECORDS[1:])
+    world.publisher.redis_has = {symbol_id: world.state.books[symbol_id].sequence}
+    await looking
+    assert world.publisher.written == set()
+
+
+async def test_a_partition_that_is_read_from_its_beginning_is_written_anew_once() -> None:
+    """Redis may have the books of another log with the same beginning, that this one has passed already."""
+    world = World(MarketDataState(HOME), end=2)
+    await world.keeper.own({HOME: world.state})
+    world.state.apply(RECORDS)
+    await world.look()
+    assert world.publisher.written == {SYMBOL, NEIGHBOUR}
+    world.publisher.written.clear()
+    await world.look()
+    assert world.publisher.written == set()
+
+
+async def test_nothing_is_written_of_partitions_that_go_meanwhile() -> None:
+    """They are another keeper's."""
+    world = World(MarketDataState(HOME), end=2)
+    await world.keeper.own({HOME: world.state})
+    looking = asyncio.create_task(world.look())
+    await asyncio.wait_for(world.asked.wait(), 5)
+    await world.keeper.own({})
+    await looking
+    assert world.publisher.written == set()
