@@ -175,7 +175,10 @@ class CheckpointedAgent(Service, Generic[StateT]):
         """Cut a checkpoint of what was processed so far and write it in the background."""
         rows = assigned.checkpointer.cut(assigned.state)
         outputs, assigned.outputs = assigned.outputs, []
-        events, assigned.events = assigned.events, []
+        # A state that is inside a command is at the beginning of it.
+        reached = assigned.state.next_offset
+        events = [event for event in assigned.events if event.message.offset < reached]
+        assigned.events = assigned.events[len(events) :]
         assigned.records = 0
         assigned.cut_at = time.monotonic()
         assigned.writing = asyncio.create_task(self._make_durable(partition, rows, outputs, events))
@@ -209,6 +212,9 @@ class CheckpointedAgent(Service, Generic[StateT]):
                     await assigned.written()
         except TimeoutError:
             log.warning("%s: not all partitions could be checkpointed in %g s", self.topic, DRAIN_S_MAX)
+        for assigned in self.partitions.values():
+            # They come again, to whoever has the partition next.
+            assigned.events.clear()
         self._let_go, self.partitions = self.partitions, {}
 
     async def _load_or_die(self) -> None:

@@ -270,7 +270,7 @@ class SymbolBook:
             self._lots = Grid(Decimal(lot_size), QUANTITY_MAX)
 
     def head(self) -> list[Any]:
-        """All but levels and tape, and the numbers of these."""
+        """All but levels and tape, and the numbers of these; as if what is pending had not arrived yet."""
         return [
             self.id,
             self.born,
@@ -283,7 +283,6 @@ class SymbolBook:
             self.trade_count,
             len(self.buy.levels),
             len(self.sell.levels),
-            [msgspec.to_builtins(event) for event in self.pending],
         ]
 
     @classmethod
@@ -302,7 +301,8 @@ class SymbolBook:
         self = cls(head[0], head[1])
         (self.sequence, self.timestamp, _, lot_size, self.published, self.trade_count) = head[2:8]
         self._set_lot_size(lot_size)
-        self.pending = msgspec.convert(head[10], list[WireEvent])
+        # Older checkpoints have them.
+        self.pending = msgspec.convert(head[10], list[WireEvent]) if len(head) > 10 else []
         self.buy.levels, self.sell.levels = buy, sell
         self.ring = [trade for _, trade in sorted(trades, key=lambda slot_and_trade: slot_and_trade[0])]
         found = [len(buy), len(sell), len(self.ring)]

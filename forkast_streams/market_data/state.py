@@ -26,13 +26,17 @@ class MarketDataState:
     """The books of the symbols of one partition, and its place in the input.
 
     Attributes:
-        next_offset: the input offset to process next.
+        next_offset: the input offset from which on whoever has only the checkpoint reads: the next one, or inside a
+            command that of its first event. What a command leads to may be long; each checkpoint would repeat it.
         books: by symbol id.
     """
 
     def __init__(self, partition: int) -> None:
         self.partition = partition
         self.next_offset = 0
+        self._expected_offset = 0
+        # By symbol the offset of the first event of a command that is not complete.
+        self._incomplete: dict[int, int] = {}
         self.books: dict[int, SymbolBook] = {}
         self._unsaved: dict[str, Level | Trade] = {}
         self._recent = RecentEvents()
@@ -50,16 +54,16 @@ class MarketDataState:
         """
         self._recent.remember([record.value for record in records])
         touched: dict[int, SymbolBook] = {}
-        books = self.books
+        books, incomplete = self.books, self._incomplete
         for record in records:
-            if record.offset != self.next_offset:
-                if record.offset < self.next_offset:
+            if record.offset != self._expected_offset:
+                if record.offset < self._expected_offset:
                     continue
                 raise CorruptLog(
                     f"{ORDERS_EXCHANGE}-{self.partition} goes on at offset {record.offset}, expected "
-                    f"{self.next_offset}; events are gone that were never processed."
+                    f"{self._expected_offset}; events are gone that were never processed."
                 )
-            self.next_offset = record.offset + 1
+            self._expected_offset = record.offset + 1
             event = decode_event(record.value)
             book = books.get(event.symbol_id)
             if book is None:
@@ -74,6 +78,11 @@ class MarketDataState:
                 )
             if book.add(event):
                 touched[book.id] = book
+                if incomplete:
+                    incomplete.pop(book.id, None)
+            else:
+                incomplete.setdefault(book.id, record.offset)
+        self.next_offset = min(incomplete.values(), default=self._expected_offset)
         return [change for book in touched.values() if (change := self._drain_change(book)) is not None]
 
     def _drain_change(self, book: SymbolBook) -> BookChange | None:
@@ -90,8 +99,8 @@ class MarketDataState:
         return change
 
     def head(self) -> Any:
-        """What is small, of every book."""
-        return [book.head() for book in self.books.values()]
+        """What is small, of every book; at `next_offset` there is none of one without a complete command."""
+        return [book.head() for book in self.books.values() if book.sequence]
 
     def drain_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
         """Levels and trades that changed, and levels that went, since the last call."""
@@ -152,7 +161,7 @@ class MarketDataState:
             CorruptLog: the parts contradict each other.
         """
         self = cls(partition)
-        self.next_offset = next_offset
+        self.next_offset = self._expected_offset = next_offset
         levels: dict[tuple[int, str], dict[str, Level]] = defaultdict(dict)
         trades: dict[int, list[tuple[int, Trade]]] = defaultdict(list)
         for key, row in entries:
@@ -163,7 +172,10 @@ class MarketDataState:
                 levels[int(symbol_id), kind][place] = Level(int(row[0]), row[1])
         for of_book in head:
             known: int = of_book[0]
-            self.books[known] = SymbolBook.restore(of_book, levels[known, _BUY], levels[known, _SELL], trades[known])
+            book = SymbolBook.restore(of_book, levels[known, _BUY], levels[known, _SELL], trades[known])
+            self.books[known] = book
+            if book.pending:
+                self._incomplete[known] = next_offset
         return self
 
 

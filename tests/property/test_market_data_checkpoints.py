@@ -39,6 +39,8 @@ def test_restored_state_goes_on_as_the_uninterrupted_one(seed: int, count: int, 
         assert entries == all_entries(state)
         if restores:
             state = MarketDataState.restore(HOME, state.next_offset, state.head(), entries.items(), [])
+            # Of a command that is not complete the checkpoint has nothing.
+            assert state.apply(records[state.next_offset : at]) == []
     assert state.head() == uninterrupted.head()
     assert state.next_offset == uninterrupted.next_offset == len(records)
     assert all_entries(state) == all_entries(uninterrupted)

@@ -116,7 +116,7 @@ def contents(state: EnginePartition | MarketDataState) -> dict[str, Any]:
     """All that a state holds, in a form that can be compared."""
     if isinstance(state, MarketDataState):
         # `published` depends on where batches ended, and `whole` leaves it out.
-        return {str(s): (book.whole(), [e.sequence for e in book.pending]) for s, book in state.books.items()}
+        return {str(s): book.whole() for s, book in state.books.items() if book.sequence}
     seen = state.engine.seen
     entries = sorted((str(key), row) for key, row in state.sweep()[1])
     return {"head": state.head(), "entries": entries, "seen": (seen.current.keys(), seen.previous.keys())}

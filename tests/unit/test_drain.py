@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -104,3 +105,22 @@ async def test_partition_whose_checkpoint_was_given_up_is_not_kept() -> None:
     worker.assigned.writing.cancel()
     await worker.assigned.written()
     assert not worker.agent._is_as_left(HOME, worker.assigned)
+
+
+async def test_a_batch_is_acknowledged_when_the_checkpoint_reaches_its_end() -> None:
+    """A keeper's batch may end inside a command; its checkpoint is at the beginning of that."""
+    worker = _Worker()
+    acknowledged: list[int] = []
+
+    def batch_to(last: int) -> Any:
+        return SimpleNamespace(message=SimpleNamespace(offset=last), ack=lambda: acknowledged.append(last))
+
+    worker.process(100)
+    worker.assigned.events += [batch_to(49), batch_to(99), batch_to(120)]
+    worker.agent._checkpoint(HOME, worker.assigned)
+    await worker.assigned.written()
+    assert acknowledged == [49, 99]
+    assert [event.message.offset for event in worker.assigned.events] == [120]
+    await worker.agent.drain()
+    # It is read again, by whoever has the partition next.
+    assert worker.assigned.events == []

@@ -6,12 +6,14 @@ import json
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import pytest
 
 from forkast_streams.errors import CorruptLog
 from forkast_streams.limits import TAPE_TRADES
 from forkast_streams.market_data.changes import GONE
 from forkast_streams.market_data.state import MarketDataState
+from forkast_streams.wire_events import decode_event
 from tests.support.flows import order_command, symbol_command
 from tests.support.market_events import (
     HOME,
@@ -198,3 +200,39 @@ def test_an_event_that_comes_again_otherwise_stops_the_keeper() -> None:
     other = changed_event(EventRecord(2 * len(records), records[1].value), timestamp=1)
     with pytest.raises(CorruptLog, match="two different events with sequence 2"):
         state.apply([other])
+
+
+def test_a_checkpoint_inside_a_command_is_that_of_its_beginning() -> None:
+    """However long the command: of its events nothing is repeated with each checkpoint; a restart reads them again."""
+    resting = [SELL_10 | {"id": str(UUID(int=at + 1))} for at in range(50)]
+    cancel_all = {"command": "CANCEL_ALL", "symbolId": SYMBOL, "userId": 2}
+    records = engine_with([*orders(*resting), cancel_all])[1]
+    begun = 1 + len(resting)
+    state = MarketDataState(HOME)
+    state.apply(records[:begun])
+    live, _ = state.drain_changes()
+    before = state.head()
+    state.apply(records[begun : begun + 20])
+    assert (state.next_offset, state.head(), state.drain_changes()) == (begun, before, ([], []))
+    restored = MarketDataState.restore(HOME, state.next_offset, state.head(), live, [])
+    # What a partition that was let go and comes back reads again is known already.
+    for reader in (restored, state):
+        [change] = reader.apply(records[begun:])
+        assert (change.previous, change.sequence) == (begun, len(records))
+        assert depth_of(reader.books[SYMBOL]) == {"BUY": {}, "SELL": {}}
+        assert reader.next_offset == len(records)
+
+
+def test_a_checkpoint_of_an_earlier_version_goes_on_inside_its_command() -> None:
+    """It has the events of the command; none is made before the command is complete, as its beginning is not known."""
+    records = engine_with(orders(SELL_10, BUY_4))[1]
+    state = MarketDataState(HOME)
+    state.apply(records[:2])
+    live, _ = state.drain_changes()
+    head = state.head()
+    head[0].append([msgspec.to_builtins(decode_event(records[2].value))])
+    restored = MarketDataState.restore(HOME, 3, head, live, [])
+    assert restored.next_offset == 3
+    [change] = restored.apply(records[3:])
+    assert (change.previous, change.sequence, restored.next_offset) == (2, 4, 4)
+    assert depth_of(restored.books[SYMBOL]) == {"BUY": {}, "SELL": {"101.00": ("6", 1)}}
