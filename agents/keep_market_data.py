@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from aiokafka.errors import KafkaError
 from faust.types import TP
 from mode import Service
 
@@ -23,11 +22,24 @@ from tables.segments import SegmentTable
 log = logging.getLogger(__name__)
 
 # Seconds between two looks whether Redis has what the log has not.
-_LOOK_INTERVAL_S = 1.0
+_LOOK_INTERVAL_S = 0.5
 
 # As the engine's; and of many events at once, several of a symbol make one change: to publish it costs as much as to
 # fold thirty of them.
 _FETCH_PACE = Pace(seconds=0.002, busy_seconds=0.04, busy_bytes=32 * 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was seen of a partition's books in Redis.
+
+    Attributes:
+        end: of the partition, as it was after that.
+        ahead: the symbols that Redis had more of than the keeper.
+    """
+
+    end: int
+    ahead: set[int]
 
 
 class MarketDataKeeper(Service):
@@ -38,12 +50,16 @@ class MarketDataKeeper(Service):
     partition from the beginning, whose books may have passed what Redis has before they are looked at, in any case.
     """
 
-    def __init__(self, app: ExchangeApp, publisher: RedisPublisher, **kwargs: Any) -> None:
+    def __init__(self, app: ExchangeApp, producer: EventProducer, publisher: RedisPublisher, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._app = app
+        self._producer = producer
         self._publisher = publisher
         self._states: Mapping[int, MarketDataState] = {}
         self._begun: set[int] = set()
+        # Partitions of which it is not known that all was read that the log had when they came.
+        self._unread: set[int] = set()
+        self._looks: dict[int, _Look] = {}
 
     async def process(self, _partition: int, state: MarketDataState, records: tuple[Any, ...]) -> list[SentBatch]:
         """Fold ``records``; Redis need not acknowledge, as what it lacks is written again from the state."""
@@ -52,39 +68,49 @@ class MarketDataKeeper(Service):
 
     async def own(self, states: Mapping[int, MarketDataState]) -> None:
         """Publish the books of the partitions that this worker has now."""
+        partitions = await self._producer.partition_count(ORDERS_EXCHANGE)
         self._begun = {p for p, state in states.items() if p in self._begun or not state.next_offset}
+        self._unread = set(states)
+        self._looks.clear()
         self._states = states
-        self._publisher.own(state.books for state in states.values())
+        self._publisher.own({partition: state.books for partition, state in states.items()}, partitions)
 
     @Service.task
-    async def _look_at_redis(self) -> None:
+    async def _compare_with_redis(self) -> None:
         while not self.should_stop:
             await self.sleep(_LOOK_INTERVAL_S)
-            try:
-                await self._write_anew_what_is_wrong()
-            except (KafkaError, TimeoutError) as exc:
-                log.warning("whether Redis is ahead of the log cannot be seen now: %r", exc)
+            await self._look()
 
-    async def _write_anew_what_is_wrong(self) -> None:
-        states, begun, ahead = self._states, set(self._begun), self._publisher.ahead()
-        if not begun and not ahead:
-            return
-        partitions = begun | {p for p, state in states.items() if not ahead.isdisjoint(state.books)}
-        ends = await self._app.consumer.highwaters(*(TP(ORDERS_EXCHANGE, partition) for partition in partitions))
-        while any(states[tp.partition].next_offset < (end or 0) for tp, end in ends.items()):
-            if self.should_stop or self._states is not states:
+    async def _look(self) -> None:
+        states, ahead = self._states, self._publisher.ahead()
+        seen = {partition: ahead & state.books.keys() for partition, state in states.items()}
+        tps = [TP(ORDERS_EXCHANGE, p) for p in seen if p not in self._looks and (p in self._unread or seen[p])]
+        if tps:
+            try:
+                ends = await self._app.consumer.highwaters(*tps)
+            except Exception as exc:
+                # Whatever a consumer says that stops, or has no broker: the next look asks again.
+                log.warning("whether Redis is ahead of the log cannot be seen now: %r", exc)
                 return
-            await asyncio.sleep(_LOOK_INTERVAL_S / 10)
-        if self._states is not states:
-            return
-        self._begun -= begun
-        wrong = ahead & self._publisher.ahead()
+            if self._states is not states:
+                return
+            self._looks |= {tp.partition: _Look(ends[tp] or 0, seen[tp.partition]) for tp in tps}
+        for partition, look in list(self._looks.items()):
+            if states[partition].next_offset >= look.end:
+                del self._looks[partition]
+                self._judge(partition, look.ahead & self._publisher.ahead())
+
+    def _judge(self, partition: int, wrong: set[int]) -> None:
+        """Make good what is wrong in Redis, of a partition that was read to its end."""
         if wrong:
             log.error(
-                "Redis has events of %d symbols, such as %d, that the log has not, which has lost its end; their books "
-                "are written anew", len(wrong), min(wrong),
+                "Redis has events of %d symbols, such as %d, that %s-%d has not, which has lost its end; their books "
+                "are written anew", len(wrong), min(wrong), ORDERS_EXCHANGE, partition,
             )  # fmt: skip
-        self._publisher.write_anew(wrong.union(*(states[partition].books for partition in begun)))
+        self._publisher.write_anew(self._states[partition].books if partition in self._begun else wrong)
+        self._publisher.caught_up(partition)
+        self._begun.discard(partition)
+        self._unread.discard(partition)
 
 
 def register(app: ExchangeApp) -> None:
@@ -92,7 +118,7 @@ def register(app: ExchangeApp) -> None:
     producer = EventProducer(app.settings.broker_list, client_id="forkast-keeper", keeps_order=True)
     publisher = RedisPublisher(app.settings.redis_url, app.feed)
     table = app.tables.add(SegmentTable(app, MARKET_DATA_TABLE))
-    keeper = MarketDataKeeper(app, publisher)
+    keeper = MarketDataKeeper(app, producer, publisher)
     agent = CheckpointedAgent(
         app,
         ORDERS_EXCHANGE,

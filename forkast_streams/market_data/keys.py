@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-# Is there as long as Redis has lost nothing: without it a symbol that is not there may exist all the same.
-PUBLISHED = "books:published"
+# A hash from partition to the number of partitions, "0" while its books are looked at. Those of a partition that has
+# that number are all there; as long as one has not, a symbol that is not there may exist all the same.
+COMPLETE = "books:complete"
 
 # A level in JSON, of its price, quantity and number of orders.
 LEVEL_JSON = '{"price":"%s","quantity":"%s","orders":%s}'

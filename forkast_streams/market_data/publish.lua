@@ -67,8 +67,6 @@ for at = first_trade, #ARGV, 2 do
     end
 end
 redis.call('HSET', meta_key, 'born', ARGV[2], 'sequence', ARGV[4], 'timestamp', ARGV[5], 'rewritten', rewritten)
--- Tells an unknown symbol from books that were lost and are not written again yet.
-redis.call('SET', 'books:published', '1')
 if mode == 'change' then
     -- Levels are absolute, so what Redis holds may lie anywhere behind the change's own previous sequence.
     local json = '{"type":"change","orderBookSnapShotId":' .. ARGV[4] .. ',"previousSnapShotId":' .. stored[2]

@@ -23,13 +23,21 @@ from forkast_streams.limits import PROBED_SYMBOLS_MAX, REDIS_WRITE_S_MAX
 from forkast_streams.market_data.book import SymbolBook
 from forkast_streams.market_data.changes import BookChange, LevelState
 from forkast_streams.market_data.feed import LocalFeed
-from forkast_streams.market_data.keys import LEVEL_JSON, SymbolKeys
+from forkast_streams.market_data.keys import COMPLETE, LEVEL_JSON, SymbolKeys
 from forkast_streams.market_data.stored_book import StoredChange
 from forkast_streams.storage.redis import REDIS_AWAY, connect, is_refusal
 
 log = logging.getLogger(__name__)
 
 _SCRIPT = (files(__package__) / "publish.lua").read_text()
+# Of partitions whose books were found, unless Redis was flushed since it was begun to look for them.
+_MARK_COMPLETE = """
+for at = 2, #ARGV do
+    if redis.call('HEXISTS', KEYS[1], ARGV[at]) == 1 then
+        redis.call('HSET', KEYS[1], ARGV[at], ARGV[1])
+    end
+end
+"""
 _PROBE_INTERVAL_S = 0.5
 _BACKOFF_FIRST_S = 0.05
 _BACKOFF_MAX_S = 1.0
@@ -67,20 +75,31 @@ class RedisPublisher(Service):
         self._is_foreign_told = False
         self._probe_next: list[int] = []
         self._probe_at = 0.0
+        self._partitions = 0
+        self._caught_up: set[int] = set()
+        # Partitions that are marked when the probe has found all books.
+        self._unmarked: list[int] = []
         self._script_sha = ""
         self._wake = asyncio.Event()
         self._sending = asyncio.Lock()
         # Why Redis cannot be written; None while it can.
         self._lost: Exception | None = None
 
-    def own(self, books: Iterable[Mapping[int, SymbolBook]]) -> None:
-        """Publish ``books`` from now on, and no others; those that Redis is behind of are found by the probe."""
-        self._books = {symbol_id: book for of_partition in books for symbol_id, book in of_partition.items()}
+    def own(self, books: Mapping[int, Mapping[int, SymbolBook]], partitions: int) -> None:
+        """Publish ``books`` from now on, and no others; those that Redis is behind of are found by the probe.
+
+        Args:
+            books: by partition and symbol.
+            partitions: how many there are in all.
+        """
+        self._books = {symbol_id: book for of_partition in books.values() for symbol_id, book in of_partition.items()}
+        self._partitions = partitions
+        self._caught_up.clear()
         self._changes.clear()
         self._rewrites.clear()
         self._foreign.clear()
         self._ahead.clear()
-        self._probe_next = list(self._books)
+        self._probe_anew()
         self._feed.own(self._books)
         self._wake.set()
 
@@ -103,6 +122,10 @@ class RedisPublisher(Service):
                 del self._changes[symbol_id]
                 self._rewrites[symbol_id] = "whole"
         self._wake.set()
+
+    def caught_up(self, partition: int) -> None:
+        """Take the books of ``partition`` for all that there are: when Redis has them, it knows all of its symbols."""
+        self._caught_up.add(partition)
 
     def ahead(self) -> set[int]:
         """The symbols of which Redis has sequences that this keeper has not reached.
@@ -232,12 +255,32 @@ class RedisPublisher(Service):
     async def _probe(self) -> None:
         """Find symbols of which Redis has lost something: it was flushed, or came back with an older state."""
         # By the clock and not when nothing is to be sent: a busy symbol must not keep a quiet one from being found.
-        now = time.monotonic()
-        if not self._probe_next and now >= self._probe_at:
+        if not self._probe_next:
+            if (now := time.monotonic()) < self._probe_at:
+                return
             self._probe_next, self._probe_at = list(self._books), now + _PROBE_INTERVAL_S
+            await self._look_for_marks()
         probed, self._probe_next = self._probe_next[:PROBED_SYMBOLS_MAX], self._probe_next[PROBED_SYMBOLS_MAX:]
-        if not probed:
+        if probed:
+            await self._probe_symbols(probed)
+        if self._unmarked and not self._probe_next and not self._rewrites:
+            marked, self._unmarked = self._unmarked, []
+            await self._redis.eval(_MARK_COMPLETE, 1, COMPLETE, self._partitions, *marked)
+
+    async def _look_for_marks(self) -> None:
+        partitions = sorted(self._caught_up)
+        self._unmarked = []
+        if not partitions:
             return
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for partition in partitions:
+                pipeline.hsetnx(COMPLETE, partition, 0)
+            pipeline.hmget(COMPLETE, partitions)
+            *_, marks = await pipeline.execute()
+        wanted = str(self._partitions).encode()
+        self._unmarked = [partition for partition, mark in zip(partitions, marks, strict=True) if mark != wanted]
+
+    async def _probe_symbols(self, probed: list[int]) -> None:
         # A change that waits explains why Redis is behind.
         behind = {symbol_id: self._expected(symbol_id) for symbol_id in probed}
         async with self._redis.pipeline(transaction=False) as pipeline:
@@ -256,6 +299,7 @@ class RedisPublisher(Service):
                 continue
             if expected[1] and found < expected:
                 self._rewrites.setdefault(symbol_id, "whole")
+                self._unmarked = []
             if found[0] == book.born and found[1] > book.sequence:
                 self._ahead[symbol_id] = found[1]
             else:
@@ -281,8 +325,11 @@ class RedisPublisher(Service):
             log.warning("Redis cannot be written, books are kept and tried again: %r", lost)
         elif lost is None and self._lost is not None:
             log.info("Redis is written again")
-            self._probe_next = list(self._books)
+            self._probe_anew()
         self._lost = lost
+
+    def _probe_anew(self) -> None:
+        self._probe_next, self._probe_at = [], 0.0
 
 
 def _arguments(mode: str, change: BookChange) -> list[Any]:

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from forkast_streams.errors import Unavailable
 from forkast_streams.limits import REDIS_BLOCK_S_MAX, REDIS_TIMEOUT_S
-from forkast_streams.market_data.keys import PUBLISHED, SymbolKeys
+from forkast_streams.market_data.keys import COMPLETE, SymbolKeys
 from forkast_streams.market_data.shared_books import SharedBooks, beside_the_loop
 from forkast_streams.market_data.stored_book import Position, StoredBook, StoredChange
 
@@ -81,8 +81,9 @@ class MarketDataReader:
         return [fields[b"json"] for _, fields in entries]
 
     async def _require_books(self) -> None:
-        if not await _answer(self._redis.exists(PUBLISHED)):
-            raise Unavailable("the books are not in Redis yet, or it has lost them")
+        complete = [int(partitions) for partitions in await _answer(self._redis.hvals(COMPLETE))]
+        if not complete or 0 in complete or len(complete) < max(complete):
+            raise Unavailable("not all books are in Redis yet, or it has lost some")
 
     async def changes_since(self, symbol_id: int, earlier: Position) -> list[StoredChange] | None:
         """Exactly what a reader that has the book at ``earlier`` has missed; None when that is not known any more."""

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.hub import Hubs
+from forkast_streams.market_data.keys import COMPLETE
 from forkast_streams.market_data.redis_publisher import RedisPublisher
 from forkast_streams.market_data.redis_reader import MarketDataReader
 from forkast_streams.market_data.state import MarketDataState
@@ -52,12 +53,18 @@ class Keeper:
         self._events = 0
 
     async def __aenter__(self) -> Keeper:
+        self.own()
         await self.publisher.start()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.publisher.stop()
         await self.redis.aclose()
+
+    def own(self) -> None:
+        """Publish the books of the only partition, which has read all of its log."""
+        self.publisher.own({HOME: self.state.books}, 1)
+        self.publisher.caught_up(HOME)
 
     def feed(self, commands: list[dict[str, Any]]) -> None:
         """Process ``commands`` and hand over what changed."""
@@ -74,6 +81,14 @@ class Keeper:
             return int(await self.redis.hget(f"book:{symbol_id}:meta", "sequence") or 0) >= int(wanted)
 
         await eventually(has_it, f"sequence {wanted.decode()} in Redis")
+
+    async def is_complete(self) -> None:
+        """Return when Redis is known to have all books."""
+
+        async def is_marked() -> bool:
+            return await self.redis.hget(COMPLETE, str(HOME)) == b"1"
+
+        await eventually(is_marked, "the mark of a complete partition")
 
     async def stored_depth(self, symbol_id: int) -> dict[str, dict[str, tuple[str, int]]]:
         """The depth in Redis, as ``depth_of`` gives it."""

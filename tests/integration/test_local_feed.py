@@ -51,7 +51,7 @@ async def test_a_symbol_that_goes_to_another_keeper_and_comes_back(
 
     # The other keeper has the books that this one had.
     here, exchange.keeper.publisher._books = exchange.keeper.publisher, {}
-    here.own([])
+    here.own({}, 1)
     async with Keeper(stack_env["REDIS_URL"]) as elsewhere:
         elsewhere.engine, elsewhere.state = exchange.keeper.engine, exchange.keeper.state
         elsewhere._events = exchange.keeper._events
@@ -62,7 +62,7 @@ async def test_a_symbol_that_goes_to_another_keeper_and_comes_back(
         exchange.keeper._events = elsewhere._events
     assert not feed.publishes(SYMBOL)
 
-    here.own([exchange.keeper.state.books])
+    exchange.keeper.own()
     assert feed.publishes(SYMBOL)
     for number in range(10, 20):
         await exchange.feed([rest_at(f"9.{number + 50}", number)])

@@ -79,6 +79,7 @@ async def test_trades_come_newest_first_and_limited(exchange: Exchange) -> None:
 async def test_refused_requests(exchange: Exchange, path: str, status: int, code: str) -> None:
     """Malformed ids and parameters are 400, unknown symbols 404."""
     await exchange.feed(two_symbol_flow(4))
+    await exchange.keeper.is_complete()
     async with exchange.client.get(path) as response:
         assert (response.status, (await response.json())["error"]["code"]) == (status, code)
 
@@ -86,6 +87,9 @@ async def test_refused_requests(exchange: Exchange, path: str, status: int, code
 @pytest.mark.parametrize("path", [f"/order-book/{SYMBOL}", f"/order-book/{SYMBOL}/stream", f"/trades/{SYMBOL}"])
 async def test_lost_books_are_unavailable_not_unknown(exchange: Exchange, path: str) -> None:
     """While Redis has nothing, nobody is told that a symbol does not exist: 503, with the time to try again."""
+    await exchange.feed(two_symbol_flow(4))
+    exchange.keeper.publisher.own({}, 1)
+    await exchange.keeper.redis.flushall()
     async with exchange.client.get(path) as response:
         assert response.status == 503
         assert response.headers["Retry-After"]

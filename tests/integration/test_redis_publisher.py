@@ -110,7 +110,7 @@ async def test_replay_changes_nothing(keeper: Keeper, stack_env: dict[str, str])
     async with Keeper(stack_env["REDIS_URL"]) as zombie:
         for at in range(0, len(commands) - 50, 10):
             zombie.feed(commands[at : at + 10])
-            zombie.publisher.own([zombie.state.books])
+            zombie.own()
             await zombie.is_published(SYMBOL)
         await zombie.publisher.stop()
         assert zombie.state.books[SYMBOL].published < keeper.state.books[SYMBOL].published
@@ -265,7 +265,7 @@ async def test_keeper_of_an_older_log_says_so(keeper: Keeper, stack_env: dict[st
 
         assert "flush this one" in str(await eventually(lambda: why_not_ready(older), "a reason"))
         assert await keeper.stored_depth(SYMBOL) == {"BUY": {}, "SELL": {}}
-        keeper.publisher.own([])
+        keeper.publisher.own({}, 1)
         await keeper.redis.flushall()
 
         async def is_ready() -> bool:

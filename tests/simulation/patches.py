@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -151,16 +151,31 @@ class SimPublisher:
 
     def __init__(self, public: Mapping[int, PublicBook]) -> None:
         self._public = public
+        self._books: dict[int, SymbolBook] = {}
 
-    def own(self, books: Any) -> None:
+    def own(self, books: Mapping[int, Mapping[int, SymbolBook]], _partitions: int) -> None:
         """Publish whole books."""
-        for of_partition in books:
+        self._books = {symbol_id: book for of_partition in books.values() for symbol_id, book in of_partition.items()}
+        for of_partition in books.values():
             for symbol_id, book in of_partition.items():
                 self._public[symbol_id].offer(book.whole())
+
+    def ahead(self) -> set[int]:
+        """The log loses nothing."""
+        return set()
+
+    def caught_up(self, _partition: int) -> None:
+        """Nobody asks for what there is not."""
+
+    def write_anew(self, symbol_ids: Iterable[int]) -> None:
+        """Publish whole books again."""
+        for symbol_id in symbol_ids:
+            self._public[symbol_id].offer(self._books[symbol_id].whole())
 
     def publish(self, changes: list[BookChange], books: Mapping[int, SymbolBook]) -> None:
         """Publish changes, and the whole book where the reader lacks something."""
         for change in changes:
+            self._books[change.symbol_id] = books[change.symbol_id]
             if not self._public[change.symbol_id].offer(change):
                 self._public[change.symbol_id].offer(books[change.symbol_id].whole())
 

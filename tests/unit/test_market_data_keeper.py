@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, cast
 
-import pytest
 from faust.types import TP
 
-from agents import keep_market_data
 from agents.keep_market_data import MarketDataKeeper
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.topics import ORDERS_EXCHANGE
-from tests.unit.flows import symbol_command
-from tests.unit.market_events import HOME, NEIGHBOUR, SYMBOL, engine_with
+from tests.support.flows import PARTITIONS, symbol_command
+from tests.support.market_events import HOME, NEIGHBOUR, SYMBOL, engine_with
 
 _, RECORDS = engine_with([symbol_command(SYMBOL), symbol_command(NEIGHBOUR)])
 
@@ -27,25 +24,30 @@ class Publisher:
         redis_has: the sequences that Redis has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, state: MarketDataState) -> None:
         self.redis_has: dict[int, int] = {}
-        self.state: MarketDataState | None = None
+        self.state = state
+        self.complete: set[int] = set()
         self.written: set[int] = set()
 
-    def own(self, _books: Any) -> None:
-        """Not of interest."""
-
-    def publish(self, *_args: Any) -> None:
-        """Not of interest."""
+    def own(self, books: Any, partitions: int) -> None:
+        """Publish from now on."""
+        assert partitions == PARTITIONS
+        assert set(books) <= {HOME}
+        self.complete.clear()
 
     def ahead(self) -> set[int]:
         """Those that Redis has more of than the state."""
-        books = self.state.books if self.state else {}
+        books = self.state.books
         return {known for known, has in self.redis_has.items() if known in books and has > books[known].sequence}
 
     def write_anew(self, symbol_ids: Iterable[int]) -> None:
         """Remember them."""
         self.written |= set(symbol_ids)
+
+    def caught_up(self, partition: int) -> None:
+        """Remember it."""
+        self.complete.add(partition)
 
 
 class World:
@@ -53,27 +55,25 @@ class World:
 
     def __init__(self, state: MarketDataState, end: int) -> None:
         self.end = end
-        self.asked = asyncio.Event()
+        self.asked = 0
         self.state = state
-        self.publisher = Publisher()
-        self.publisher.state = state
+        self.publisher = Publisher(state)
         app = SimpleNamespace(consumer=self)
-        self.keeper = MarketDataKeeper(cast("Any", app), cast("Any", self.publisher))
+        self.keeper = MarketDataKeeper(cast("Any", app), cast("Any", self), cast("Any", self.publisher))
+
+    async def partition_count(self, _topic: str) -> int:
+        """Of all partitions this is one."""
+        return PARTITIONS
 
     async def highwaters(self, *tps: TP) -> dict[TP, int]:
         """The end of the partition."""
         assert tps == (TP(ORDERS_EXCHANGE, HOME),)
-        self.asked.set()
+        self.asked += 1
         return {tps[0]: self.end}
 
     async def look(self) -> None:
         """Let the keeper look at Redis once."""
-        await asyncio.wait_for(self.keeper._write_anew_what_is_wrong(), 5)
-
-
-@pytest.fixture(autouse=True)
-def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keep_market_data, "_LOOK_INTERVAL_S", 0.01)
+        await self.keeper._look()
 
 
 def _state_at(offset: int) -> MarketDataState:
@@ -97,14 +97,27 @@ async def test_redis_that_is_ahead_of_a_keeper_only_is_right() -> None:
     symbol_id = next(iter(world.state.books))
     await world.keeper.own({HOME: world.state})
     world.publisher.redis_has = {symbol_id: 2}
-    looking = asyncio.create_task(world.look())
-    await asyncio.wait_for(world.asked.wait(), 5)
-    await asyncio.sleep(0.05)
-    assert not looking.done()
+    for _ in range(3):
+        await world.look()
+    assert (world.asked, world.publisher.complete) == (1, set())
     world.state.apply(RECORDS[1:])
     world.publisher.redis_has = {symbol_id: world.state.books[symbol_id].sequence}
-    await looking
+    await world.look()
+    assert (world.publisher.written, world.publisher.complete) == (set(), {HOME})
+
+
+async def test_redis_that_gets_ahead_after_the_look_is_looked_at_again() -> None:
+    """By another keeper, of what the log did not have before; that says nothing of the log."""
+    world = World(_state_at(1), end=2)
+    await world.keeper.own({HOME: world.state})
+    await world.look()
+    world.state.apply(RECORDS[1:])
+    world.end = 3
+    world.publisher.redis_has = {SYMBOL: 2}
+    await world.look()
     assert world.publisher.written == set()
+    await world.look()
+    assert (world.asked, world.publisher.written) == (2, set())
 
 
 async def test_a_partition_that_is_read_from_its_beginning_is_written_anew_once() -> None:
@@ -116,15 +129,15 @@ async def test_a_partition_that_is_read_from_its_beginning_is_written_anew_once(
     assert world.publisher.written == {SYMBOL, NEIGHBOUR}
     world.publisher.written.clear()
     await world.look()
-    assert world.publisher.written == set()
+    assert (world.asked, world.publisher.written) == (1, set())
 
 
 async def test_nothing_is_written_of_partitions_that_go_meanwhile() -> None:
     """They are another keeper's."""
     world = World(MarketDataState(HOME), end=2)
     await world.keeper.own({HOME: world.state})
-    looking = asyncio.create_task(world.look())
-    await asyncio.wait_for(world.asked.wait(), 5)
+    await world.look()
     await world.keeper.own({})
-    await looking
-    assert world.publisher.written == set()
+    world.state.apply(RECORDS)
+    await world.look()
+    assert (world.publisher.written, world.publisher.complete) == (set(), set())
