@@ -172,7 +172,8 @@ class RedisPublisher(Service):
                 await self._wait_for_work()
 
     async def _wait_for_work(self) -> None:
-        if self._changes or self._rewrites:
+        # A probe of many symbols goes on at once, so that it begins twice a second with any number of them.
+        if self._changes or self._rewrites or self._probe_next:
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(_PROBE_INTERVAL_S):

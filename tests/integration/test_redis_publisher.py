@@ -10,13 +10,14 @@ import pytest
 
 from forkast_streams.devstack.ports import free_ports
 from forkast_streams.devstack.redis import Redis as RedisServer
+from forkast_streams.market_data import redis_publisher
 from forkast_streams.market_data.changes import BookChange
 from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.redis_publisher import RedisPublisher
 from forkast_streams.market_data.redis_reader import MarketDataReader
 from tests.integration.market_data import Keeper, eventually, rest_at
-from tests.support.flows import order_command, symbol_command
-from tests.support.market_events import NEIGHBOUR, SYMBOL, depth_of, depth_of_engine, two_symbol_flow
+from tests.support.flows import home_of, order_command, symbol_command
+from tests.support.market_events import HOME, NEIGHBOUR, SYMBOL, depth_of, depth_of_engine, two_symbol_flow
 
 
 @pytest.fixture
@@ -330,3 +331,17 @@ async def test_publisher_that_stops_sends_what_is_left(stack_env: dict[str, str]
 def test_publisher_can_be_made_without_redis() -> None:
     """Nothing is connected before it is needed, so that a worker starts while Redis is away."""
     assert RedisPublisher("redis://127.0.0.1:1", LocalFeed()).why_not_ready() is None
+
+
+async def test_every_book_is_looked_at_twice_a_second(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many go into one look."""
+    monkeypatch.setattr(redis_publisher, "PROBED_SYMBOLS_MAX", 5)
+    symbols = [symbol_id for symbol_id in range(1, 2_000) if home_of(symbol_id) == HOME][:50]
+    keeper.feed([symbol_command(symbol_id) for symbol_id in symbols])
+
+    async def are_back() -> bool:
+        return await keeper.redis.exists(*(f"book:{symbol_id}:meta" for symbol_id in symbols)) == len(symbols)
+
+    await eventually(are_back, "all books in Redis")
+    await keeper.redis.flushall()
+    await eventually(are_back, "all books back in Redis", within_s=2)
