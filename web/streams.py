@@ -1,7 +1,8 @@
 """``GET /order-book/{symbolId}/stream``: a book and then its changes, as server-sent events.
 
 A client holds the book when it takes a ``snapshot`` whole and applies each ``change``: set each level to its quantity,
-drop it when that is "0". One that comes back with ``Last-Event-ID`` gets exactly what it missed, or a new snapshot.
+drop it when that is "0". One that comes back with ``Last-Event-ID`` gets exactly what it missed, or the book when that
+is long or not known any more.
 """
 
 from __future__ import annotations

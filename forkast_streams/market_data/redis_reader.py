@@ -18,8 +18,9 @@ from forkast_streams.market_data.stored_book import Position, StoredBook, Stored
 T = TypeVar("T")
 
 _CHANGES_WAIT_MS = int(REDIS_BLOCK_S_MAX * 1000)
-# Changes that are sent to who missed them: one that missed more is better off with the book.
-_MISSED_MAX = 2_000
+# Bytes of changes that are sent to who missed them. One that missed more gets the book, which all share.
+_MISSED_BYTES_MAX = 256 * 1024
+_MISSED_AT_ONCE = 100
 _POSITION = ["born", "sequence", "rewritten"]
 
 
@@ -86,22 +87,29 @@ class MarketDataReader:
             raise Unavailable("not all books are in Redis yet, or it has lost some")
 
     async def changes_since(self, symbol_id: int, earlier: Position) -> list[StoredChange] | None:
-        """Exactly what a reader that has the book at ``earlier`` has missed; None when that is not known any more."""
+        """Exactly what a reader that has the book at ``earlier`` has missed.
+
+        None when that is not known any more, or is long.
+        """
         keys = SymbolKeys.of(symbol_id)
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.hmget(keys.meta, _POSITION)
-            pipeline.xrange(keys.changes, min=f"({earlier.sequence}-0", count=_MISSED_MAX)
-            meta, entries = await _answer(pipeline.execute())
-        position = _position(meta)
-        if position is None or not position.continues(earlier):
-            return None
-        changes = [StoredChange.of(entry) for entry in entries]
-        reached = earlier
-        for change in changes:
-            if not change.continues(reached):
+        missed: list[StoredChange] = []
+        reached, size = earlier, 0
+        while True:
+            async with self._redis.pipeline(transaction=True) as pipeline:
+                pipeline.hmget(keys.meta, _POSITION)
+                pipeline.xrange(keys.changes, min=f"({reached.sequence}-0", count=_MISSED_AT_ONCE)
+                meta, entries = await _answer(pipeline.execute())
+            position = _position(meta)
+            if position is None or not position.continues(reached):
                 return None
-            reached = change.position
-        return changes if reached == position else None
+            for change in map(StoredChange.of, entries):
+                size += len(change.json)
+                if size > _MISSED_BYTES_MAX or not change.continues(reached):
+                    return None
+                missed.append(change)
+                reached = change.position
+            if len(entries) < _MISSED_AT_ONCE:
+                return missed if reached == position else None
 
     async def wait_for_changes(self, symbol_id: int, sequence: int) -> list[StoredChange]:
         """The changes behind ``sequence``, waiting about a second for the first; empty when there is none."""
