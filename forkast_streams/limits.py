@@ -91,8 +91,9 @@ DEPTH_MAX = 5_000
 # revoked key ends it within a minute, as it ends other requests; and seconds until any stream has to be opened anew.
 STREAM_RECHECK_S = 10.0
 STREAM_S_MAX = 24 * 60 * 60.0
-# Updates that may wait for a client of a stream before it is cut.
+# Updates, and bytes of changes among them, that may wait for a client of a stream before it is cut.
 STREAM_UPDATES_WAITING_MAX = 1_000
+STREAM_BYTES_WAITING_MAX = 8 * 1024 * 1024
 
 # Seconds between two looks for orders that are due to expire in markets where no command comes.
 HEARTBEAT_INTERVAL_S = 0.5

@@ -11,7 +11,9 @@ from collections.abc import Iterable
 
 from forkast_streams.market_data.stored_book import StoredChange
 
+# As many changes, and bytes of them, as Redis keeps or less: a hub that lets more wait reads the book.
 _WAITING_MAX = 1_000
+_WAITING_BYTES_MAX = 16 * 1024 * 1024
 
 
 class Follower:
@@ -20,12 +22,15 @@ class Follower:
     def __init__(self, symbol_id: int) -> None:
         self.symbol_id = symbol_id
         self._waiting: list[StoredChange] = []
+        self._waiting_bytes = 0
         self._arrived: asyncio.Future[None] | None = None
 
     def put(self, change: StoredChange) -> None:
         """Let ``change`` wait; of too many only the last one does, and it is a hole."""
-        if len(self._waiting) >= _WAITING_MAX:
+        self._waiting_bytes += len(change.json)
+        if len(self._waiting) >= _WAITING_MAX or self._waiting_bytes > _WAITING_BYTES_MAX:
             self._waiting.clear()
+            self._waiting_bytes = len(change.json)
         self._waiting.append(change)
         self.wake()
 
@@ -37,6 +42,7 @@ class Follower:
     def clear(self) -> None:
         """Forget what waits."""
         self._waiting.clear()
+        self._waiting_bytes = 0
 
     async def take(self, within_s: float) -> list[StoredChange]:
         """All changes that wait, oldest first; none if none came within ``within_s`` or somebody else publishes."""
@@ -49,7 +55,7 @@ class Follower:
             finally:
                 timer.cancel()
                 self._arrived = None
-        taken, self._waiting = self._waiting, []
+        taken, self._waiting, self._waiting_bytes = self._waiting, [], 0
         return taken
 
 

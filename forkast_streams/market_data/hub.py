@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 from forkast_streams.errors import Unavailable
-from forkast_streams.limits import REDIS_BLOCK_S_MAX
+from forkast_streams.limits import REDIS_BLOCK_S_MAX, STREAM_BYTES_WAITING_MAX
 from forkast_streams.market_data.feed import Follower, LocalFeed
 from forkast_streams.market_data.redis_reader import MarketDataReader
 from forkast_streams.market_data.shared_books import beside_the_loop, shared_task
@@ -89,13 +89,14 @@ class Subscription:
     """The updates of one symbol for one reader.
 
     Args:
-        size_max: updates that may wait; a reader that lets more wait is cut.
+        size_max: updates that may wait; a reader that lets more wait, or too many bytes of changes, is cut.
         cut: called, once, to cut it.
     """
 
     def __init__(self, symbol_id: int, size_max: int, cut: Callable[[], None]) -> None:
         self.symbol_id = symbol_id
         self._waiting: list[Update] = []
+        self._waiting_bytes = 0
         self._size_max = size_max
         self._cut = cut
         self._arrived = asyncio.Event()
@@ -111,7 +112,7 @@ class Subscription:
         if self._is_closed:
             return None
         self._arrived.clear()
-        taken, self._waiting = self._waiting, []
+        taken, self._waiting, self._waiting_bytes = self._waiting, [], 0
         return taken
 
     def put(self, update: Update) -> None:
@@ -121,7 +122,10 @@ class Subscription:
         if update.is_snapshot:
             # Nobody needs what came before it.
             self._waiting.clear()
-        if len(self._waiting) >= self._size_max:
+            self._waiting_bytes = 0
+        else:
+            self._waiting_bytes += len(update.frame)
+        if len(self._waiting) >= self._size_max or self._waiting_bytes > STREAM_BYTES_WAITING_MAX:
             self.close()
             self._cut()
             return

@@ -49,3 +49,17 @@ async def test_of_too_many_changes_the_last_one_is_left() -> None:
     (left,) = await follower.take(10)
     assert left == _change(feed_module._WAITING_MAX + 1)
     assert not left.continues(Position(1, 0))
+
+
+async def test_of_too_many_bytes_the_last_change_is_left() -> None:
+    """A change of a large book may be a megabyte."""
+    feed = LocalFeed()
+    follower = feed.follow(7)
+    json = b"x" * (feed_module._WAITING_BYTES_MAX // 4)
+    for sequence in range(1, 5):
+        feed.publish(7, StoredChange(1, sequence, sequence - 1, json))
+    assert len(await follower.take(10)) == 4
+    for sequence in range(5, 10):
+        feed.publish(7, StoredChange(1, sequence, sequence - 1, json))
+    (left,) = await follower.take(10)
+    assert left.sequence == 9

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from forkast_streams.limits import STREAM_BYTES_WAITING_MAX
 from forkast_streams.market_data.hub import Subscription, Update
 from forkast_streams.market_data.stored_book import Position
 from web import streams
@@ -110,3 +111,21 @@ def test_pieces_are_short_and_copy_no_long_frame() -> None:
     assert all(piece.obj is frames[2] for piece in pieces if isinstance(piece, memoryview))
     assert len(pieces) == 8
     assert list(streams._pieces([])) == []
+
+
+async def test_a_client_is_cut_when_too_many_bytes_of_changes_wait() -> None:
+    """However few they are; a snapshot, which all share, is none of them."""
+    cuts: list[str] = []
+    subscription = Subscription(7, 1_000, lambda: cuts.append("cut"))
+    half = b"x" * (STREAM_BYTES_WAITING_MAX // 2)
+    for born in (1, 2):
+        subscription.put(Update(Position(born, 1), None, half * 3))
+        subscription.put(Update(Position(born, 2), 1, half))
+        subscription.put(Update(Position(born, 3), 2, half))
+    assert len(await subscription.take(10) or ()) == 3
+    subscription.put(Update(Position(2, 4), 3, half))
+    subscription.put(Update(Position(2, 5), 4, half))
+    assert not cuts
+    subscription.put(Update(Position(2, 6), 5, b"x"))
+    assert cuts == ["cut"]
+    assert await subscription.take(10) is None
