@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -242,7 +243,9 @@ class Hubs:
         self._feed = feed
         self._size_max = size_max
         self._hubs: dict[int, _SymbolHub] = {}
-        self._opening = asyncio.Lock()
+        self._opening: dict[int, asyncio.Task[bool]] = {}
+        # Those who wait for a hub to open: one that nobody has subscribed to yet is not to be closed before they have.
+        self._subscribing: Counter[int] = Counter()
         self._is_closed = False
 
     @property
@@ -258,19 +261,29 @@ class Hubs:
         Raises:
             Unavailable: Redis does not answer, or this process stops.
         """
-        async with self._opening:
-            if self._is_closed:
-                raise Unavailable("this process stops")
-            hub = self._hubs.get(symbol_id)
-            if hub is None:
-                hub = await self._new_hub(symbol_id)
-                if hub is None:
+        self._subscribing[symbol_id] += 1
+        try:
+            while (hub := self._hubs.get(symbol_id)) is None:
+                if self._is_closed:
+                    raise Unavailable("this process stops")
+                if not await self._is_opened(symbol_id):
                     return None
             subscription = Subscription(symbol_id, self._size_max, cut)
             hub.subscriptions.add(subscription)
             return subscription
+        finally:
+            self._subscribing[symbol_id] -= 1
+            self._close_unused(symbol_id)
 
-    async def _new_hub(self, symbol_id: int) -> _SymbolHub | None:
+    async def _is_opened(self, symbol_id: int) -> bool:
+        """Open the symbol's hub, once for all who wait for it; False when the symbol is unknown."""
+        opening = self._opening.get(symbol_id)
+        if opening is None:
+            opening = self._opening[symbol_id] = shared_task(self._open(symbol_id))
+            opening.add_done_callback(lambda _: self._opening.pop(symbol_id))
+        return await asyncio.shield(opening)
+
+    async def _open(self, symbol_id: int) -> bool:
         # Followed before its position is read, so that no change gets lost in between.
         follower = self._feed.follow(symbol_id)
         try:
@@ -278,21 +291,27 @@ class Hubs:
         except BaseException:
             self._feed.leave(follower)
             raise
-        if position is None:
+        if position is None or self._is_closed:
             self._feed.leave(follower)
-            return None
-        hub = _SymbolHub(self._reader, self.snapshots, self._feed, follower, symbol_id, position)
-        self._hubs[symbol_id] = hub
-        return hub
+            return position is not None
+        self._hubs[symbol_id] = _SymbolHub(self._reader, self.snapshots, self._feed, follower, symbol_id, position)
+        self._close_unused(symbol_id)
+        return True
 
     def unsubscribe(self, subscription: Subscription) -> None:
         """End a subscription; the last one of a symbol ends its reader."""
         hub = self._hubs.get(subscription.symbol_id)
-        if hub is None:
+        if hub is not None:
+            hub.subscriptions.discard(subscription)
+            self._close_unused(subscription.symbol_id)
+
+    def _close_unused(self, symbol_id: int) -> None:
+        if self._subscribing[symbol_id]:
             return
-        hub.subscriptions.discard(subscription)
-        if not hub.subscriptions:
-            del self._hubs[subscription.symbol_id]
+        del self._subscribing[symbol_id]
+        hub = self._hubs.get(symbol_id)
+        if hub is not None and not hub.subscriptions:
+            del self._hubs[symbol_id]
             hub.close()
 
     async def close(self) -> None:
@@ -304,7 +323,7 @@ class Hubs:
             hub.close()
             for subscription in hub.subscriptions:
                 subscription.close()
-        await asyncio.gather(*(hub.task for hub in hubs), return_exceptions=True)
+        await asyncio.gather(*(hub.task for hub in hubs), *self._opening.values(), return_exceptions=True)
 
 
 def _frame(position: Position, json: bytes) -> bytes:
