@@ -125,6 +125,11 @@ class SymbolBook:
         """The sequence of the last event that arrived."""
         return self.pending[-1].sequence if self.pending else self.sequence
 
+    @property
+    def size(self) -> list[int]:
+        """The numbers of levels to buy and to sell."""
+        return [len(self.buy.levels), len(self.sell.levels)]
+
     def add(self, event: WireEvent) -> bool:
         """Take the next event; return whether the book is at a new consistent moment.
 

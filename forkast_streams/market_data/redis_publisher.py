@@ -25,11 +25,12 @@ from forkast_streams.market_data.changes import BookChange, LevelState
 from forkast_streams.market_data.feed import LocalFeed
 from forkast_streams.market_data.keys import COMPLETE, LEVEL_JSON, SymbolKeys
 from forkast_streams.market_data.stored_book import StoredChange
-from forkast_streams.storage.redis import REDIS_AWAY, connect, is_refusal
+from forkast_streams.storage.redis import REDIS_AWAY, connect
 
 log = logging.getLogger(__name__)
 
-_SCRIPT = (files(__package__) / "publish.lua").read_text()
+_PUBLISH = (files(__package__) / "publish.lua").read_text()
+_PROBE = (files(__package__) / "probe.lua").read_text()
 # Of partitions whose books were found, unless Redis was flushed since it was begun to look for them.
 _MARK_COMPLETE = """
 for at = 2, #ARGV do
@@ -79,7 +80,8 @@ class RedisPublisher(Service):
         self._caught_up: set[int] = set()
         # Partitions that are marked when the probe has found all books.
         self._unmarked: list[int] = []
-        self._script_sha = ""
+        self._publish_sha = self._probe_sha = ""
+        self._is_eviction_told = False
         self._wake = asyncio.Event()
         self._sending = asyncio.Lock()
         # Why Redis cannot be written; None while it can.
@@ -94,7 +96,7 @@ class RedisPublisher(Service):
         """
         self._books = {symbol_id: book for of_partition in books.values() for symbol_id, book in of_partition.items()}
         self._partitions = partitions
-        self._caught_up.clear()
+        self._caught_up, self._unmarked = set(), []
         self._changes.clear()
         self._rewrites.clear()
         self._foreign.clear()
@@ -116,8 +118,7 @@ class RedisPublisher(Service):
                 self._changes[symbol_id] = change
                 continue
             waiting.merge(change)
-            book = books[symbol_id]
-            levels = len(book.buy.levels) + len(book.sell.levels)
+            levels = sum(books[symbol_id].size)
             if self._lost is not None and len(waiting.buy) + len(waiting.sell) > levels + _WAITING_LEVELS_MAX:
                 del self._changes[symbol_id]
                 self._rewrites[symbol_id] = "whole"
@@ -164,7 +165,7 @@ class RedisPublisher(Service):
                 self._set_lost(None)
                 backoff = _BACKOFF_FIRST_S
             except REDIS_AWAY as exc:
-                self._script_sha = ""
+                self._publish_sha = ""
                 self._set_lost(exc)
                 await self.sleep(backoff)
                 backoff = min(2 * backoff, _BACKOFF_MAX_S)
@@ -196,8 +197,10 @@ class RedisPublisher(Service):
 
     async def _send_due(self) -> None:
         self._wake.clear()
-        if not self._script_sha:
-            self._script_sha = await self._redis.script_load(_SCRIPT)
+        if not self._publish_sha:
+            await self._tell_of_eviction()
+            self._probe_sha = await self._redis.script_load(_PROBE)
+            self._publish_sha = await self._redis.script_load(_PUBLISH)
         await self._probe()
         due = self._take_due()
         if not due:
@@ -208,7 +211,7 @@ class RedisPublisher(Service):
         try:
             async with self._redis.pipeline(transaction=False) as pipeline:
                 for symbol_id, (mode, change) in due.items():
-                    pipeline.evalsha(self._script_sha, 5, *SymbolKeys.of(symbol_id), *_arguments(mode, change))
+                    pipeline.evalsha(self._publish_sha, 5, *SymbolKeys.of(symbol_id), *_arguments(mode, change))
                 answers = await pipeline.execute(raise_on_error=False)
             failure = None
             for (symbol_id, (mode, change)), answer in zip(due.items(), answers, strict=True):
@@ -227,6 +230,21 @@ class RedisPublisher(Service):
                 self._rewrites.setdefault(symbol_id, "anew" if due[symbol_id][0] == "anew" else "whole")
         if failure is not None:
             raise failure
+
+    async def _tell_of_eviction(self) -> None:
+        """Warn, once, of a Redis that throws away what is old: of what is gone then a probe sees only a part."""
+        if self._is_eviction_told:
+            return
+        with suppress(ResponseError):
+            memory = await self._redis.info("memory")
+            policy = str(memory.get("maxmemory_policy"))
+            # Others take only what has a time to live, and books have none.
+            if memory.get("maxmemory") and policy.startswith("allkeys"):
+                self._is_eviction_told = True
+                log.warning(
+                    "Redis throws away books when its memory is full (maxmemory-policy %s): set volatile-ttl or "
+                    "noeviction", policy,
+                )  # fmt: skip
 
     def _hand_on(self, symbol_id: int, change: BookChange, answer: Any) -> None:
         """Tell this process's own streams what Redis tells all others."""
@@ -269,8 +287,8 @@ class RedisPublisher(Service):
             await self._redis.eval(_MARK_COMPLETE, 1, COMPLETE, self._partitions, *marked)
 
     async def _look_for_marks(self) -> None:
-        partitions = sorted(self._caught_up)
-        self._unmarked = []
+        caught_up, self._unmarked = self._caught_up, []
+        partitions = sorted(caught_up)
         if not partitions:
             return
         async with self._redis.pipeline(transaction=False) as pipeline:
@@ -278,31 +296,31 @@ class RedisPublisher(Service):
                 pipeline.hsetnx(COMPLETE, partition, 0)
             pipeline.hmget(COMPLETE, partitions)
             *_, marks = await pipeline.execute()
+        if self._caught_up is not caught_up:
+            # They are other ones by now, and are looked at anew.
+            return
         wanted = str(self._partitions).encode()
         self._unmarked = [partition for partition, mark in zip(partitions, marks, strict=True) if mark != wanted]
 
     async def _probe_symbols(self, probed: list[int]) -> None:
         # A change that waits explains why Redis is behind.
         behind = {symbol_id: self._expected(symbol_id) for symbol_id in probed}
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for symbol_id in probed:
-                pipeline.hmget(SymbolKeys.of(symbol_id).meta, ["born", "sequence"])
-            answers = await pipeline.execute(raise_on_error=False)
-        for symbol_id, answer in zip(probed, answers, strict=True):
-            if isinstance(answer, Exception) and not is_refusal(answer):
-                raise answer
-            # What is no hash is nothing of a keeper's, and must not hide the other symbols.
-            born, sequence = (None, None) if isinstance(answer, Exception) else answer
-            expected, found = behind[symbol_id], (int(born or -1), int(sequence or -1))
-            self._set_foreign(symbol_id, is_foreign=found[0] > expected[0])
+        sizes = {symbol_id: self._books[symbol_id].size for symbol_id in probed if symbol_id not in self._changes}
+        keys = [key for symbol_id in probed for key in SymbolKeys.of(symbol_id)[:3]]
+        answers = await self._redis.evalsha(self._probe_sha, len(keys), *keys)
+        for symbol_id, (born, sequence, *size) in zip(probed, answers, strict=True):
+            expected, found = behind[symbol_id], (born, sequence)
+            self._set_foreign(symbol_id, is_foreign=born > expected[0])
             book = self._books.get(symbol_id)
             if book is None:
                 continue
-            if expected[1] and found < expected:
+            # A side that is gone by itself was evicted, or somebody has deleted it.
+            is_damaged = found == expected and size != sizes.get(symbol_id, size)
+            if expected[1] and (found < expected or is_damaged):
                 self._rewrites.setdefault(symbol_id, "whole")
                 self._unmarked = []
-            if found[0] == book.born and found[1] > book.sequence:
-                self._ahead[symbol_id] = found[1]
+            if born == book.born and sequence > book.sequence:
+                self._ahead[symbol_id] = sequence
             else:
                 self._ahead.pop(symbol_id, None)
 

@@ -345,3 +345,28 @@ async def test_every_book_is_looked_at_twice_a_second(keeper: Keeper, monkeypatc
     await eventually(are_back, "all books in Redis")
     await keeper.redis.flushall()
     await eventually(are_back, "all books back in Redis", within_s=2)
+
+
+@pytest.mark.parametrize("side", ["buy", "sell"])
+async def test_a_side_that_is_lost_alone_is_written_back(keeper: Keeper, side: str) -> None:
+    """Redis was told to throw away what it takes for old, and the rest of the book is where it should be."""
+    keeper.feed(two_symbol_flow(300))
+    await eventually(lambda: has_books(keeper), "books in Redis")
+    assert await keeper.redis.delete(f"book:{SYMBOL}:{side}") == 1
+    await eventually(lambda: has_books(keeper), "books back in Redis", within_s=2)
+
+
+async def test_a_redis_that_throws_away_is_told_of(keeper: Keeper, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever else it throws away, nobody sees."""
+    before = await keeper.redis.config_get("maxmemory*")
+    try:
+        for policy in ("volatile-ttl", "noeviction", "allkeys-lru", "allkeys-lru"):
+            assert not caplog.records or policy == "allkeys-lru"
+            await keeper.redis.config_set("maxmemory", "512mb")
+            await keeper.redis.config_set("maxmemory-policy", policy)
+            await keeper.publisher._tell_of_eviction()
+    finally:
+        for name in ("maxmemory", "maxmemory-policy"):
+            await keeper.redis.config_set(name, before[name])
+    (record,) = caplog.records
+    assert "allkeys-lru" in record.getMessage()

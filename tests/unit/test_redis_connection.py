@@ -44,12 +44,15 @@ class FakeRedis:
             for _ in range(int(count)):
                 length = int((await reader.readline())[1:])
                 parts.append((await reader.readexactly(length + 2))[:-2])
-            writer.write(self._answer(parts[0].upper(), is_old=is_old))
+            writer.write(self._answer(parts, is_old=is_old))
         writer.close()
 
-    def _answer(self, command: bytes, *, is_old: bool) -> bytes:
+    def _answer(self, parts: list[bytes], *, is_old: bool) -> bytes:
+        command = parts[0].upper()
         if command == b"SCRIPT":
-            return b"$40\r\n" + b"a" * 40 + b"\r\n"
+            return b"$40\r\n%b\r\n" % ((b"p" if b"HLEN" in parts[2] else b"a") * 40)
+        if command == b"EVALSHA" and parts[1][:1] == b"p":
+            return b"*1\r\n*4\r\n:-1\r\n:-1\r\n:0\r\n:0\r\n"
         if command == b"HMGET":
             return b"*2\r\n$-1\r\n$-1\r\n"
         if command not in (b"SET", b"EVALSHA"):
