@@ -204,7 +204,8 @@ def _collect(updates: list[Update], position: Position, frames: list[bytes]) -> 
     comes back for a book that does.
     """
     for update in updates:
-        if update.continues(position) or (update.is_snapshot and not position.continues(update.position)):
+        is_newer_book = update.is_snapshot and not position.continues(update.position)
+        if is_newer_book or update.position.is_reached_from(position, update.previous):
             frames.append(update.frame)
             position = update.position
         elif not position.continues(update.position):

@@ -50,10 +50,6 @@ class Update:
         json = b'{"type":"snapshot",%b}' % book.members()
         return cls(book.position, None, _frame(book.position, json))
 
-    def continues(self, position: Position) -> bool:
-        """Whether it is a change that a reader can apply that has the book at ``position``."""
-        return self.previous is not None and self.position.is_reached_from(position, self.previous)
-
     @property
     def is_snapshot(self) -> bool:
         """Whether it is a whole book."""

@@ -27,9 +27,12 @@ class Position:
         """Whether this is ``earlier`` or behind it in the same log."""
         return self.born == earlier.born and self.sequence >= earlier.sequence
 
-    def is_reached_from(self, earlier: Position, previous: int) -> bool:
-        """Whether a change to here that begins at ``previous`` can be applied to the book at ``earlier``."""
-        return self.born == earlier.born and previous <= earlier.sequence < self.sequence
+    def is_reached_from(self, earlier: Position, previous: int | None) -> bool:
+        """Whether a change to here that begins at ``previous`` can be applied to the book at ``earlier``.
+
+        Where ``previous`` is None, there is no change, but a whole book.
+        """
+        return self.born == earlier.born and previous is not None and previous <= earlier.sequence < self.sequence
 
     @property
     def event_id(self) -> str:
@@ -138,4 +141,4 @@ class StoredChange:
 
     def continues(self, position: Position) -> bool:
         """Whether a reader that has the book at ``position`` can apply this change."""
-        return self.previous is not None and self.position.is_reached_from(position, self.previous)
+        return self.position.is_reached_from(position, self.previous)
