@@ -40,6 +40,7 @@ async def test_stop_does_not_wait_for_a_client_that_does_not_read(stack_env: dic
         while len(subscription._waiting) < 3:
             await exchange.feed([rest_at(f"{price}", number + price) for price in range(1, 1_001)], size=1_000)
             number += 1_000
+            assert exchange.hubs.followed == {SYMBOL: 1}, "the client was cut before anything waited for it"
         async with asyncio.timeout(5):
             await exchange.client.server.close()
         slow.close()
