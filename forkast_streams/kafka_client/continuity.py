@@ -6,7 +6,7 @@ taken for read.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,14 +24,16 @@ class Before:
         offset: its own.
         latest_ms: it was not taken by the log later than this, unless it is a mark, whose time no state knows.
         record: itself, if it was read by this consumer.
-        seen_in: the replica of the log, as `Continuity` names it, in which it was seen last; None: in none. Of
-            another one it is to be read once more.
+        seen_over: the connection over which it was seen last; None: over none. Over another one it is to be read once
+            more.
+        leader_epoch: of the leader that has taken it, or of an earlier one.
     """
 
     offset: int
     latest_ms: int = 0
     record: Any = None
-    seen_in: object = None
+    seen_over: object = None
+    leader_epoch: int = 0
 
     def check(self, tp: TopicPartition, records: list[Any]) -> None:
         """Look for it among ``records``.
@@ -59,24 +61,31 @@ def _content(record: Any) -> tuple[Any, ...]:
 
 
 class Continuity:
-    """What is known of the records before the places from which a consumer reads its partitions."""
+    """What is known of the records before the places from which a consumer reads its partitions.
 
-    def __init__(self) -> None:
+    A broker may have lost the end of its logs whenever it was away, and then its connections are new. It also cuts off
+    what another leader did not have, and then all that the log takes has a higher leader epoch.
+
+    Args:
+        connection_to: the connection to a broker; another object than any before where there is none.
+    """
+
+    def __init__(self, connection_to: Callable[[Any], object]) -> None:
         self._before: dict[TopicPartition, Before] = {}
-        self._breaks: defaultdict[Any, int] = defaultdict(int)
-
-    def replica(self, node_id: Any) -> object:
-        """A broker's logs, of which it may have lost the end whenever it was away."""
-        return node_id, self._breaks[node_id]
-
-    def lost(self, node_id: Any) -> None:
-        """A broker was away, or may have been."""
-        self._breaks[node_id] += 1
+        self._connection_to = connection_to
 
     def refused(self, tp: TopicPartition) -> None:
         """A broker did not give a partition."""
         if tp in self._before:
-            self._before[tp].seen_in = None
+            self._before[tp].seen_over = None
+
+    def is_of_new_leader(self, tp: TopicPartition, node_id: Any, position: int, leader_epoch: int) -> bool:
+        """Whether records from ``position`` on are of a later leader than those before, which are doubted then."""
+        before = self._before.get(tp)
+        if before is None or self.doubted(tp, position, node_id) or leader_epoch <= before.leader_epoch:
+            return False
+        before.seen_over = None
+        return True
 
     def expect(self, tp: TopicPartition, offset: int, latest_ms: int) -> None:
         """The record before ``offset`` was taken by the log at ``latest_ms`` or earlier."""
@@ -90,12 +99,16 @@ class Continuity:
     def doubted(self, tp: TopicPartition, position: int, node_id: Any) -> Before | None:
         """What has to be read once more before ``tp`` is read from ``position`` of a broker on; None: nothing."""
         before = self._before.get(tp)
-        if before is None or before.offset != position - 1 or before.seen_in == self.replica(node_id):
+        if before is None or before.offset != position - 1 or before.seen_over is self._connection_to(node_id):
             return None
         return before
 
-    def accept(self, tp: TopicPartition, replica: object, before: Before | None, records: list[Any]) -> None:
-        """Take note of what was read of a replica, with what was doubted before it.
+    def accept(
+        self, tp: TopicPartition, connection: object, leader_epoch: int, before: Before | None, records: list[Any]
+    ) -> None:
+        """Take note of what was read over a connection, with what was doubted before it.
+
+        ``leader_epoch`` is that of the first record; a later one may have a higher one, which costs another look.
 
         Raises:
             CorruptLog: the log has another record there than it had.
@@ -103,4 +116,6 @@ class Continuity:
         if before is not None:
             before.check(tp, records)
         if records:
-            self._before[tp] = Before(records[-1].offset, record=records[-1], seen_in=replica)
+            self._before[tp] = Before(
+                records[-1].offset, record=records[-1], seen_over=connection, leader_epoch=leader_epoch
+            )

@@ -16,6 +16,15 @@ from forkast_streams.records import TransactionMark
 
 # What every batch begins with: the offset of its first record, and how many bytes follow.
 _BATCH_PREFIX = struct.Struct(">qi")
+# And what comes next: the epoch of the leader that has taken it, and the format. Before format 2 there was no epoch.
+_LEADER_EPOCH = struct.Struct(">ib")
+_FORMAT_WITH_EPOCH = 2
+
+
+def leader_epoch_of(fetched: bytes) -> int:
+    """How often the partition had got a leader when its log took the first batch of ``fetched``; 0: unknown."""
+    epoch, batch_format = _LEADER_EPOCH.unpack_from(fetched, _BATCH_PREFIX.size)
+    return int(epoch) if batch_format >= _FORMAT_WITH_EPOCH else 0
 
 
 class RawTopics(set[str]):

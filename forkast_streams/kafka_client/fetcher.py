@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any
 
+from aiokafka.client import ConnectionGroup
 from aiokafka.consumer import fetcher
 from aiokafka.consumer.fetcher import OffsetResetStrategy, RecordTooLargeError
 from aiokafka.errors import (
@@ -27,7 +28,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 
 from forkast_streams.kafka_client.continuity import Continuity
-from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, RawTopics
+from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, RawTopics, leader_epoch_of
 from forkast_streams.kafka_client.pace import Pace
 from forkast_streams.limits import FETCH_BYTES_TOGETHER
 
@@ -61,7 +62,7 @@ class PacedFetcher(fetcher.Fetcher):
         self._watched: set[asyncio.Future[Any]] = set()
         self._asked_for: frozenset[TopicPartition] = frozenset()
         self._fetched: frozenset[TopicPartition] | None = None
-        self._continuity = Continuity()
+        self._continuity = Continuity(self._connection_to)
         super().__init__(*args, **kwargs)
 
     async def fetched_records(
@@ -104,6 +105,14 @@ class PacedFetcher(fetcher.Fetcher):
         """Read on only if the record before ``offset`` was taken by the log at ``latest_ms`` or earlier."""
         self._continuity.expect(tp, offset, latest_ms)
         self._wake()
+
+    def _connection_to(self, node_id: Any) -> object:
+        """The connection over which a broker is asked; another object each time where none is open.
+
+        The client opens a new one in the place of one that has ended without a word.
+        """
+        connection = self._client._conns.get((node_id, ConnectionGroup.DEFAULT))  # noqa: SLF001 - has no public name
+        return connection if connection is not None and connection.connected() else object()
 
     def _is_raw(self, tp: TopicPartition) -> bool:
         return isinstance(self._value_deserializer, RawTopics) and tp.topic in self._value_deserializer
@@ -276,12 +285,10 @@ class PacedFetcher(fetcher.Fetcher):
             has_new, size = await self._fetch(assignment, node_id, request)
         except KafkaError as exc:
             log.warning("a fetch from broker %s failed: %s", node_id, exc)
-            self._continuity.lost(node_id)
             await asyncio.sleep(self._retry_backoff)
             return False
         except asyncio.CancelledError:
-            # The partitions go, or the consumer ends. Nobody knows what would have become of the request.
-            self._continuity.lost(node_id)
+            # The partitions go, or the consumer ends.
             return False
         if has_new:
             self._next_at[node_id] = time.monotonic() + self.pace.seconds_after(size)
@@ -304,7 +311,7 @@ class PacedFetcher(fetcher.Fetcher):
                 tp = TopicPartition(topic, number)
                 state, asked = assignment.state_value(tp), positions[topic, number]
                 if not state.has_valid_position or asked != self._continuity.start(tp, state.position, node_id):
-                    # Somebody has sought to another place meanwhile.
+                    # Somebody has sought to another place meanwhile, or the connection is another one.
                     continue
                 if error_code:
                     has_new |= self._refused(tp, asked, state, for_code(error_code))
@@ -319,7 +326,10 @@ class PacedFetcher(fetcher.Fetcher):
         """Keep the records of a partition until somebody takes them."""
         found, position = MemoryRecords(records), assignment.state_value(tp).position
         if found.has_next():
-            before, replica = self._continuity.doubted(tp, position, node_id), self._continuity.replica(node_id)
+            leader_epoch = leader_epoch_of(records)
+            if self._continuity.is_of_new_leader(tp, node_id, position, leader_epoch):
+                return False
+            before, connection = self._continuity.doubted(tp, position, node_id), self._connection_to(node_id)
             self._records[tp] = FetchResult(
                 tp,
                 partition_records=PartitionRecords(
@@ -332,7 +342,7 @@ class PacedFetcher(fetcher.Fetcher):
                     self._check_crcs,
                     self._isolation_level,
                     fetched=records,
-                    accept=partial(self._continuity.accept, tp, replica, before),
+                    accept=partial(self._continuity.accept, tp, connection, leader_epoch, before),
                 ),
                 assignment=assignment,
                 backoff=self._prefetch_backoff,

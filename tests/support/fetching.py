@@ -7,6 +7,7 @@ import gzip
 from collections.abc import Callable
 from typing import Any
 
+from aiokafka.client import ConnectionGroup
 from aiokafka.consumer.subscription_state import SubscriptionState
 from aiokafka.protocol.fetch import FetchResponse_v11
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
@@ -19,14 +20,21 @@ TOPIC, CHANGELOG = "orders.new", "changelog"
 FIRST, SECOND, OF_CHANGELOG = TopicPartition(TOPIC, 0), TopicPartition(TOPIC, 1), TopicPartition(CHANGELOG, 0)
 
 
-# Of a batch in the log: where its attributes begin, which its checksum covers with all behind them, and two of them.
+# Of a batch in the log: where its leader's epoch is, and where its attributes begin, which its checksum covers with all
+# behind them, and two of them.
+_LEADER_EPOCH_AT = 12
 _ATTRIBUTES_AT = 21
 _RECORDS_AT = 61
 CONTROL, GZIP = 0x20, 0x01
 
 
 def records_at(
-    first: int, *values: bytes, attributes: int = 0, time_ms: int = 1_000, header: bytes | None = None
+    first: int,
+    *values: bytes,
+    attributes: int = 0,
+    time_ms: int = 1_000,
+    header: bytes | None = None,
+    leader_epoch: int = 0,
 ) -> bytes:
     """A batch; ``header`` is the name, of four bytes, of one that its records have."""
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 1 << 16)
@@ -36,6 +44,7 @@ def records_at(
     if header is not None:
         batch = batch.replace(b"name", header)
     batch[:8] = first.to_bytes(8, "big")
+    batch[_LEADER_EPOCH_AT : _LEADER_EPOCH_AT + 4] = leader_epoch.to_bytes(4, "big")
     batch[_ATTRIBUTES_AT : _ATTRIBUTES_AT + 2] = attributes.to_bytes(2, "big")
     batch[_ATTRIBUTES_AT - 4 : _ATTRIBUTES_AT] = calc_crc32c(bytes(batch[_ATTRIBUTES_AT:])).to_bytes(4, "big")
     return bytes(batch)
@@ -62,6 +71,16 @@ class Cluster:
         return self.leader
 
 
+class _Connection:
+    """A connection to a broker."""
+
+    is_open = True
+
+    def connected(self) -> bool:
+        """Whether it is."""
+        return self.is_open
+
+
 class Client:
     """A broker: holds each fetch until the test answers it."""
 
@@ -72,9 +91,18 @@ class Client:
         self.cluster = Cluster()
         self.fetches: asyncio.Queue[tuple[Any, asyncio.Future[Any]]] = asyncio.Queue()
         self.looked_for_leaders = 0
+        self._conns: dict[tuple[int, ConnectionGroup], _Connection] = {}
 
-    async def send(self, _node: int, request: Any) -> Any:
-        """Fetch."""
+    def disconnect(self) -> None:
+        """The broker goes away, and is there again."""
+        for one in self._conns.values():
+            one.is_open = False
+
+    async def send(self, node: int, request: Any) -> Any:
+        """Fetch, over a new connection where there is none."""
+        of_node = node, ConnectionGroup.DEFAULT
+        if of_node not in self._conns or not self._conns[of_node].is_open:
+            self._conns[of_node] = _Connection()
         answer: asyncio.Future[Any] = self._loop.create_future()
         self.fetches.put_nowait((request, answer))
         return await answer
@@ -100,7 +128,11 @@ class Client:
                 topics.setdefault(tp.topic, []).append((tp.partition, code, end, end, 0, None, -1, found))
             answer.set_result(FetchResponse_v11(0, 0, 0, list(topics.items())))
 
-        reply.fail = answer.set_exception  # type: ignore[attr-defined]
+        def fail(exc: Exception) -> None:
+            self.disconnect()
+            answer.set_exception(exc)
+
+        reply.fail = fail  # type: ignore[attr-defined]
         return asked, reply
 
 

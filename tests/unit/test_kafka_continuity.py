@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -111,6 +112,64 @@ async def test_records_that_wait_while_their_broker_is_lost_are_known_of_before(
     assert [record.value for record in (await one.ask(FIRST))[FIRST]] == [b"a"]
     while (await one.client.next())[0].get(FIRST, 5) != 5:
         pass
+
+
+async def _read_two_records(one: Consumer, **more: Any) -> None:
+    _, reply = await one.client.next()
+    taken = one.ask(FIRST)
+    reply(p0=records_at(5, b"a", b"b", **more))
+    await taken
+
+
+async def test_a_broker_that_was_away_between_two_fetches_is_asked_for_the_record_before_the_place(
+    one: Consumer,
+) -> None:
+    """No fetch fails: the client opens a new connection in the place of the one that has ended."""
+    _, reply = await one.client.next()
+    reply(p0=records_at(5, b"a", b"b"))
+    await asyncio.sleep(0.01)
+    one.client.disconnect()
+    await one.ask(FIRST)
+    while (asked := (await one.client.next())[0].get(FIRST)) is None:
+        pass
+    assert asked == 6
+
+
+async def test_what_comes_over_another_connection_than_thought_is_not_taken(one: Consumer) -> None:
+    """It is read once more, with the record before it."""
+    await _read_two_records(one)
+    asked, reply = await one.client.next()
+    assert asked[FIRST] == 7
+    one.client.disconnect()
+    reply(p0=records_at(7, b"c"))
+    asked, reply = await one.client.next()
+    assert asked[FIRST] == 6
+    waiting = one.ask(FIRST)
+    reply(p0=records_at(5, b"a", b"x") + records_at(7, b"c"))
+    with pytest.raises(CorruptLog):
+        await waiting
+
+
+async def test_what_a_later_leader_has_taken_is_not_read_before_the_record_before_it(one: Consumer) -> None:
+    """A broker that led before has cut off what the leader between did not have; its connection is the same."""
+    await _read_two_records(one, leader_epoch=3)
+    _, reply = await one.client.next()
+    reply(p0=records_at(7, b"c", leader_epoch=5))
+    asked, reply = await one.client.next()
+    assert asked[FIRST] == 6
+    waiting = one.ask(FIRST)
+    reply(p0=records_at(5, b"a", b"b", leader_epoch=3) + records_at(7, b"c", leader_epoch=5))
+    assert [record.value for record in (await waiting)[FIRST]] == [b"c"]
+    # Once more, because it was read with one of an earlier leader.
+    _, reply = await one.client.next()
+    reply(p0=records_at(8, b"d", leader_epoch=5))
+    asked, reply = await one.client.next()
+    assert asked[FIRST] == 7
+    waiting = one.ask(FIRST)
+    reply(p0=records_at(7, b"c", leader_epoch=5) + records_at(8, b"d", leader_epoch=5))
+    assert [record.value for record in (await waiting)[FIRST]] == [b"d"]
+    asked, _ = await one.client.next()
+    assert asked[FIRST] == 9
 
 
 async def test_another_leader_is_asked_for_the_record_before_the_place(one: Consumer) -> None:
