@@ -23,7 +23,14 @@ class Connection(conn.AIOKafkaConnection):
     """Sends fetches and what is produced, and takes their answers, in fewer steps; everything else as aiokafka does."""
 
     def send(self, request: Any, expect_response: bool = True) -> Awaitable[Any]:
-        """Send ``request``; its answer comes with the future, or TimeoutError."""
+        """Send ``request``; its answer comes with the future, or TimeoutError.
+
+        Raises:
+            KafkaConnectionError: the connection is broken.
+        """
+        if self._writer is not None and self._writer.transport.is_closing():
+            # Broken, which the reader learns in the loop's next turns; uvloop would raise RuntimeError meanwhile.
+            self.close(reason=CloseReason.CONNECTION_BROKEN)
         if self._writer is None or not expect_response:
             return super().send(request, expect_response)  # type: ignore[no-any-return]
         prepared = request.prepare(self._versions)

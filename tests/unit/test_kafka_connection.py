@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import struct
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
+import uvloop
 from aiokafka import conn
 from aiokafka.errors import CorrelationIdError, KafkaConnectionError
 from aiokafka.protocol.metadata import MetadataRequest
@@ -118,6 +121,33 @@ async def test_an_answer_that_cannot_be_read_fails_its_request(
     with pytest.raises(KafkaConnectionError):
         await waiting
     assert "Unexpected exception" in caplog.text
+
+
+async def _send_right_after_a_reset(request: Any) -> None:
+    """Before the connection's reader has learned of it."""
+    loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
+    listening = socket.create_server(("127.0.0.1", 0))
+    one = Connection("127.0.0.1", 1, client_id="client", request_timeout_ms=100, security_protocol="PLAINTEXT")
+    transport, protocol = await loop.create_connection(
+        lambda: asyncio.StreamReaderProtocol(reader), *listening.getsockname()
+    )
+    accepted, _ = listening.accept()
+    one._reader, one._writer = reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+    one._versions, one._read_task = _VERSIONS, loop.create_future()
+    # Without a wait for what was sent it is a reset.
+    accepted.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    accepted.close()
+    listening.close()
+    while reader.exception() is None:  # noqa: ASYNC110 - it is about turns of the loop
+        await asyncio.sleep(0)
+    one.send(request)
+
+
+@pytest.mark.parametrize("request_", [_produce(), MetadataRequest([])])
+def test_a_connection_that_was_just_reset_is_told_as_broken(request_: Any) -> None:
+    """Uvloop's own RuntimeError would end whoever sends."""
+    with pytest.raises(KafkaConnectionError):
+        uvloop.run(_send_right_after_a_reset(request_))
 
 
 def test_aiokafka_makes_these_connections() -> None:
