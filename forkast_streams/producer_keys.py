@@ -230,6 +230,8 @@ class KeyFileWatch:
         self._looked_at = now
         mark = self._read_mark()
         if mark == self._mark:
+            # It may have been away, and have come back as it was.
+            self._problem = None
             return
         try:
             self.newest = read_key_file(self._path)

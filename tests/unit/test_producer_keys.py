@@ -256,6 +256,20 @@ def test_a_file_that_breaks_while_the_engine_runs_changes_nothing(file: File, br
     assert watch.why_not_ready() is None
 
 
+def test_a_file_that_was_away_and_comes_back_as_it_was_is_good_again(file: File) -> None:
+    file.write(KeyFile(keys=KEYS))
+    watch = file.watch()
+    ring = watch.keys_for(HOME, None, NOW)
+    away = file.path.rename(file.path.with_suffix(".away"))
+    file.now_s += 2
+    assert watch.keys_for(HOME, ring, NOW) is ring
+    assert "the producers' keys" in (watch.why_not_ready() or "")
+    away.rename(file.path)
+    file.now_s += 2
+    assert watch.keys_for(HOME, ring, NOW) is ring
+    assert watch.why_not_ready() is None
+
+
 def test_an_engine_without_a_key_is_not_ready_where_signatures_are_required(file: File) -> None:
     file.write(KeyFile(keys=KEYS, required=(Span(BEGIN),)))
     assert "FORKAST_PRODUCER_KEY" in (file.watch(can_sign=False).why_not_ready() or "")
