@@ -127,7 +127,7 @@ class Watchdog(Service):
             failure = self.app.consumer.failure()
             # A stop cancels the parts one after the other.
             if failure is not None and not self.should_stop and not self.app.should_stop:
-                fail_fast("the Kafka client's group coordination", failure)
+                fail_fast("the Kafka client", failure)
             await self.sleep(_LOOK_INTERVAL_S)
 
     @Service.task

@@ -110,10 +110,14 @@ class _ConsumerOnLoop(driver.AIOKafkaConsumerThread):
         await super().on_thread_stop()
 
     def failure(self) -> BaseException | None:
-        """What ended the client's coordination with its group; None while that runs.
+        """What ended the client's fetching, or its coordination with its group; None while both go on.
 
-        aiokafka logs an unexpected error there and goes on without heartbeats, commits and assignments.
+        aiokafka logs an unexpected error there and goes on without records, or without heartbeats, commits and
+        assignments.
         """
+        fetcher = _fetcher_of(self)
+        if fetcher is not None and (failure := fetcher.failure()) is not None:
+            return failure
         coordinator = getattr(self._consumer, "_coordinator", None)
         if coordinator is None:
             return None

@@ -50,6 +50,7 @@ class PacedFetcher(fetcher.Fetcher):
     """
 
     _pending_tasks: set[asyncio.Task[Any]]
+    _fetch_task: asyncio.Task[None]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # The base starts the routine.
@@ -89,6 +90,13 @@ class PacedFetcher(fetcher.Fetcher):
                 timer.cancel()
             if self._closed:
                 return {}
+
+    def failure(self) -> BaseException | None:
+        """What has ended the fetching; None while it goes on, or when it was ended on purpose."""
+        task = self._fetch_task
+        if self._closed or not task.done():
+            return None
+        return KafkaError("it was cancelled") if task.cancelled() else task.exception() or KafkaError("it has ended")
 
     def rewind(self, tp: TopicPartition, offset: int) -> None:
         """Fetch ``tp`` from ``offset`` on again; not if it is not assigned any more, or read from further back."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 from aiokafka.consumer import consumer, fetcher
@@ -12,6 +13,7 @@ from aiokafka.consumer.fetcher import RecordTooLargeError
 from aiokafka.errors import (
     CorruptRecordException,
     KafkaConnectionError,
+    KafkaError,
     NotLeaderForPartitionError,
     OffsetOutOfRangeError,
     TopicAuthorizationFailedError,
@@ -21,6 +23,7 @@ from aiokafka.structs import TopicPartition
 
 from forkast_streams.kafka_client import Pace, PacedFetcher, fetched
 from forkast_streams.records import TransactionMark
+from forkast_streams.transport import _ConsumerOnLoop
 from tests.support.fetching import CONTROL, FIRST, OF_CHANGELOG, SECOND, TOPIC, Consumer, packed, records_at
 
 
@@ -326,3 +329,20 @@ def test_without_a_pace_nothing_waits(waits: list[float]) -> None:
     for _ in range(3):
         _fetch(paced, highwater=5)
     assert waits == []
+
+
+async def test_it_is_told_what_has_ended_the_fetching() -> None:
+    """Whoever waits for records gets none, and would wait for ever."""
+    one = Consumer()
+    _, reply = await one.client.next()
+    assert one.fetcher.failure() is None
+    reply.fail(ZeroDivisionError())  # type: ignore[attr-defined]
+    assert await one.fetcher.fetched_records({FIRST}, timeout=0.01) == {}
+    worker: Any = SimpleNamespace(_consumer=SimpleNamespace(_fetcher=one.fetcher))
+    assert isinstance(_ConsumerOnLoop.failure(worker), KafkaError)
+
+
+async def test_a_fetcher_that_is_closed_has_not_failed() -> None:
+    one = Consumer()
+    await one.fetcher.close()
+    assert one.fetcher.failure() is None
