@@ -29,12 +29,11 @@ from aiokafka.structs import TopicPartition
 
 from forkast_streams.kafka_client.continuity import Continuity
 from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, RawTopics, leader_epoch_of
+from forkast_streams.kafka_client.leaders import LeaderSearch, has_leader
 from forkast_streams.kafka_client.pace import Pace
 from forkast_streams.limits import FETCH_BYTES_TOGETHER
 
 log = logging.getLogger(__name__)
-
-_NO_LEADER = -1
 
 
 class PacedFetcher(fetcher.Fetcher):
@@ -65,6 +64,7 @@ class PacedFetcher(fetcher.Fetcher):
         self._fetched: frozenset[TopicPartition] | None = None
         self._continuity = Continuity(self._connection_to)
         super().__init__(*args, **kwargs)
+        self._leader_search = LeaderSearch(self._client, self._retry_backoff, self._wake)
 
     async def fetched_records(
         self,
@@ -189,7 +189,7 @@ class PacedFetcher(fetcher.Fetcher):
         for node_id, tps in resets.items():
             self._begin(node_id, self._update_fetch_positions(assignment, node_id, tps))
         if has_unknown_leaders:
-            self._client.force_metadata_update().add_done_callback(self._wake)
+            self._leader_search.begin()
         for future in resumed:
             if future not in self._watched:
                 self._watched.add(future)
@@ -236,7 +236,7 @@ class PacedFetcher(fetcher.Fetcher):
             if node_id in in_flight or node_id in backoffs or tp in self._records:
                 continue
             state = assignment.state_value(tp)
-            if node_id is None or node_id == _NO_LEADER:
+            if not has_leader(self._client.cluster, tp):
                 has_unknown_leaders = True
             elif not state.has_valid_position:
                 awaiting_reset[node_id].append(tp)

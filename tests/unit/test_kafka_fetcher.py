@@ -346,3 +346,23 @@ async def test_a_fetcher_that_is_closed_has_not_failed() -> None:
     one = Consumer()
     await one.fetcher.close()
     assert one.fetcher.failure() is None
+
+
+async def test_a_leader_is_not_looked_for_without_a_pause(one: Consumer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partition may have none for hours, and brokers answer at once."""
+    looked = []
+
+    def look() -> asyncio.Future[bool]:
+        found: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        found.set_result(True)
+        looked.append(found)
+        return found
+
+    monkeypatch.setattr(one.client, "force_metadata_update", look)
+    _, reply = await one.client.next()
+    one.client.cluster.leader = None
+    reply()
+    await asyncio.sleep(0.05)
+    assert len(looked) in range(2, 52)
+    one.client.cluster.leader = 1
+    await one.client.next()
