@@ -110,6 +110,10 @@ STALL_S_MAX = 30.0
 # part of it.
 LOOP_STALL_S_MAX = 30.0
 
+# Seconds until a producer gives up a command that it could not put into the log. A connection and a request that have
+# begun by then may take as long, each: what was answered as unknown is in the log within a minute, or never.
+COMMAND_SEND_S_MAX = 15.0
+
 # Seconds until an answer begins, whatever is away, and seconds a request's body may take to arrive.
 REQUEST_S_MAX = 9.5
 BODY_READ_S_MAX = 8.0

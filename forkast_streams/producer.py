@@ -16,13 +16,15 @@ from mode import Service
 from forkast_streams.failfast import fail_fast
 from forkast_streams.kafka_client import GATHER_TURNS
 from forkast_streams.kafka_security import Brokers, kafka_arguments
-from forkast_streams.limits import BATCH_BYTES
+from forkast_streams.limits import BATCH_BYTES, COMMAND_SEND_S_MAX
 from forkast_streams.record_signatures import Signer
 from forkast_streams.records import Headers, OutputRecord
 from forkast_streams.topics import ORDERS_NEW
 
 # A broker takes records of up to 1 MiB by default.
 _REQUEST_BYTES_MAX = 1024 * 1024
+# aiokafka's default.
+_EVENTS_REQUEST_S_MAX = 40.0
 _NO_HEADERS: list[tuple[str, bytes]] = []
 
 
@@ -50,7 +52,8 @@ class EventProducer(Service):
         gather_turns: of the event loop that a request waits for one more batch. The default is for a worker, which
             makes them one after the other; 1 is for who asks ``until_free`` and hands all of them over then.
         keeps_order: whether nothing of a partition may be in the log behind a batch that is not, as behind an event the
-            next ones: the process ends when a batch fails for good. Else the others are sent all the same.
+            next ones: the process ends when a batch fails for good. Else the others are sent all the same, and a batch
+            is given up after `COMMAND_SEND_S_MAX`.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class EventProducer(Service):
             enable_idempotence=True,
             max_batch_size=_REQUEST_BYTES_MAX,
             max_request_size=_REQUEST_BYTES_MAX,
+            request_timeout_ms=int(1000 * (_EVENTS_REQUEST_S_MAX if self._keeps_order else COMMAND_SEND_S_MAX)),
             metadata_max_age_ms=10_000,
             connections_max_idle_ms=86_400_000,
         )

@@ -9,9 +9,10 @@ from typing import Any
 
 from aiokafka.errors import (
     KafkaError,
-    NotLeaderForPartitionError,
+    KafkaTimeoutError,
     OutOfOrderSequenceNumber,
     ProducerFenced,
+    RequestTimedOutError,
     TransactionalIdAuthorizationFailed,
 )
 from aiokafka.producer import message_accumulator, sender
@@ -19,9 +20,9 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.producer.transaction_manager import TransactionManager
 from aiokafka.structs import RecordMetadata, TopicPartition
 
-log = logging.getLogger(__name__)
+from forkast_streams.kafka_client.leaders import LeaderSearch, has_leader
 
-_NO_LEADER = -1
+log = logging.getLogger(__name__)
 
 # Of a partition, with what a process may hold of them: a batch of inputs leads to some five.
 _BATCHES_WAITING_MAX = 8
@@ -43,14 +44,12 @@ class Accumulator(message_accumulator.MessageAccumulator):
         added: how many batches were taken so far.
         keeps_order: whether nothing of a partition may be in the log behind a batch that is not; then the sender ends
             when one fails for good.
-        has_hole: whether a batch was given up whose number the broker will miss.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.added = 0
         self.keeps_order = False
-        self.has_hole = False
 
     async def add_batch(
         self,
@@ -70,28 +69,36 @@ class Accumulator(message_accumulator.MessageAccumulator):
             acknowledged = await super().add_batch(builder, tp, timeout)
         return acknowledged
 
+    def give_up_expired(self) -> bool:
+        """Give up the batches that are still to be sent after their lifetime; return whether one of them has a number.
+
+        Then that is missing at the broker, which refuses all that come behind it. aiokafka gives up only what has no
+        leader, and numbers it to do so.
+        """
+        has_hole = False
+        for tp in list(self._batches):
+            waiting = self._batches[tp]
+            while waiting and waiting[0].expired():
+                batch = waiting.popleft()
+                failure: KafkaError = KafkaTimeoutError("it was not sent")
+                if batch.retry_count:
+                    has_hole, failure = True, RequestTimedOutError("it was sent; whether the log has it is unknown")
+                    # From where a numbered one is taken when it is done.
+                    self._pending_batches.add(batch)
+                # Whoever waits for room goes on.
+                batch.drain_ready()
+                batch.failure(failure)
+            if not waiting:
+                del self._batches[tp]
+        return has_hole
+
     def drain_by_nodes(
         self, ignore_nodes: Any, muted_partitions: Any = frozenset()
     ) -> tuple[dict[Any, dict[TopicPartition, Any]], bool]:
-        """The batches that can be sent, by broker; give up those that no broker took in time, if that is allowed.
-
-        aiokafka numbers a batch only to give it up, and the broker refuses all that come behind the missing number.
-        """
-        for tp in list(self._batches):
-            if self._cluster.leader_for_partition(tp) not in (None, _NO_LEADER):
-                continue
-            waiting = self._batches[tp]
-            while waiting and waiting[0].expired():
-                if self.keeps_order:
-                    waiting[0]._ttl = math.inf  # noqa: SLF001 - has no public name
-                    break
-                given_up = waiting.popleft()
-                self.has_hole |= given_up.retry_count > 0
-                # Whoever waits for room goes on.
-                given_up.drain_ready()
-                given_up.failure(NotLeaderForPartitionError())
-            if not waiting:
-                del self._batches[tp]
+        """The batches that can be sent, by broker; those that keep order wait for theirs however long it is away."""
+        for tp in self._batches if self.keeps_order else ():
+            if not has_leader(self._cluster, tp):
+                self._batches[tp][0]._ttl = math.inf  # noqa: SLF001 - has no public name
         found: tuple[dict[Any, dict[TopicPartition, Any]], bool] = super().drain_by_nodes(
             ignore_nodes, muted_partitions
         )
@@ -131,6 +138,7 @@ class Sender(sender.Sender):
     async def _sender_routine(self) -> None:
         assert self._txn_manager is None or self._txn_manager.transactional_id is None, "transactions are not used"
         accumulator: Accumulator = self._message_accumulator
+        leader_search = LeaderSearch(self.client, self._retry_backoff, accumulator.wake)
         tasks: set[asyncio.Task[None]] = set()
 
         def ended(_: object) -> None:
@@ -141,12 +149,12 @@ class Sender(sender.Sender):
                 await self._gather(accumulator)
                 # Right before they are numbered: a batch may fail at any moment.
                 await self._maybe_wait_for_pid()
+                if not accumulator.keeps_order and accumulator.give_up_expired():
+                    self._begin_anew()
+                    continue
                 nodes, unknown_leaders_exist = accumulator.drain_by_nodes(
                     ignore_nodes=self._in_flight, muted_partitions=self._muted_partitions
                 )
-                if accumulator.has_hole:
-                    accumulator.has_hole = False
-                    self._begin_anew()
                 for node_id, batches in nodes.items():
                     self._in_flight.add(node_id)
                     self._ended[node_id] = asyncio.Event()
@@ -155,7 +163,7 @@ class Sender(sender.Sender):
                     task.add_done_callback(ended)
                     tasks.add(task)
                 if unknown_leaders_exist:
-                    self.client.force_metadata_update().add_done_callback(ended)
+                    leader_search.begin()
                 await accumulator.waiter()
                 for task in [task for task in tasks if task.done()]:
                     tasks.remove(task)

@@ -18,7 +18,7 @@ from forkast_streams.producer import EventProducer
 from forkast_streams.records import OutputRecord
 from forkast_streams.topics import ORDERS_NEW, partition_for
 
-# The producer gives a record up later than this: whether the log gets it is unknown then.
+# The producer gives a record up later than this, see `COMMAND_SEND_S_MAX`: whether the log gets it is unknown then.
 _SEND_S_MAX = 8.0
 _COUNT_S_MAX = 2.0
 # How far the clocks of the log, of Postgres and of this process may be apart.

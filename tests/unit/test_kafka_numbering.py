@@ -12,9 +12,13 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import (
+    KafkaConnectionError,
     KafkaError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
     NotLeaderForPartitionError,
     OutOfOrderSequenceNumber,
+    RequestTimedOutError,
     TopicAuthorizationFailedError,
 )
 from aiokafka.producer import producer as aiokafka_producer
@@ -35,7 +39,8 @@ class _CountingBroker:
     def __init__(self) -> None:
         self.cluster = Cluster()
         self.error = 0
-        self.taken = self.refused = 0
+        self.taken = self.refused = self.looked_for_leaders = 0
+        self.is_away = self.loses_answers = False
         self._producers = itertools.count()
         self._expected: defaultdict[tuple[int, int], int] = defaultdict(int)
 
@@ -43,8 +48,12 @@ class _CountingBroker:
         """Name a producer, or take its batches."""
         if isinstance(request, InitProducerIdRequest):
             return SimpleNamespace(error_code=0, producer_id=next(self._producers), producer_epoch=0)
+        if self.is_away:
+            raise NodeNotReadyError
         [(_, partitions)] = request._topics
         answers = [(number, self._take(number, bytes(data)), 40, -1, 0) for number, data in partitions]
+        if self.loses_answers:
+            raise KafkaConnectionError
         return ProduceResponse_v7([(TP.topic, answers)], 0)
 
     def _take(self, number: int, data: bytes) -> int:
@@ -69,7 +78,8 @@ class _CountingBroker:
 
     def force_metadata_update(self) -> asyncio.Future[bool]:
         """The leader is as before, which takes a moment to find out."""
-        return asyncio.ensure_future(asyncio.sleep(0.01, True))
+        self.looked_for_leaders += 1
+        return asyncio.ensure_future(asyncio.sleep(0.001, True))
 
 
 @pytest.fixture
@@ -83,7 +93,7 @@ async def numbering() -> AsyncIterator[tuple[_CountingBroker, Any]]:
         acks=-1,
         txn_manager=manager,
         message_accumulator=accumulator,
-        retry_backoff_ms=1,
+        retry_backoff_ms=10,
         request_timeout_ms=1_000,
     )
     await one.start()
@@ -151,7 +161,7 @@ async def test_a_batch_that_found_no_leader_in_time_has_no_number(numbering: tup
     broker, accumulator = numbering
     assert (await _send(accumulator)).offset == 40
     broker.cluster.leader = -1
-    with pytest.raises(NotLeaderForPartitionError):
+    with pytest.raises(KafkaTimeoutError):
         await _send(accumulator)
     broker.cluster.leader = 0
     for _ in range(3):
@@ -162,16 +172,62 @@ async def test_a_numbered_batch_that_lost_its_leader_is_given_up_in_time(
     numbering: tuple[_CountingBroker, Any],
 ) -> None:
     """An order that nobody waits for any more must not be in the log hours later."""
+    failures: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context.get("exception")))
     broker, accumulator = numbering
     broker.error = NotLeaderForPartitionError.errno
     lost = await add(accumulator, b"v")
     await _until(lambda: broker.refused > 0)
     broker.cluster.leader = -1
     await asyncio.wait([lost], timeout=10)
-    assert isinstance(lost.exception(), NotLeaderForPartitionError)
+    assert isinstance(lost.exception(), RequestTimedOutError)
     broker.cluster.leader, broker.error = 0, 0
     for _ in range(3):
         assert (await _send(accumulator)).offset == 40
+    assert not any(isinstance(one, KeyError) for one in failures)
+    assert not accumulator._pending_batches
+
+
+@pytest.mark.parametrize("is_sent", [True, False])
+async def test_batches_are_given_up_in_time_though_their_leader_is_known(
+    numbering: tuple[_CountingBroker, Any], *, is_sent: bool
+) -> None:
+    """A broker that is away stays the leader of what has no other replica."""
+    broker, accumulator = numbering
+    broker.is_away, broker.loses_answers = not is_sent, is_sent
+    waiting = [await add(accumulator, b"v") for _ in range(3)]
+    await asyncio.wait(waiting, timeout=10)
+    # One that was never sent has a number all the same, if that was tried.
+    assert [type(one.exception()) for one in waiting] == [RequestTimedOutError, KafkaTimeoutError, KafkaTimeoutError]
+    taken = broker.taken
+    broker.is_away = broker.loses_answers = False
+    for _ in range(3):
+        assert (await _send(accumulator)).offset == 40
+    assert broker.taken == taken + 3
+
+
+async def test_batches_that_come_behind_one_that_is_given_up_are_sent(numbering: tuple[_CountingBroker, Any]) -> None:
+    """With numbers of their own, though they wait when it is."""
+    broker, accumulator = numbering
+    broker.is_away = True
+    lost = await add(accumulator, b"v")
+    await asyncio.sleep(0.04)
+    late = await add(accumulator, b"v")
+    await asyncio.wait([lost], timeout=10)
+    broker.is_away = False
+    assert (await late).offset == 40
+
+
+async def test_a_leader_is_not_looked_for_without_a_pause(numbering: tuple[_CountingBroker, Any]) -> None:
+    """Brokers answer at once."""
+    broker, accumulator = numbering
+    accumulator.keeps_order = True
+    broker.cluster.leader = -1
+    waiting = await add(accumulator, b"v")
+    await asyncio.sleep(0.2)
+    assert broker.looked_for_leaders in range(2, 22)
+    broker.cluster.leader = 0
+    assert (await waiting).offset == 40
 
 
 async def test_events_wait_for_their_leader(numbering: tuple[_CountingBroker, Any]) -> None:
