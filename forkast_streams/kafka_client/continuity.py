@@ -88,8 +88,13 @@ class Continuity:
         return True
 
     def expect(self, tp: TopicPartition, offset: int, latest_ms: int) -> None:
-        """The record before ``offset`` was taken by the log at ``latest_ms`` or earlier."""
-        self._before[tp] = Before(offset - 1, latest_ms)
+        """The record before ``offset`` was taken by the log at ``latest_ms`` or earlier; look at it once more."""
+        known = self._before.get(tp)
+        if known is not None and known.offset == offset - 1 and known.record is not None:
+            # What it is says more than when it was taken.
+            known.seen_over = None
+        else:
+            self._before[tp] = Before(offset - 1, latest_ms)
 
     def start(self, tp: TopicPartition, position: int, node_id: Any) -> int:
         """From where to fetch what is to be read from ``position`` on: one before it if that is doubted."""

@@ -172,6 +172,20 @@ async def test_what_a_later_leader_has_taken_is_not_read_before_the_record_befor
     assert asked[FIRST] == 9
 
 
+async def test_a_record_that_was_read_is_known_better_than_by_its_time(one: Consumer) -> None:
+    """A rebalance that leaves the partition where it was takes nothing from that."""
+    await _read_two_records(one)
+    _, reply = await one.client.next()
+    one.fetcher.expect_before(FIRST, 7, 1_000)
+    reply()
+    asked, reply = await one.client.next()
+    assert asked[FIRST] == 6
+    waiting = one.ask(FIRST)
+    reply(p0=records_at(5, b"a", b"x"))
+    with pytest.raises(CorruptLog):
+        await waiting
+
+
 async def test_another_leader_is_asked_for_the_record_before_the_place(one: Consumer) -> None:
     """Also where no fetch has failed."""
     _, reply = await one.client.next()
