@@ -130,6 +130,9 @@ def register(app: ExchangeApp) -> None:
         on_loaded=keeper.own,
         fetch_pace=_FETCH_PACE,
     )
+    # It waits for the producer, whatever else could be done.
+    app.excuses.append(producer.why_not_ready)
+    app.ready_checks.append(producer.why_not_ready)
     app.ready_checks.append(publisher.why_not_ready)
     for service in (producer, publisher, agent, keeper):
         app.run_service(service)

@@ -104,6 +104,9 @@ def register(app: ExchangeApp) -> None:
         latest_ms=lambda engine: engine.clock,
         fetch_pace=_FETCH_PACE,
     )
+    # It waits for the producer, whatever else could be done.
+    app.excuses.append(producer.why_not_ready)
+    app.ready_checks.append(producer.why_not_ready)
     if keys is not None:
         app.ready_checks.append(keys.why_not_ready)
     app.run_service(producer)

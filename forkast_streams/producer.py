@@ -104,6 +104,16 @@ class EventProducer(Service):
             producer, self._producer = self._producer, None
             await producer.stop()
 
+    def why_not_ready(self) -> str | None:
+        """A sentence while Kafka takes nothing of a partition that is written to; None while it does."""
+        if self._producer is None:
+            return None
+        held_up = sorted(self._producer._message_accumulator.held_up())  # noqa: SLF001 - is ours
+        if not held_up:
+            return None
+        names = ", ".join(f"{tp.topic}-{tp.partition}" for tp in held_up)
+        return f"no broker takes what is written to {names}: is its leader away?"
+
     async def partition_count(self, topic: str) -> int:
         """Number of partitions of ``topic``."""
         return len(await self._connected().partitions_for(topic))

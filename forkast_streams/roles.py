@@ -83,7 +83,7 @@ class ExchangeApp(faust.App):
         role: what this worker is.
         settings: where the servers are.
         ready_checks: each returns None when its part is ready, else a sentence why not.
-        excuses: each returns a sentence while something other than Kafka keeps the worker from working, else None.
+        excuses: each returns a sentence while something outside keeps the worker from working, else None.
         feed: what a keeper publishes, for its own streams.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from typing import Any
 
 from aiokafka.errors import (
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # Of a partition, with what a process may hold of them: a batch of inputs leads to some five.
 _BATCHES_WAITING_MAX = 8
+# Seconds after which a batch that Kafka has not taken counts as held up; a new leader is there sooner.
+_HELD_UP_S = 5.0
 # A worker makes a batch a partition of what it has fetched, with so many turns of the event loop from one to the next.
 GATHER_TURNS = 3
 # How many batches in a row a request waits for.
@@ -57,11 +60,13 @@ class Accumulator(message_accumulator.MessageAccumulator):
         tp: TopicPartition,
         timeout: float,  # noqa: ASYNC109 - the overridden method has it
     ) -> asyncio.Future[RecordMetadata]:
-        """Let a finished batch be sent; wait only when there are too many."""
+        """Let a finished batch be sent; wait only when there are too many, and, where order is kept, without an end."""
         self.added += 1
-        if len(waiting := self._batches.get(tp, ())) >= _BATCHES_WAITING_MAX:
-            await waiting[0].wait_drain(timeout=timeout)
-            waiting = self._batches.get(tp, ())
+        while len(waiting := self._batches.get(tp, ())) >= _BATCHES_WAITING_MAX:
+            await waiting[0].wait_drain(timeout=None if self.keeps_order else timeout)
+            if not self.keeps_order:
+                waiting = self._batches.get(tp, ())
+                break
         acknowledged: asyncio.Future[RecordMetadata]
         if waiting and len(waiting) < _BATCHES_WAITING_MAX and not self._closed and self._exception is None:
             acknowledged = asyncio.shield(self._append_batch(builder, tp).future)
@@ -103,6 +108,17 @@ class Accumulator(message_accumulator.MessageAccumulator):
             ignore_nodes, muted_partitions
         )
         return found
+
+    def held_up(self) -> set[TopicPartition]:
+        """The partitions of which Kafka takes nothing: it has no leader, or one that refuses or is silent."""
+        now = time.monotonic()
+        first = [waiting[0] for waiting in self._batches.values() if waiting]
+        return {
+            batch.tp
+            for batch in (*first, *self._pending_batches)
+            if now - batch._ctime > _HELD_UP_S  # noqa: SLF001 - has no public name
+            and (batch.retry_count or not has_leader(self._cluster, batch.tp))
+        }
 
     def number_by(self, manager: TransactionManager) -> None:
         """Give the batches that have no number yet those of ``manager``."""

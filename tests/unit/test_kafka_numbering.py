@@ -28,6 +28,7 @@ from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from forkast_streams.kafka_client import sender
+from forkast_streams.producer import EventProducer
 from tests.support.sending import TP, Cluster, add, batch_of
 
 
@@ -41,6 +42,8 @@ class _CountingBroker:
         self.error = 0
         self.taken = self.refused = self.looked_for_leaders = 0
         self.is_away = self.loses_answers = False
+        self.answers = asyncio.Event()
+        self.answers.set()
         self._producers = itertools.count()
         self._expected: defaultdict[tuple[int, int], int] = defaultdict(int)
 
@@ -48,6 +51,7 @@ class _CountingBroker:
         """Name a producer, or take its batches."""
         if isinstance(request, InitProducerIdRequest):
             return SimpleNamespace(error_code=0, producer_id=next(self._producers), producer_epoch=0)
+        await self.answers.wait()
         if self.is_away:
             raise NodeNotReadyError
         [(_, partitions)] = request._topics
@@ -241,3 +245,43 @@ async def test_events_wait_for_their_leader(numbering: tuple[_CountingBroker, An
     assert not waiting.done()
     broker.cluster.leader = 0
     assert (await waiting).offset == 40
+
+
+async def test_who_keeps_order_waits_for_room_however_long_it_takes(numbering: tuple[_CountingBroker, Any]) -> None:
+    """And it is told of which partition nothing is taken: the worker is not one that stands still by itself."""
+    broker, accumulator = numbering
+    accumulator.keeps_order = True
+    broker.cluster.leader = -1
+    adding = [
+        asyncio.create_task(add(accumulator, b"v", within_s=0.01)) for _ in range(2 * sender._BATCHES_WAITING_MAX)
+    ]
+    await asyncio.sleep(0.05)
+    assert sum(one.done() for one in adding) == sender._BATCHES_WAITING_MAX
+    broker.cluster.leader = 0
+    assert {(await (await one)).offset for one in adding} == {40}
+
+
+@pytest.mark.parametrize("holds_up", ["no leader", "refused", "not answered"])
+async def test_it_is_told_of_which_partition_nothing_is_taken(
+    numbering: tuple[_CountingBroker, Any], monkeypatch: pytest.MonkeyPatch, holds_up: str
+) -> None:
+    """So a worker that waits for it is not taken for one that stands still by itself."""
+    monkeypatch.setattr(sender, "_HELD_UP_S", 0.02)
+    broker, accumulator = numbering
+    accumulator.keeps_order = True
+    producer = EventProducer([], keeps_order=True)
+    producer._producer = SimpleNamespace(_message_accumulator=accumulator)  # type: ignore[assignment]
+    if holds_up == "no leader":
+        broker.cluster.leader = -1
+    elif holds_up == "refused":
+        broker.error = NotLeaderForPartitionError.errno
+    else:
+        broker.answers.clear()
+    waiting = await add(accumulator, b"v")
+    assert producer.why_not_ready() is None
+    await asyncio.sleep(0.05)
+    assert "orders.exchange-3" in (producer.why_not_ready() or "")
+    broker.cluster.leader = broker.error = 0
+    broker.answers.set()
+    assert (await waiting).offset == 40
+    assert producer.why_not_ready() is None
