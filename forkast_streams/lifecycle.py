@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import faulthandler
 import logging
+import math
 import os
 import sys
 import threading
@@ -36,6 +37,8 @@ CUT_STATUS = 75
 _LOOK_INTERVAL_S = 1.0
 _PROBE_INTERVAL_S = 5.0
 _PROBE_S_MAX = 5.0
+# From one sample to the next, with a client that is made and closed; the event loop is watched by itself.
+_SAMPLE_GAP_S_MAX = 20.0
 # Of the probe's time, until the ends that are known are looked at without the others.
 _ENDS_S_MAX = 3.0
 
@@ -77,6 +80,7 @@ class ProgressJudge:
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._since: dict[str, tuple[Any, float]] = {}
+        self._judged_at = -math.inf
 
     def judge(self, now: float, pending: Mapping[str, Any]) -> str | None:
         """Take a sample and return what has been pending, without any change, for longer than the limit.
@@ -86,6 +90,10 @@ class ProgressJudge:
             pending: what should move, by name, with a value that changes when it does. What is not pending any more
                 is left out; pass an empty mapping while something outside keeps it all from moving.
         """
+        if now - self._judged_at > _SAMPLE_GAP_S_MAX:
+            # The whole process stood still, as after SIGSTOP.
+            self._since = {}
+        self._judged_at = now
         self._since = {
             name: self._since[name] if name in self._since and self._since[name][0] == value else (value, now)
             for name, value in pending.items()
@@ -99,8 +107,8 @@ class Watchdog(Service):
 
     Args:
         app: a role's app that consumes.
-        excuses: each returns a sentence while something other than Kafka keeps the worker from working, as a database
-            that is away does; None while nothing does.
+        excuses: each returns a sentence while something else keeps the worker from working, as a database that is away
+            does, or a partition it writes to that has no leader; None while nothing does.
     """
 
     def __init__(self, app: Any, excuses: list[Callable[[], str | None]], **kwargs: Any) -> None:
@@ -208,9 +216,12 @@ async def _ends(probe: AIOKafkaConsumer, tps: Iterable[TP]) -> dict[TP, int]:
     asked = [asyncio.create_task(probe.end_offsets([tp])) for tp in tps]
     if not asked:
         return {}
-    answered, silent = await asyncio.wait(asked, timeout=_ENDS_S_MAX)
-    for one in silent:
-        one.cancel()
+    try:
+        answered, _ = await asyncio.wait(asked, timeout=_ENDS_S_MAX)
+    finally:
+        # The probe's own time may be over, too.
+        for one in asked:
+            one.cancel()
     ends: dict[TP, int] = {}
     for one in answered:
         with suppress(KafkaError):
