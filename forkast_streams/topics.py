@@ -140,7 +140,10 @@ async def require_topics(brokers: list[str]) -> None:
         existing = await _partition_counts(admin)
         missing = sorted(TOPIC_CONFIGS.keys() - existing.keys())
         if missing:
-            raise SetupError(f"topics are missing ({', '.join(missing)}); run `forkast init` once to create them.")
+            raise SetupError(
+                f"topics are missing ({', '.join(missing)}), or this user may not describe them; run `forkast init` "
+                "once to create them, or let it (ACL DESCRIBE)."
+            )
         _check_partition_counts(existing, existing[ORDERS_NEW])
         for name, differing in sorted((await differences(admin, TOPIC_CONFIGS)).items()):
             for setting, value in differing.items():

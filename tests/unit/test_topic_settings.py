@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from aiokafka.errors import TopicAuthorizationFailedError, UnknownTopicOrPartitionError
 
-from forkast_streams import topic_settings
+from forkast_streams import topic_settings, topics
 from forkast_streams.errors import SetupError
 from forkast_streams.topic_settings import differences, mend
 
@@ -87,3 +88,20 @@ async def test_settings_that_may_not_be_seen_are_left_out() -> None:
     brokers.error = TopicAuthorizationFailedError.errno
     assert await differences(cast("Any", brokers), WANTED) == {}
     assert await mended(brokers) == {}
+
+
+async def test_a_worker_that_may_not_describe_a_topic_is_told_which_right_it_lacks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Brokers do not tell a topic that is hidden from one that is not there."""
+
+    class Hiding:
+        """Brokers with nothing to show."""
+
+        async def list_topics(self) -> list[str]:
+            """None."""
+            return []
+
+    monkeypatch.setattr(topics, "_admin", lambda _: nullcontext(Hiding()))
+    with pytest.raises(SetupError, match=r"orders\.dead, .*DESCRIBE"):
+        await topics.require_topics([])
