@@ -170,8 +170,19 @@ CREATE TABLE IF NOT EXISTS "SinkProgress" (
     topic text NOT NULL,
     partition integer NOT NULL,
     "nextOffset" bigint NOT NULL CHECK ("nextOffset" >= 0),
+    "lastDigest" text, -- of the record before; NULL: an earlier version of the sink has not told
     PRIMARY KEY (topic, partition)
 );
+
+DO $$
+BEGIN
+    IF NOT EXISTS (
+        SELECT FROM pg_attribute WHERE attrelid = '"SinkProgress"'::regclass AND attname = 'lastDigest'
+    ) THEN
+        ALTER TABLE "SinkProgress" ADD COLUMN IF NOT EXISTS "lastDigest" text;
+    END IF;
+END
+$$;
 
 CREATE TABLE IF NOT EXISTS "SymbolSequence" (
     "symbolId" integer PRIMARY KEY,

@@ -26,6 +26,7 @@ from forkast_streams.failfast import fail_fast
 from forkast_streams.kafka_client import Pace
 from forkast_streams.limits import CHECKPOINT_INTERVAL_S, CHECKPOINT_RECORDS_MAX, DRAIN_S_MAX
 from forkast_streams.producer import EventProducer, SentBatch
+from forkast_streams.records import LastRead
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.transport import BatchTransport, Idle, batch_topic
 from tables.segments import SegmentTable
@@ -79,7 +80,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         process: handles a batch: lets the state process the records and hands over its outputs, and returns the
             batches that must be acknowledged before a checkpoint may cover them.
         on_loaded: called with all states after each rebalance, before the first batch.
-        latest_ms: when the log took the newest record of a state, at the latest; None: states do not know.
+        last_read: what a state knows of the last record it was made of; None: nothing.
         fetch_pace: between two fetches while the worker keeps up.
     """
 
@@ -94,7 +95,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         new_state: Callable[[int, int], StateT],
         process: Callable[[int, StateT, tuple[Any, ...]], Awaitable[list[SentBatch]]],
         on_loaded: Callable[[Mapping[int, StateT]], Awaitable[None]],
-        latest_ms: Callable[[StateT], int] | None = None,
+        last_read: Callable[[StateT], LastRead | None],
         fetch_pace: Pace,
         **kwargs: Any,
     ) -> None:
@@ -109,7 +110,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         self._new_state = new_state
         self._process = process
         self._on_loaded = on_loaded
-        self._latest_ms = latest_ms
+        self._last_read = last_read
         # The first offset that the log has, of the partitions that were loaded last.
         self._earliest: Mapping[TP, int | None] = {}
         self._idle = Idle()
@@ -118,7 +119,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
         transport = app.transport
         assert isinstance(transport, BatchTransport)
         transport.restore_positions = self._restore_positions
-        transport.latest_ms = self._latest_ms_of
+        transport.last_read = self._last_read_of
         transport.drains.append(self.drain)
         transport.fetch_pace = fetch_pace
         table.on_recover(self._load_or_die)
@@ -309,12 +310,12 @@ class CheckpointedAgent(Service, Generic[StateT]):
     async def _restore_positions(self, tps: set[TP]) -> Mapping[TP, int]:
         return {tp: self.partitions[tp.partition].state.next_offset for tp in tps if tp.partition in self.partitions}
 
-    def _latest_ms_of(self, tp: TP) -> int | None:
-        """When the log took what is right before the place of ``tp``'s state, at the latest; None: it is not there."""
+    def _last_read_of(self, tp: TP) -> LastRead | None:
+        """What is known of the record right before the place of ``tp``'s state; None: nothing, or it is gone."""
         assigned = self.partitions.get(tp.partition)
-        if assigned is None or self._latest_ms is None or (self._earliest.get(tp) or 0) >= assigned.state.next_offset:
+        if assigned is None or (self._earliest.get(tp) or 0) >= assigned.state.next_offset:
             return None
-        return self._latest_ms(assigned.state)
+        return self._last_read(assigned.state)
 
     def _behind(self, partition: int) -> int | None:
         """How many records are still to be processed; None while the broker has not told."""

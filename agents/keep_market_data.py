@@ -15,6 +15,7 @@ from forkast_streams.kafka_client import Pace
 from forkast_streams.market_data.redis_publisher import RedisPublisher
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.producer import EventProducer, SentBatch
+from forkast_streams.records import LastRead
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.topics import MARKET_DATA_TABLE, ORDERS_EXCHANGE
 from tables.segments import SegmentTable
@@ -128,6 +129,7 @@ def register(app: ExchangeApp) -> None:
         new_state=lambda partition, _: MarketDataState(partition),
         process=keeper.process,
         on_loaded=keeper.own,
+        last_read=lambda state: None if state.last_digest is None else LastRead(digest=state.last_digest),
         fetch_pace=_FETCH_PACE,
     )
     # It waits for the producer, whatever else could be done.

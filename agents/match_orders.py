@@ -12,7 +12,7 @@ from forkast_streams.errors import CorruptLog
 from forkast_streams.kafka_client import Pace
 from forkast_streams.producer import EventProducer, SentBatch
 from forkast_streams.producer_keys import KeyFileWatch
-from forkast_streams.records import OutputRecord
+from forkast_streams.records import LastRead, OutputRecord
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.topics import ORDER_BOOKS_TABLE, ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW
 from tables.segments import SegmentTable
@@ -101,7 +101,7 @@ def register(app: ExchangeApp) -> None:
         new_state=EnginePartition,
         process=matcher.process,
         on_loaded=check,
-        latest_ms=lambda engine: engine.clock,
+        last_read=lambda engine: LastRead(latest_ms=engine.clock),
         fetch_pace=_FETCH_PACE,
     )
     # It waits for the producer, whatever else could be done.

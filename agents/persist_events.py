@@ -20,6 +20,7 @@ from forkast_streams.errors import Unavailable
 from forkast_streams.failfast import fail_fast
 from forkast_streams.kafka_client import Pace
 from forkast_streams.limits import DRAIN_S_MAX
+from forkast_streams.records import LastRead
 from forkast_streams.roles import ExchangeApp
 from forkast_streams.sink.history import PLAN_OPTIONS, PartitionHistory
 from forkast_streams.storage.postgres import Postgres
@@ -108,9 +109,12 @@ class EventSink(Service):
         self._tasks: list[asyncio.Task[None]] = []
         self._statements = asyncio.Semaphore(CONNECTIONS)
         self._room = asyncio.Event()
+        # The first offset that the log has, of the partitions that were loaded last.
+        self._earliest: Mapping[TP, int | None] = {}
         transport = app.transport
         assert isinstance(transport, BatchTransport)
         transport.restore_positions = self._restore_positions
+        transport.last_read = self._last_read_of
         transport.drains.append(self.drain)
         transport.fetch_pace = FETCH_PACE
         app.agent(batch_topic(app, ORDERS_EXCHANGE), name=f"{app.role.name}.{ORDERS_EXCHANGE}")(self._consume)
@@ -152,7 +156,7 @@ class EventSink(Service):
                 f"Postgres did not say where to go on within {_LOAD_S_MAX:g} s; it is asked again after a restart"
             ) from None
         positions = {tp: history.next_offset for tp, history in histories.items()}
-        await require_log(
+        self._earliest, _ = await require_log(
             self.app,
             positions,
             "the tables are",
@@ -163,6 +167,13 @@ class EventSink(Service):
             self._tasks.append(asyncio.create_task(self._run_or_die(tp, writer)))
         log.info("%s: partitions go on at %s", ORDERS_EXCHANGE, {tp.partition: at for tp, at in positions.items()})
         return positions
+
+    def _last_read_of(self, tp: TP) -> LastRead | None:
+        """What the tables know of the record right before their place; None: nothing, or it is gone."""
+        writer = self.writers.get(tp.partition)
+        if writer is None or (self._earliest.get(tp) or 0) >= writer.history.next_offset:
+            return None
+        return None if writer.history.last_digest is None else LastRead(digest=writer.history.last_digest)
 
     async def _run_or_die(self, tp: TP, writer: PartitionWriter) -> None:
         try:

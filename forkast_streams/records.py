@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from hashlib import blake2b
+from typing import NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -17,6 +18,14 @@ class EventRecord(Protocol):
     @property
     def offset(self) -> int:
         """Place in the partition."""
+
+    @property
+    def timestamp(self) -> int:
+        """When the log took the record, in milliseconds."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The symbol id as text."""
 
     @property
     def value(self) -> bytes | None:
@@ -56,6 +65,24 @@ class TransactionMark(Struct, frozen=True, gc=False):
     key: None = None
     value: None = None
     headers: Headers = ()
+
+
+class LastRead(NamedTuple):
+    """What a state knows of the last record that it was made of, by which the log is known again after a restart.
+
+    Attributes:
+        latest_ms: when the log took it, in milliseconds, or later; None: unknown.
+        digest: its `record_digest`; None: unknown.
+    """
+
+    latest_ms: int | None = None
+    digest: str | None = None
+
+
+def record_digest(record: EventRecord) -> str:
+    """Tells a record from any other that may be at its offset, were the log cut and written on."""
+    key, value = record.key or b"", record.value or b""
+    return blake2b(b"%d %d " % (record.timestamp, len(key)) + key + value, digest_size=16).hexdigest()
 
 
 class OutputRecord(Struct, frozen=True, gc=False):

@@ -26,6 +26,7 @@ from mode.utils.futures import maybe_async
 from forkast_streams.errors import CorruptLog
 from forkast_streams.failfast import fail_fast
 from forkast_streams.kafka_client import Pace, PacedFetcher, RawTopics, read_raw
+from forkast_streams.records import LastRead
 
 # aiokafka's own 1.5 s would hold the single fetch slot of a broker connection at a seek for that long.
 _FETCH_WAIT_MAX_MS = 100
@@ -318,10 +319,10 @@ class BatchConsumer(driver.Consumer):
             self.positions.update(positions)
 
     def _expect_before(self, tp: TP, offset: int) -> None:
-        latest_ms = self.transport.latest_ms
-        newest = None if latest_ms is None else latest_ms(tp)
-        if newest is not None and (fetcher := _fetcher_of(self._thread)) is not None:
-            fetcher.expect_before(tp, offset, newest)
+        last_read = self.transport.last_read
+        known = None if last_read is None else last_read(tp)
+        if known is not None and (fetcher := _fetcher_of(self._thread)) is not None:
+            fetcher.expect_before(tp, offset, known)
 
     async def wait_empty(self) -> None:
         """Let the agents finish and make durable what they have in hand, then commit; on revocation and at stop."""
@@ -351,9 +352,8 @@ class BatchTransport(driver.Transport):
         batch_topics: names of the topics that are delivered in batches.
         restore_positions: called after each rebalance with the assigned batch partitions; returns the offset from
             which each must be read.
-        latest_ms: tells when the log can have taken the record before that place at the latest, in milliseconds; None
-            where nobody knows or there is no such record any more. A later one there is another one: then the log has
-            lost its end and has grown again, and the worker stops.
+        last_read: tells what is known of the record before that place; None where nobody knows or there is no such
+            record any more. Where another one is, the log has lost its end and has grown again, and the worker stops.
         drains: called before partitions go and before the worker stops.
         fetch_pace: between two fetches of a worker that keeps up.
     """
@@ -364,7 +364,7 @@ class BatchTransport(driver.Transport):
         super().__init__(*args, **kwargs)
         self.batch_topics = RawTopics()
         self.restore_positions: Callable[[set[TP]], Awaitable[Mapping[TP, int]]] | None = None
-        self.latest_ms: Callable[[TP], int | None] | None = None
+        self.last_read: Callable[[TP], LastRead | None] | None = None
         self.drains: list[Callable[[], Awaitable[None]]] = []
         self.fetch_pace = Pace()
 

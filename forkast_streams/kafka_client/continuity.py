@@ -13,7 +13,9 @@ from typing import Any
 from aiokafka.structs import TopicPartition
 
 from forkast_streams.errors import CorruptLog
-from forkast_streams.records import TransactionMark
+from forkast_streams.records import LastRead, TransactionMark, record_digest
+
+_NOTHING = LastRead()
 
 
 @dataclass(slots=True)
@@ -22,7 +24,7 @@ class Before:
 
     Attributes:
         offset: its own.
-        latest_ms: it was not taken by the log later than this, unless it is a mark, whose time no state knows.
+        known: what a state knows of it. A mark has a time that no state knows.
         record: itself, if it was read by this consumer.
         seen_over: the connection over which it was seen last; None: over none. Over another one it is to be read once
             more.
@@ -30,7 +32,7 @@ class Before:
     """
 
     offset: int
-    latest_ms: int = 0
+    known: LastRead = _NOTHING
     record: Any = None
     seen_over: object = None
     leader_epoch: int = 0
@@ -51,9 +53,12 @@ class Before:
     def _is_this(self, found: Any) -> bool:
         if found.offset != self.offset:
             return False
-        if self.record is None:
-            return isinstance(found, TransactionMark) or bool(found.timestamp <= self.latest_ms)
-        return _content(found) == _content(self.record)
+        if self.record is not None:
+            return _content(found) == _content(self.record)
+        if self.known.digest is not None:
+            return record_digest(found) == self.known.digest
+        latest_ms = self.known.latest_ms
+        return latest_ms is None or isinstance(found, TransactionMark) or bool(found.timestamp <= latest_ms)
 
 
 def _content(record: Any) -> tuple[Any, ...]:
@@ -87,14 +92,14 @@ class Continuity:
         before.seen_over = None
         return True
 
-    def expect(self, tp: TopicPartition, offset: int, latest_ms: int) -> None:
-        """The record before ``offset`` was taken by the log at ``latest_ms`` or earlier; look at it once more."""
-        known = self._before.get(tp)
-        if known is not None and known.offset == offset - 1 and known.record is not None:
-            # What it is says more than when it was taken.
-            known.seen_over = None
+    def expect(self, tp: TopicPartition, offset: int, known: LastRead) -> None:
+        """Look whether the record before ``offset`` is the one that is ``known``."""
+        before = self._before.get(tp)
+        if before is not None and before.offset == offset - 1 and before.record is not None:
+            # What it is says more than a state does.
+            before.seen_over = None
         else:
-            self._before[tp] = Before(offset - 1, latest_ms)
+            self._before[tp] = Before(offset - 1, known)
 
     def start(self, tp: TopicPartition, position: int, node_id: Any) -> int:
         """From where to fetch what is to be read from ``position`` on: one before it if that is doubted."""

@@ -32,6 +32,7 @@ from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, 
 from forkast_streams.kafka_client.leaders import LeaderSearch, has_leader
 from forkast_streams.kafka_client.pace import Pace
 from forkast_streams.limits import FETCH_BYTES_TOGETHER
+from forkast_streams.records import LastRead
 
 log = logging.getLogger(__name__)
 
@@ -109,9 +110,9 @@ class PacedFetcher(fetcher.Fetcher):
             self._records.pop(tp, None)
             self._wake()
 
-    def expect_before(self, tp: TopicPartition, offset: int, latest_ms: int) -> None:
-        """Read on only if the record before ``offset`` was taken by the log at ``latest_ms`` or earlier."""
-        self._continuity.expect(tp, offset, latest_ms)
+    def expect_before(self, tp: TopicPartition, offset: int, known: LastRead) -> None:
+        """Read on only if the record before ``offset`` is the one that is ``known``."""
+        self._continuity.expect(tp, offset, known)
         self._wake()
 
     def _connection_to(self, node_id: Any) -> object:

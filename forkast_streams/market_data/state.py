@@ -13,7 +13,7 @@ from forkast_streams.errors import CorruptLog
 from forkast_streams.limits import TAPE_TRADES
 from forkast_streams.market_data.book import Level, SymbolBook
 from forkast_streams.market_data.changes import BookChange, Trade
-from forkast_streams.records import EventRecord
+from forkast_streams.records import EventRecord, record_digest
 from forkast_streams.repeats import RecentEvents
 from forkast_streams.topics import ORDERS_EXCHANGE
 from forkast_streams.wire_events import decode_event
@@ -40,6 +40,9 @@ class MarketDataState:
         self.books: dict[int, SymbolBook] = {}
         self._unsaved: dict[str, Level | Trade] = {}
         self._recent = RecentEvents()
+        # None: as the checkpoint says.
+        self._last: EventRecord | None = None
+        self._restored_digest: str | None = None
 
     def apply(self, records: Sequence[EventRecord]) -> list[BookChange]:
         """Fold ``records``, which continue the input without a hole; those known already are dropped.
@@ -82,8 +85,20 @@ class MarketDataState:
                     incomplete.pop(book.id, None)
             else:
                 incomplete.setdefault(book.id, record.offset)
-        self.next_offset = min(incomplete.values(), default=self._expected_offset)
+        self._reach(min(incomplete.values(), default=self._expected_offset), records)
         return [change for book in touched.values() if (change := self._drain_change(book)) is not None]
+
+    def _reach(self, next_offset: int, records: Sequence[EventRecord]) -> None:
+        if next_offset != self.next_offset:
+            self.next_offset = next_offset
+            # It may be of an earlier batch, when commands of several symbols end in this one.
+            self._last = next((record for record in reversed(records) if record.offset == next_offset - 1), None)
+            self._restored_digest = None
+
+    @property
+    def last_digest(self) -> str | None:
+        """`record_digest` of the record before `next_offset`; None: unknown, as after an older checkpoint."""
+        return self._restored_digest if self._last is None else record_digest(self._last)
 
     def _drain_change(self, book: SymbolBook) -> BookChange | None:
         """The change to publish; what it touches is remembered for the next checkpoint."""
@@ -99,8 +114,9 @@ class MarketDataState:
         return change
 
     def head(self) -> Any:
-        """What is small, of every book; at `next_offset` there is none of one without a complete command."""
-        return [book.head() for book in self.books.values() if book.sequence]
+        """What is small, of every book, and the last record; at `next_offset` no book is without a complete command."""
+        books = [book.head() for book in self.books.values() if book.sequence]
+        return {"books": books, "last": self.last_digest}
 
     def drain_changes(self) -> tuple[list[tuple[Key, Any]], list[Key]]:
         """Levels and trades that changed, and levels that went, since the last call."""
@@ -170,7 +186,9 @@ class MarketDataState:
                 trades[int(symbol_id)].append((int(place), Trade(*row)))
             else:
                 levels[int(symbol_id), kind][place] = Level(int(row[0]), row[1])
-        for of_book in head:
+        # Older checkpoints have the books alone.
+        books, self._restored_digest = (head["books"], head["last"]) if isinstance(head, dict) else (head, None)
+        for of_book in books:
             known: int = of_book[0]
             book = SymbolBook.restore(of_book, levels[known, _BUY], levels[known, _SELL], trades[known])
             self.books[known] = book

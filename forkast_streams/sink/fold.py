@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 from msgspec import Struct
 
 from forkast_streams.errors import CorruptLog
-from forkast_streams.records import EventRecord
+from forkast_streams.records import EventRecord, record_digest
 from forkast_streams.repeats import RecentEvents
 from forkast_streams.wire_events import (
     EXPIRE_TAKER,
@@ -130,11 +130,16 @@ class Rows(Struct):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """What brings the tables from ``first_offset`` to ``next_offset`` of a partition, both exclusive of the latter."""
+    """What brings the tables from ``first_offset`` to ``next_offset`` of a partition, both exclusive of the latter.
+
+    Attributes:
+        last_digest: `record_digest` of the last record; None: there is none.
+    """
 
     first_offset: int
     next_offset: int
     rows: Rows
+    last_digest: str | None
 
 
 def fold(records: Sequence[EventRecord], next_offset: int, sequences: Mapping[int, int], recent: RecentEvents) -> Write:
@@ -152,7 +157,7 @@ def fold(records: Sequence[EventRecord], next_offset: int, sequences: Mapping[in
     recent.remember([record.value for record in records])
     symbols: dict[int, _SymbolFold] = {}
     trades: list[TradeRow] = []
-    reached = next_offset
+    reached, last = next_offset, None
     # Which events count is the rule of a keeper's `MarketDataState.apply`, too, whose loop has no room for a call each.
     for record in records:
         if record.offset < reached:
@@ -162,7 +167,7 @@ def fold(records: Sequence[EventRecord], next_offset: int, sequences: Mapping[in
                 f"orders.exchange goes on at offset {record.offset}, expected {reached}; the events between were not "
                 "read: a restart reads them again if they are still there."
             )
-        reached = record.offset + 1
+        reached, last = record.offset + 1, record
         event = decode_event(record.value)
         symbol_id = event.symbol_id
         symbol = symbols.get(symbol_id)
@@ -179,7 +184,8 @@ def fold(records: Sequence[EventRecord], next_offset: int, sequences: Mapping[in
             )
         symbol.sequence = event.sequence
         symbol.apply(event)
-    return Write(next_offset, reached, _rows(symbols, trades, sequences))
+    last_digest = None if last is None else record_digest(last)
+    return Write(next_offset, reached, _rows(symbols, trades, sequences), last_digest)
 
 
 def _rows(symbols: dict[int, _SymbolFold], trades: list[TradeRow], sequences: Mapping[int, int]) -> Rows:

@@ -20,6 +20,8 @@ from forkast_streams.storage.queries import query
 # statement would read them from end to end for as long as the connection lives.
 PLAN_OPTIONS: Mapping[str, str] = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
 
+_OLD_TABLES = "the database's tables are of an earlier version; run `forkast init` once to bring them up to this one."
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -35,6 +37,8 @@ class PartitionHistory:
     Attributes:
         next_offset: the first offset that is not in the tables.
         sequences: last sequence of each symbol that is in the tables.
+        last_digest: `record_digest` of the last record that is in the tables; None: there is none, or an earlier
+            version of the sink has written it.
     """
 
     def __init__(self, postgres: Postgres, topic: str, partition: int, statements: asyncio.Semaphore) -> None:
@@ -44,31 +48,34 @@ class PartitionHistory:
         self._name = f"{topic}-{partition}"
         self.next_offset = 0
         self.sequences: dict[int, int] = {}
+        self.last_digest: str | None = None
         self._recent = RecentEvents()
 
     async def load(self) -> None:
         """Read the place from the tables; wait for Postgres if need be.
 
         Raises:
-            SetupError: the tables are not there.
+            SetupError: the tables are not there, or of an earlier version.
         """
         try:
             await self._postgres.retrying(f"start of {self._name}", self._load)
         except psycopg2.errors.UndefinedTable as exc:
             raise SetupError("the database has no tables; run `forkast init` once to create them.") from exc
+        except psycopg2.errors.UndefinedColumn as exc:
+            raise SetupError(_OLD_TABLES) from exc
 
     async def _load(self) -> None:
         await self._postgres.fetch(query("start_progress"), self._key)
-        self.next_offset, self.sequences = await self._read()
+        self.next_offset, self.sequences, self.last_digest = await self._read()
 
-    async def _read(self) -> tuple[int, dict[int, int]]:
+    async def _read(self) -> tuple[int, dict[int, int], str | None]:
         rows = await self._postgres.fetch(query("read_progress"), self._key)
         if not rows:
             raise CorruptLog(
                 f'the progress of {self._name} is gone from "SinkProgress"; restore the tables, or empty them all.'
             )
-        [(next_offset, sequences)] = rows
-        return next_offset, {int(symbol_id): sequence for symbol_id, sequence in sequences.items()}
+        [(next_offset, sequences, last_digest)] = rows
+        return next_offset, {int(symbol_id): sequence for symbol_id, sequence in sequences.items()}, last_digest
 
     async def write(self, records: Sequence[EventRecord]) -> None:
         """Put ``records`` into the tables, all or none; wait for Postgres as long as it takes.
@@ -81,26 +88,28 @@ class PartitionHistory:
         write = fold(records, self.next_offset, self.sequences, self._recent)
         if write.next_offset == write.first_offset:
             return
-        offsets = {"first_offset": write.first_offset, "next_offset": write.next_offset}
+        place = {
+            "first_offset": write.first_offset,
+            "next_offset": write.next_offset,
+            "last_digest": write.last_digest,
+        }
         rows = {kind: _encode(of_kind).decode() for kind, of_kind in msgspec.structs.asdict(write.rows).items()}
-        parameters = self._key | offsets | rows
+        parameters = self._key | place | rows
         try:
             async with self._statements:
                 await self._postgres.retrying(f"writing {self._name}", lambda: self._apply(write, parameters))
         except psycopg2.errors.UndefinedColumn as exc:
-            raise SetupError(
-                "the database's tables are of an earlier version; run `forkast init` once to bring them up to this one."
-            ) from exc
-        self.next_offset = write.next_offset
+            raise SetupError(_OLD_TABLES) from exc
+        self.next_offset, self.last_digest = write.next_offset, write.last_digest
         self.sequences.update((row.symbol_id, row.sequence) for row in write.rows.sequences)
 
     async def _apply(self, write: Write, parameters: Mapping[str, Any]) -> None:
         [(moved,)] = await self._postgres.fetch_prepared("persist_events", parameters)
         if moved:
             return
-        next_offset, _ = await self._read()
+        next_offset, _, last_digest = await self._read()
         # An earlier attempt whose answer was lost has done it.
-        if next_offset == write.next_offset:
+        if next_offset == write.next_offset and last_digest == write.last_digest:
             return
         if next_offset == write.first_offset:
             raise CorruptLog(

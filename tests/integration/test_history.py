@@ -20,6 +20,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 from forkast_streams.devstack import Stack
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog, SetupError
+from forkast_streams.records import record_digest
 from forkast_streams.sink.history import PLAN_OPTIONS, PartitionHistory
 from forkast_streams.storage.postgres import Postgres, is_transient, prepare_database
 from forkast_streams.storage.queries import prepared
@@ -91,6 +92,7 @@ async def test_the_tables_are_the_replayed_log(postgres: Postgres, events: list[
     assert await stored(postgres) == replayed(values(some))
     again = await loaded(postgres)
     assert (again.next_offset, again.sequences) == (len(some), history.sequences)
+    assert again.last_digest == history.last_digest == record_digest(some[-1])
 
 
 @pytest.mark.usefixtures("postgres")
@@ -98,7 +100,7 @@ async def test_what_is_planned_on_empty_tables_finds_orders_by_their_key(empty_u
     """A connection keeps the plan: one that reads the tables from end to end would be slower with every order."""
     statement = f"EXPLAIN {prepared('persist_events')[1]}"
     parameters = dict.fromkeys(("orders", "changes", "trades", "symbols", "sequences"), "[]")
-    parameters |= {"topic": ORDERS_EXCHANGE, "partition": 1, "first_offset": 0, "next_offset": 1}
+    parameters |= {"topic": ORDERS_EXCHANGE, "partition": 1, "first_offset": 0, "next_offset": 1, "last_digest": ""}
     plans = []
     for options in ({}, PLAN_OPTIONS):
         # One connection: the one that has prepared the statement.
@@ -166,6 +168,31 @@ async def test_a_statement_that_ends_in_the_middle_leaves_nothing(
     finally:
         blocker.close()
     await writing
+    assert await stored(postgres) == replayed(values(events))
+
+
+async def test_a_start_waits_for_the_statement_on_its_way(
+    postgres: Postgres, events: list[Record], empty_url: str
+) -> None:
+    """A worker that ends, or loses the partition, leaves it behind; the next one would find the place moved."""
+    history = await loaded(postgres)
+    blocker = psycopg2.connect(empty_url)
+    async with Postgres(empty_url) as other:
+        await loaded(other)
+        try:
+            # Behind the row of the progress.
+            blocker.cursor().execute('INSERT INTO "SymbolSequence" VALUES (1, 1, 0)')
+            leaving = asyncio.create_task(history.write(events[:500]))
+            await asyncio.wait_for(until_blocked(postgres), 10)
+            loading = asyncio.create_task(loaded(other))
+            await asyncio.wait({loading}, timeout=1)
+            assert not loading.done()
+        finally:
+            blocker.close()
+        following = await loading
+        assert following.next_offset == 500
+        await following.write(events[500:])
+        await leaving
     assert await stored(postgres) == replayed(values(events))
 
 
@@ -281,9 +308,13 @@ async def test_tables_of_the_first_version_are_brought_up_to_this_one(empty_url:
     async with Postgres(empty_url) as postgres:
         await postgres.fetch(_FIRST_VERSION)
         before = await _all_rows(postgres)
+        with pytest.raises(SetupError, match="forkast init"):
+            await loaded(postgres)
+        await postgres.fetch('ALTER TABLE "SinkProgress" ADD COLUMN "lastDigest" text')
         history = await loaded(postgres)
         with pytest.raises(SetupError, match="forkast init"):
             await history.write(events)
+        await postgres.fetch('ALTER TABLE "SinkProgress" DROP COLUMN "lastDigest"')
         await prepare_database(empty_url, demo_users=False)
         for old, new in zip(before, await _all_rows(postgres), strict=True):
             assert [row[: len(kept)] for kept, row in zip(old, new, strict=True)] == old
@@ -306,6 +337,7 @@ ALTER TABLE "Order" DROP COLUMN "stopPrice", DROP COLUMN "expiresAt", DROP COLUM
     DROP COLUMN "triggeredAt", DROP COLUMN replaces, ALTER COLUMN quantity SET NOT NULL,
     DROP CONSTRAINT IF EXISTS "Order_quantities_check", ADD CONSTRAINT "Order_filledQuantity_check"
         CHECK ("filledQuantity" BETWEEN 0 AND quantity OR (status = 'REJECTED' AND "filledQuantity" = 0));
+ALTER TABLE "SinkProgress" DROP COLUMN "lastDigest";
 INSERT INTO "Order" ("userId", "symbolId", type, quantity, side, sequence, "createdAt", "updatedAt")
     VALUES (1, 99, 'LIMIT', 5, 'BUY', 1, now(), now());
 """

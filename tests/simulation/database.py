@@ -36,6 +36,7 @@ class Tables:
         self.symbols: dict[int, Row] = {}
         self.sequences: dict[int, tuple[int, int]] = {}
         self.progress: dict[tuple[str, int], int] = {}
+        self.digests: dict[tuple[str, int], str] = {}
         self.is_fenced = True
         self._statements: dict[str, Callable[[Mapping[str, Any]], list[tuple[Any, ...]]]] = {
             query("start_progress"): self._start,
@@ -52,9 +53,10 @@ class Tables:
         return []
 
     def _read(self, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        at = self.progress.get((parameters["topic"], parameters["partition"]))
+        place = parameters["topic"], parameters["partition"]
+        at = self.progress.get(place)
         here = {str(s): sequence for s, (p, sequence) in self.sequences.items() if p == parameters["partition"]}
-        return [] if at is None else [(at, here)]
+        return [] if at is None else [(at, here, self.digests.get(place))]
 
     def _persist(self, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         kinds = "orders", "changes", "trades", "symbols", "sequences"
@@ -66,7 +68,7 @@ class Tables:
         repeated = [trade["id"] for trade in rows["trades"] if trade["id"] in self.trades]
         if repeated:
             raise psycopg2.IntegrityError(f"duplicate key {repeated}")
-        self.progress[place] = parameters["next_offset"]
+        self.progress[place], self.digests[place] = parameters["next_offset"], parameters["last_digest"]
         for order in rows["orders"]:
             self._upsert(order)
         for change in rows["changes"]:

@@ -24,6 +24,8 @@ class EventRecord:
 
     offset: int
     value: bytes | None
+    timestamp: int = 0
+    key: bytes | None = None
 
 
 def engine_with(commands: list[dict[str, Any]]) -> tuple[EnginePartition, list[EventRecord]]:

@@ -11,6 +11,7 @@ from faust.types import TP
 
 from agents import persist_events
 from agents.persist_events import EventSink, PartitionWriter
+from forkast_streams.records import LastRead
 from forkast_streams.sink.history import PartitionHistory
 from tests.simulation.shell import SimTransport
 
@@ -45,6 +46,21 @@ async def test_writers_that_start_during_a_drain_do_not_break_it() -> None:
     sink.writers[0].idle.set()
     await drain
     assert not sink.writers
+
+
+def test_the_log_is_asked_for_the_last_record_that_the_tables_have() -> None:
+    """Not where it is gone, or was written by a sink that did not keep it."""
+    sink, tp = a_sink(), TP("orders.exchange", 0)
+    last_read = sink.app.transport.last_read
+    assert last_read is not None
+    assert last_read(tp) is None
+    writer = sink.writers[0] = a_writer(0)
+    writer.history.next_offset = 5
+    assert last_read(tp) is None
+    writer.history.last_digest = "ab"
+    assert last_read(tp) == LastRead(digest="ab")
+    sink._earliest = {tp: 5}
+    assert last_read(tp) is None
 
 
 async def test_a_start_without_postgres_ends(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from aiokafka.errors import KafkaConnectionError, OffsetOutOfRangeError
 from aiokafka.structs import TopicPartition
 
 from forkast_streams.errors import CorruptLog
+from forkast_streams.records import LastRead, record_digest
 from tests.support.fetching import CONTROL, FIRST, SECOND, Consumer, records_at
 
 
@@ -45,7 +47,7 @@ async def test_after_a_failure_the_record_before_the_place_is_read_once_more(one
 @pytest.mark.parametrize(("latest_ms", "attributes"), [(1_000, 0), (1, CONTROL)])
 async def test_the_record_before_the_place_may_come_alone(one: Consumer, latest_ms: int, attributes: int) -> None:
     """Then reading goes on behind it, as nothing is new. It may be a mark, whose time a state does not have."""
-    one.fetcher.expect_before(FIRST, 5, latest_ms)
+    one.fetcher.expect_before(FIRST, 5, LastRead(latest_ms))
     waiting = one.ask(FIRST)
     asked: dict[TopicPartition, int] = {}
     while asked.get(FIRST) != 4:
@@ -77,7 +79,7 @@ async def test_a_log_that_was_cut_is_not_read_on(one: Consumer, answer: dict[str
 
 async def test_a_state_knows_when_the_record_before_its_place_was_taken(one: Consumer) -> None:
     """At the latest; a later one is another one."""
-    one.fetcher.expect_before(FIRST, 5, 999)
+    one.fetcher.expect_before(FIRST, 5, LastRead(999))
     waiting = one.ask(FIRST)
     asked: dict[TopicPartition, int] = {}
     while asked.get(FIRST) != 4:
@@ -172,11 +174,41 @@ async def test_what_a_later_leader_has_taken_is_not_read_before_the_record_befor
     assert asked[FIRST] == 9
 
 
+def _record(at: int, value: bytes, timestamp: int = 1_000) -> Any:
+    return SimpleNamespace(offset=at, timestamp=timestamp, key=b"7", value=value)
+
+
+async def _show_record_before(one: Consumer, known: Any) -> asyncio.Task[Any]:
+    """Ask for records behind one that is ``known``, and answer with what is there."""
+    one.fetcher.expect_before(FIRST, 5, LastRead(digest=record_digest(known)))
+    waiting = one.ask(FIRST)
+    asked: dict[TopicPartition, int] = {}
+    while asked.get(FIRST) != 4:
+        asked, reply = await one.client.next()
+        reply(p0=records_at(4, b"a") if asked[FIRST] == 4 else b"")
+    return waiting
+
+
+async def test_a_state_may_know_which_record_is_before_its_place(one: Consumer) -> None:
+    waiting = await _show_record_before(one, _record(4, b"a"))
+    asked, _ = await one.client.next()
+    assert asked[FIRST] == 5
+    waiting.cancel()
+
+
+@pytest.mark.parametrize("known", [_record(4, b"b"), _record(4, b"a", timestamp=1_001)])
+async def test_an_older_record_in_its_place_is_another_one(one: Consumer, known: Any) -> None:
+    """A log that was cut and has grown again may have it there: events that an engine has sent once more."""
+    waiting = await _show_record_before(one, known)
+    with pytest.raises(CorruptLog, match=r"orders\.new-0 has lost its end: at offset 4"):
+        await waiting
+
+
 async def test_a_record_that_was_read_is_known_better_than_by_its_time(one: Consumer) -> None:
     """A rebalance that leaves the partition where it was takes nothing from that."""
     await _read_two_records(one)
     _, reply = await one.client.next()
-    one.fetcher.expect_before(FIRST, 7, 1_000)
+    one.fetcher.expect_before(FIRST, 7, LastRead(1_000))
     reply()
     asked, reply = await one.client.next()
     assert asked[FIRST] == 6

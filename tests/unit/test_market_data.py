@@ -13,6 +13,7 @@ from forkast_streams.errors import CorruptLog
 from forkast_streams.limits import TAPE_TRADES
 from forkast_streams.market_data.changes import GONE
 from forkast_streams.market_data.state import MarketDataState
+from forkast_streams.records import record_digest
 from forkast_streams.wire_events import decode_event
 from tests.support.flows import order_command, symbol_command
 from tests.support.market_events import (
@@ -190,6 +191,19 @@ def test_log_that_contradicts_itself_is_refused(spoil: Any, message: str) -> Non
         MarketDataState(HOME).apply(spoil(records))
 
 
+def test_a_restored_keeper_knows_which_record_was_the_last() -> None:
+    """A checkpoint of an earlier version, which has the books alone, does not say."""
+    records = engine_with(orders(SELL_10))[1]
+    state = MarketDataState(HOME)
+    assert state.last_digest is None
+    state.apply(records)
+    entries, _ = state.drain_changes()
+    for head, known in ((state.head(), record_digest(records[-1])), (state.head()["books"], None)):
+        restored = MarketDataState.restore(HOME, state.next_offset, head, entries, [])
+        assert restored.last_digest == known
+        assert restored.head()["books"] == state.head()["books"]
+
+
 def test_an_event_that_comes_again_otherwise_stops_the_keeper() -> None:
     """Dropping it would hide that the log tells two stories; a true repeat before it is dropped."""
     records = engine_with(orders(SELL_10, BUY_4))[1]
@@ -229,7 +243,7 @@ def test_a_checkpoint_of_an_earlier_version_goes_on_inside_its_command() -> None
     state = MarketDataState(HOME)
     state.apply(records[:2])
     live, _ = state.drain_changes()
-    head = state.head()
+    head = state.head()["books"]
     head[0].append([msgspec.to_builtins(decode_event(records[2].value))])
     restored = MarketDataState.restore(HOME, 3, head, live, [])
     assert restored.next_offset == 3

@@ -9,6 +9,7 @@ import pytest
 
 from forkast_streams.engine_partition import EnginePartition
 from forkast_streams.errors import CorruptLog
+from forkast_streams.records import record_digest
 from forkast_streams.repeats import RecentEvents
 from forkast_streams.sink.fold import OrderChange, OrderRow, SymbolRow, Write, fold
 from forkast_streams.wire_events import TradeEvent, decode_event
@@ -55,6 +56,16 @@ def written(records: list[Record], next_offset: int, sequences: dict[int, int]) 
 def folded(*commands: dict[str, Any]) -> Write:
     """All events of ``commands`` in one write."""
     return written(events_of(list(commands)), 0, {})
+
+
+def test_a_write_tells_which_record_is_the_last() -> None:
+    """Also where that is a repeat; known records in front do not count."""
+    records = events_of([order_command(id=A)])
+    write = written(records, 0, {})
+    assert write.last_digest == record_digest(records[-1])
+    again = [Record(2, START_MS + 9, records[0].key, records[0].value)]
+    assert written(records + again, 2, {1: 2}).last_digest == record_digest(again[0])
+    assert written(records, 2, {1: 2}).last_digest is None
 
 
 BUY_10 = order_command(id=A)

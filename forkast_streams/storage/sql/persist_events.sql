@@ -1,5 +1,5 @@
 -- Writes one batch of events and moves the progress on, or does nothing at all.
--- Parameters: topic, partition, first_offset, next_offset, and the rows of forkast_streams.sink.fold.Rows by kind as
+-- Parameters: topic, partition, first_offset, next_offset, last_digest, and the rows of forkast_streams.sink.fold.Rows by kind as
 -- JSON: orders, changes, trades, symbols, sequences. One text for all kinds would be parsed for each of them.
 -- Returns the number of progress rows it moved: 0 when the tables are not at first_offset, or when an order that
 -- changed is not there.
@@ -12,7 +12,7 @@ WITH changed AS MATERIALIZED (
 ),
 -- The fence: of two writers of one partition, one finds the progress moved and touches no row.
 progress AS (
-    UPDATE "SinkProgress" SET "nextOffset" = %(next_offset)s
+    UPDATE "SinkProgress" SET "nextOffset" = %(next_offset)s, "lastDigest" = %(last_digest)s
     WHERE topic = %(topic)s AND partition = %(partition)s AND "nextOffset" = %(first_offset)s
         AND NOT EXISTS (
             SELECT FROM changed
