@@ -28,7 +28,7 @@ class Before:
         record: itself, if it was read by this consumer.
         seen_over: the connection over which it was seen last; None: over none. Over another one it is to be read once
             more.
-        leader_epoch: of the leader that has taken it, or of an earlier one.
+        leader_epoch: the highest of whose records it is known that they come behind it.
     """
 
     offset: int
@@ -89,7 +89,7 @@ class Continuity:
         before = self._before.get(tp)
         if before is None or self.doubted(tp, position, node_id) or leader_epoch <= before.leader_epoch:
             return False
-        before.seen_over = None
+        before.seen_over, before.leader_epoch = None, leader_epoch
         return True
 
     def expect(self, tp: TopicPartition, offset: int, known: LastRead) -> None:
@@ -118,13 +118,15 @@ class Continuity:
     ) -> None:
         """Take note of what was read over a connection, with what was doubted before it.
 
-        ``leader_epoch`` is that of the first record; a later one may have a higher one, which costs another look.
+        ``leader_epoch`` is that of the first record; a later one may have a higher one, which costs another look. What
+        was doubted may come alone, where it fills a fetch; that it was looked for is remembered then.
 
         Raises:
             CorruptLog: the log has another record there than it had.
         """
         if before is not None:
             before.check(tp, records)
+            leader_epoch = max(leader_epoch, before.leader_epoch)
         if records:
             self._before[tp] = Before(
                 records[-1].offset, record=records[-1], seen_over=connection, leader_epoch=leader_epoch

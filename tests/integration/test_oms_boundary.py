@@ -19,8 +19,6 @@ import pytest
 
 from forkast_streams.devstack import Stack
 from forkast_streams.limits import BODY_READ_S_MAX
-from forkast_streams.orders.pending import LISTED_MAX, PendingOrders
-from forkast_streams.storage.redis import connect
 from tests.integration.boundary import HANG_S_MAX, at_once, hanging, parsed, raw, received, timed
 from tests.integration.exchange import Worker, wait_until
 from tests.integration.test_oms import call, changed, env, place, require_newest_first  # noqa: F401 - env is a fixture
@@ -93,84 +91,6 @@ def test_hanging_redis_holds_no_order(oms: Worker, stack: Stack) -> None:
             require_newest_first(body["orders"], placed)
     redis = stack.server("redis")
     assert redis.answers()
-
-
-async def test_orders_of_a_hang_reach_redis_afterwards(stack: Stack, stack_env: dict[str, str]) -> None:
-    """Another process finds them there."""
-    here, there = connect(stack_env["REDIS_URL"]), connect(stack_env["REDIS_URL"])
-    pending, other = PendingOrders(here), PendingOrders(there)
-    orders = [{"id": f"hang-{number}", "userId": 91, "createdAtMs": number + 1} for number in range(500)]
-    with hanging(stack, "redis"):
-        start = time.monotonic()
-        for order in orders:
-            await pending.add_all([order])
-        assert time.monotonic() - start < 1.0
-    async for _ in _attempts():
-        if len(await other.of_user(91, newer_than_ms=0)) == len(orders):
-            break
-    assert await other.get("hang-7", 91) == orders[7]
-    assert await other.get("hang-7", 92) is None
-    for one in (pending, other):
-        await one.close()
-    await here.aclose()
-    await there.aclose()
-
-
-async def test_orders_of_several_users_reach_redis_together(stack_env: dict[str, str]) -> None:
-    """Each in its own user's list; numbers as large as ids and times can be come back as they were."""
-    here, there = connect(stack_env["REDIS_URL"]), connect(stack_env["REDIS_URL"])
-    pending, other = PendingOrders(here), PendingOrders(there)
-    users = (94, 95, 2**31 - 1)
-    orders = [
-        {"id": f"together-{number}", "userId": users[number % 3], "createdAtMs": 1_764_288_000_000 + number}
-        for number in range(200)
-    ]
-    await pending.add_all(orders)
-    for at, user in enumerate(users):
-        assert await other.of_user(user, newer_than_ms=1_764_287_999_999) == orders[at::3][::-1]
-    assert await other.get("together-5", 2**31 - 1) == orders[5]
-    for one in (pending, other):
-        await one.close()
-    await here.aclose()
-    await there.aclose()
-
-
-async def test_what_others_keep_in_redis_keeps_no_order_from_being_remembered(stack_env: dict[str, str]) -> None:
-    """The list the predecessor keeps of a user stays as it is, and what stands in our place makes room."""
-    here, there = connect(stack_env["REDIS_URL"]), connect(stack_env["REDIS_URL"])
-    pending, other = PendingOrders(here), PendingOrders(there)
-    await here.lpush("user-orders:96", "{}")
-    await here.lpush("pending-orders:97", "{}")
-    orders = [{"id": f"shared-{user}", "userId": user, "createdAtMs": user} for user in (96, 97, 98)]
-    await pending.add_all(orders)
-    for order in orders:
-        assert await other.of_user(order["userId"], newer_than_ms=0) == [order]
-        assert await other.get(order["id"], order["userId"]) == order
-    assert await here.lrange("user-orders:96", 0, -1) == [b"{}"]
-    for one in (pending, other):
-        await one.close()
-    await here.aclose()
-    await there.aclose()
-
-
-async def _attempts(within_s: float = 20.0) -> Any:
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        yield None
-    raise TimeoutError
-
-
-async def test_list_of_pending_orders_is_bounded(stack_env: dict[str, str]) -> None:
-    """However many a user has, a page looks at no more than it can show."""
-    redis = connect(stack_env["REDIS_URL"])
-    pending = PendingOrders(redis)
-    for number in range(12_000):
-        await pending.add_all([{"id": f"many-{number}", "userId": 93, "createdAtMs": number + 1}])
-    newest = await pending.of_user(93, newer_than_ms=0, most=10)
-    assert [order["createdAtMs"] for order in newest] == list(range(12_000, 11_990, -1))
-    assert len(await pending.of_user(93, newer_than_ms=0)) == LISTED_MAX
-    await pending.close()
-    await redis.aclose()
 
 
 @pytest.mark.parametrize(

@@ -162,16 +162,30 @@ async def test_what_a_later_leader_has_taken_is_not_read_before_the_record_befor
     waiting = one.ask(FIRST)
     reply(p0=records_at(5, b"a", b"b", leader_epoch=3) + records_at(7, b"c", leader_epoch=5))
     assert [record.value for record in (await waiting)[FIRST]] == [b"c"]
-    # Once more, because it was read with one of an earlier leader.
+    await _reads_on(one, 8, b"d", leader_epoch=5)
+
+
+async def test_a_record_before_the_place_that_fills_a_fetch_is_looked_for_once(one: Consumer) -> None:
+    """Or nothing behind it would ever be read: it comes without what the later leader has taken."""
+    await _read_two_records(one, leader_epoch=3)
     _, reply = await one.client.next()
-    reply(p0=records_at(8, b"d", leader_epoch=5))
+    reply(p0=records_at(7, b"c", leader_epoch=5))
     asked, reply = await one.client.next()
-    assert asked[FIRST] == 7
+    assert asked[FIRST] == 6
     waiting = one.ask(FIRST)
-    reply(p0=records_at(7, b"c", leader_epoch=5) + records_at(8, b"d", leader_epoch=5))
-    assert [record.value for record in (await waiting)[FIRST]] == [b"d"]
-    asked, _ = await one.client.next()
-    assert asked[FIRST] == 9
+    reply(p0=records_at(5, b"a", b"b", leader_epoch=3))
+    await _reads_on(one, 7, b"c", waiting, leader_epoch=5)
+    await _reads_on(one, 8, b"d", leader_epoch=5)
+
+
+async def _reads_on(
+    one: Consumer, at: int, value: bytes, waiting: asyncio.Task[Any] | None = None, **more: Any
+) -> None:
+    asked, reply = await one.client.next()
+    assert asked[FIRST] == at
+    waiting = waiting or one.ask(FIRST)
+    reply(p0=records_at(at, value, **more))
+    assert [record.value for record in (await waiting)[FIRST]] == [value]
 
 
 def _record(at: int, value: bytes, timestamp: int = 1_000) -> Any:

@@ -104,6 +104,10 @@ async def numbering() -> AsyncIterator[tuple[_CountingBroker, Any]]:
     yield broker, accumulator
     one.sender_task.cancel()
     await asyncio.gather(one.sender_task, return_exceptions=True)
+    # Or each is told of when it is collected, in the middle of another test.
+    for batch in itertools.chain(accumulator._pending_batches, *accumulator._batches.values()):
+        if batch._drain_waiter.done():
+            batch._drain_waiter.exception()
 
 
 async def _until(condition: Callable[[], bool]) -> None:
