@@ -143,7 +143,7 @@ async def test_a_batch_may_fail_while_others_are_being_gathered(
     for _ in range(turns):
         await asyncio.sleep(0)
     other = await accumulator.add_batch(batch_of(b"v"), TopicPartition(TP.topic, 4), 10.0)
-    await asyncio.wait([failing, other])
+    await asyncio.gather(failing, other, return_exceptions=True)
     assert isinstance(failing.exception(), TopicAuthorizationFailedError)
     broker.error = 0
     assert (await _send(accumulator)).offset == 40
