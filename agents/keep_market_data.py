@@ -97,9 +97,19 @@ class MarketDataKeeper(Service):
                 return
             self._looks |= {tp.partition: _Look(ends[tp] or 0, seen[tp.partition]) for tp in tps}
         for partition, look in list(self._looks.items()):
-            if states[partition].next_offset >= look.end:
+            if states[partition].read_offset >= look.end:
                 del self._looks[partition]
                 self._judge(partition, look.ahead & self._publisher.ahead())
+
+    def why_waiting(self) -> str | None:
+        """A sentence while the log has a command's first events alone; None while it has whole ones.
+
+        The place of a state stays at the first of them then, though all that there is was read.
+        """
+        inside = sorted(p for p, state in self._states.items() if state.read_offset != state.next_offset)
+        if not inside:
+            return None
+        return f"{ORDERS_EXCHANGE}-{inside[0]} ends inside a command; the engine completes it"
 
     def _judge(self, partition: int, wrong: set[int]) -> None:
         """Make good what is wrong in Redis, of a partition that was read to its end."""
@@ -133,7 +143,7 @@ def register(app: ExchangeApp) -> None:
         fetch_pace=_FETCH_PACE,
     )
     # It waits for the producer, whatever else could be done.
-    app.excuses.append(producer.why_not_ready)
+    app.excuses += [producer.why_not_ready, keeper.why_waiting]
     app.ready_checks.append(producer.why_not_ready)
     app.ready_checks.append(publisher.why_not_ready)
     for service in (producer, publisher, agent, keeper):

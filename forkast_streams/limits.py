@@ -38,7 +38,7 @@ SEEN_WINDOW_MS: Final = 24 * 60 * 60 * 1000
 SEEN_IDS_MAX: Final = 1_000_000
 # Seconds from a request to the moment at which its command is in the log or never gets there: what the OMS waits for
 # the log, the minute or so until its producer gives a record up, and a margin.
-COMMAND_LATE_S_MAX = 75
+COMMAND_LATE_S_MAX = 60
 # Orders a second of the busiest partition, over such a time: what one OMS process takes, all for one symbol.
 PARTITION_ORDERS_S_MAX = 13_000
 # Records that a partition may have taken since an order was sent for it to be sent again under its id: the second one

@@ -173,7 +173,7 @@ def _take_dead_letter(record: Any, waiting: dict[str, Published]) -> None:
     # It has the value of the record that was refused, which may be anybody's and anything.
     try:
         published = waiting.pop(_decode_refused(record.value or b"").command_id, None)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
     if published is not None:
         headers = {name: (text or b"").decode(errors="replace") for name, text in record.headers}

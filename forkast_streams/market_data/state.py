@@ -96,6 +96,11 @@ class MarketDataState:
             self._restored_digest = None
 
     @property
+    def read_offset(self) -> int:
+        """Behind the last record that was read: beyond `next_offset` while a command is not complete."""
+        return self._expected_offset
+
+    @property
     def last_digest(self) -> str | None:
         """`record_digest` of the record before `next_offset`; None: unknown, as after an older checkpoint."""
         return self._restored_digest if self._last is None else record_digest(self._last)

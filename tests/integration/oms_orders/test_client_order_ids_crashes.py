@@ -159,6 +159,12 @@ def test_log_that_hangs_gets_one_order_of_an_id(exchange: Exchange) -> None:
         told = {result["error"]["orderId"] for result in results} | {alone.result()[1]["error"]["orderId"]}
     body = market.body(clientOrderId="a-1")
     wait_until(lambda: exchange.ask(user, "POST", "/orders", body)[0] == 201, "the log being back")
+
+    def batch_is_taken() -> bool:
+        results = exchange.ask(user, "POST", "/orders/batch", batch)[1]["results"]
+        return all("orderId" in result for result in results)
+
+    wait_until(batch_is_taken, "the log taking the batch")
     answers = place_all_at_once(market, user, exchange.oms)
     assert told == {answer["orderId"] for answer in answers}
     assert_one_order_each(market, user, answers)
