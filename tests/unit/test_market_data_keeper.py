@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any, cast
+from uuid import UUID
 
 from faust.types import TP
 
 from agents.keep_market_data import MarketDataKeeper
 from forkast_streams.market_data.state import MarketDataState
 from forkast_streams.topics import ORDERS_EXCHANGE
-from tests.support.flows import PARTITIONS, symbol_command
+from tests.support.flows import PARTITIONS, order_command, symbol_command
 from tests.support.market_events import HOME, NEIGHBOUR, SYMBOL, engine_with
 
 _, RECORDS = engine_with([symbol_command(SYMBOL), symbol_command(NEIGHBOUR)])
@@ -141,3 +142,22 @@ async def test_nothing_is_written_of_partitions_that_go_meanwhile() -> None:
     world.state.apply(RECORDS)
     await world.look()
     assert (world.publisher.written, world.publisher.complete) == (set(), set())
+
+
+async def test_a_keeper_at_a_log_that_ends_inside_a_command_waits_and_has_read_it_all() -> None:
+    """Its place stays at the command's first event for as long as the engine is away: that is no stall."""
+    orders = [
+        order_command(id=str(UUID(int=1)), side="SELL", price="101"),
+        order_command(id=str(UUID(int=2)), userId=2, price="101"),
+    ]
+    records = engine_with([symbol_command(SYMBOL), *orders])[1]
+    state = MarketDataState(HOME)
+    state.apply(records[:3])
+    world = World(state, end=3)
+    await world.keeper.own({HOME: state})
+    assert (state.next_offset, state.read_offset) == (2, 3)
+    assert f"{ORDERS_EXCHANGE}-{HOME} ends inside a command" in (world.keeper.why_waiting() or "")
+    await world.look()
+    assert world.publisher.complete == {HOME}
+    state.apply(records[3:])
+    assert world.keeper.why_waiting() is None

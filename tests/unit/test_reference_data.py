@@ -6,7 +6,8 @@ import asyncio
 import json
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import pytest
 from aiokafka import TopicPartition
@@ -278,3 +279,11 @@ async def test_publishing_all_symbols_tells_it_too(
     with pytest.raises(SetupError, match=sentence):
         await publish(SETTINGS)
     assert servers.log == []
+
+
+@pytest.mark.parametrize("value", [b'{"commandId":"\xff"}', b"[" * 5_000, b"", None, b'{"commandId":3}'])
+def test_a_dead_letter_of_anybody_is_passed_over(value: bytes | None) -> None:
+    """It has the value of what was refused, whatever that is."""
+    waiting = {"mine": object()}
+    reference_data._take_dead_letter(SimpleNamespace(value=value, headers=()), cast("Any", waiting))
+    assert list(waiting) == ["mine"]
