@@ -19,6 +19,10 @@ class LogEnds(NamedTuple):
     earliest: Mapping[TP, int | None]
     ends: Mapping[TP, int | None]
 
+    def has_before(self, tp: TP, position: int) -> bool:
+        """Whether the record right before ``position`` may still be there."""
+        return (self.earliest.get(tp) or 0) < position
+
 
 def owner_of(event: EventT[Any], owners: Mapping[int, OwnerT], app: ExchangeApp) -> OwnerT | None:
     """Who takes this batch, of the owners by partition.

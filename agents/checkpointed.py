@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from faust.types import TP, EventT, StreamT
 from mode import Service
 
-from agents.assignment import owner_of, require_log
+from agents.assignment import LogEnds, owner_of, require_log
 from forkast_streams.checkpoint import Checkpointed, Checkpointer, Rows, recover
 from forkast_streams.errors import CorruptLog
 from forkast_streams.failfast import fail_fast
@@ -111,8 +111,8 @@ class CheckpointedAgent(Service, Generic[StateT]):
         self._process = process
         self._on_loaded = on_loaded
         self._last_read = last_read
-        # The first offset that the log has, of the partitions that were loaded last.
-        self._earliest: Mapping[TP, int | None] = {}
+        # Of the partitions that were loaded last.
+        self._log = LogEnds({}, {})
         self._idle = Idle()
         self._goals: dict[int, int] = {}
         self._drains = 0
@@ -299,13 +299,13 @@ class CheckpointedAgent(Service, Generic[StateT]):
         if not loaded:
             return
         positions = {TP(self.topic, partition): assigned.state.next_offset for partition, assigned in loaded.items()}
-        self._earliest, ends = await require_log(
+        self._log = await require_log(
             self.app,
             positions,
             "the checkpoint is",
             "restore the topic or the changelog, or delete both together with the local folder.",
         )
-        self._goals = {tp.partition: ends[tp] or 0 for tp in positions}
+        self._goals = {tp.partition: self._log.ends[tp] or 0 for tp in positions}
 
     async def _restore_positions(self, tps: set[TP]) -> Mapping[TP, int]:
         return {tp: self.partitions[tp.partition].state.next_offset for tp in tps if tp.partition in self.partitions}
@@ -313,7 +313,7 @@ class CheckpointedAgent(Service, Generic[StateT]):
     def _last_read_of(self, tp: TP) -> LastRead | None:
         """What is known of the record right before the place of ``tp``'s state; None: nothing, or it is gone."""
         assigned = self.partitions.get(tp.partition)
-        if assigned is None or (self._earliest.get(tp) or 0) >= assigned.state.next_offset:
+        if assigned is None or not self._log.has_before(tp, assigned.state.next_offset):
             return None
         return self._last_read(assigned.state)
 

@@ -15,7 +15,7 @@ from typing import Any
 from faust.types import TP, EventT, StreamT
 from mode import Service
 
-from agents.assignment import owner_of, require_log
+from agents.assignment import LogEnds, owner_of, require_log
 from forkast_streams.errors import Unavailable
 from forkast_streams.failfast import fail_fast
 from forkast_streams.kafka_client import Pace
@@ -109,8 +109,8 @@ class EventSink(Service):
         self._tasks: list[asyncio.Task[None]] = []
         self._statements = asyncio.Semaphore(CONNECTIONS)
         self._room = asyncio.Event()
-        # The first offset that the log has, of the partitions that were loaded last.
-        self._earliest: Mapping[TP, int | None] = {}
+        # Of the partitions that were loaded last.
+        self._log = LogEnds({}, {})
         transport = app.transport
         assert isinstance(transport, BatchTransport)
         transport.restore_positions = self._restore_positions
@@ -156,7 +156,7 @@ class EventSink(Service):
                 f"Postgres did not say where to go on within {_LOAD_S_MAX:g} s; it is asked again after a restart"
             ) from None
         positions = {tp: history.next_offset for tp, history in histories.items()}
-        self._earliest, _ = await require_log(
+        self._log = await require_log(
             self.app,
             positions,
             "the tables are",
@@ -171,7 +171,7 @@ class EventSink(Service):
     def _last_read_of(self, tp: TP) -> LastRead | None:
         """What the tables know of the record right before their place; None: nothing, or it is gone."""
         writer = self.writers.get(tp.partition)
-        if writer is None or (self._earliest.get(tp) or 0) >= writer.history.next_offset:
+        if writer is None or not self._log.has_before(tp, writer.history.next_offset):
             return None
         return None if writer.history.last_digest is None else LastRead(digest=writer.history.last_digest)
 

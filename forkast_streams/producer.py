@@ -15,6 +15,7 @@ from mode import Service
 
 from forkast_streams.failfast import fail_fast
 from forkast_streams.kafka_client import GATHER_TURNS
+from forkast_streams.kafka_client.leaders import has_leader
 from forkast_streams.kafka_security import Brokers, kafka_arguments
 from forkast_streams.limits import BATCH_BYTES, COMMAND_SEND_S_MAX
 from forkast_streams.record_signatures import Signer
@@ -151,11 +152,11 @@ class EventProducer(Service):
 
     async def _offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int:
         client = self._connected().client
-        leader = client.cluster.leader_for_partition(TopicPartition(topic, partition))
-        if leader in (None, -1):
+        tp = TopicPartition(topic, partition)
+        if not has_leader(client.cluster, tp):
             raise LeaderNotAvailableError
         request = OffsetRequest(-1, 0, [(topic, [(partition, timestamp_ms)])])
-        response = await client.send(leader, request)
+        response = await client.send(client.cluster.leader_for_partition(tp), request)
         [(_, [(_, error_code, _, offset)])] = response.topics
         if error_code:
             raise for_code(error_code)

@@ -21,7 +21,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from forkast_streams.errors import SetupError
+from forkast_streams.errors import UNDECODABLE, SetupError
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,7 @@ def read_key_file(path: Path) -> KeyRing:
         raise SetupError(
             f"the producers' keys ({path}) cannot be read: {exc.strerror}; make the file with `forkast keys new`."
         ) from None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except UNDECODABLE as exc:
         # msgspec names fields and types, never values.
         raise SetupError(f"the producers' keys ({path}) are no key file: {exc}.") from None
     _check(content, path)

@@ -29,27 +29,11 @@ class EventRecord(Protocol):
 
     @property
     def value(self) -> bytes | None:
-        """The event's JSON."""
+        """The event's JSON, or the command's."""
 
 
-class InputRecord(Protocol):
-    """What the engine reads of a consumed record; aiokafka's ConsumerRecord is one. Times are in milliseconds."""
-
-    @property
-    def offset(self) -> int:
-        """Place in the partition."""
-
-    @property
-    def timestamp(self) -> int:
-        """When the log took the record."""
-
-    @property
-    def key(self) -> bytes | None:
-        """The symbol id as text."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The command."""
+class InputRecord(EventRecord, Protocol):
+    """What the engine reads of a consumed record; aiokafka's ConsumerRecord is one."""
 
     @property
     def headers(self) -> Headers:

@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 
 from forkast_streams.codec import decimal_text, decode_command
 from forkast_streams.config import Settings
-from forkast_streams.errors import InvalidRecord, SetupError
+from forkast_streams.errors import UNDECODABLE, InvalidRecord, SetupError
 from forkast_streams.kafka_security import kafka_arguments, unreachable
 from forkast_streams.orders.symbols import RULE_COLUMNS
 from forkast_streams.producer import EventProducer
@@ -173,7 +173,7 @@ def _take_dead_letter(record: Any, waiting: dict[str, Published]) -> None:
     # It has the value of the record that was refused, which may be anybody's and anything.
     try:
         published = waiting.pop(_decode_refused(record.value or b"").command_id, None)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except UNDECODABLE:
         return
     if published is not None:
         headers = {name: (text or b"").decode(errors="replace") for name, text in record.headers}

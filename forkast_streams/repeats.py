@@ -13,7 +13,7 @@ from collections import deque
 import msgspec
 from msgspec import Struct
 
-from forkast_streams.errors import CorruptLog
+from forkast_streams.errors import UNDECODABLE, CorruptLog
 from forkast_streams.limits import REPEATS_EVENTS_MAX
 
 
@@ -77,7 +77,7 @@ def _add(index: dict[tuple[int, int], bytes], values: list[bytes | None]) -> Non
     for value in values:
         try:
             place = _decode_place(value or b"")
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except UNDECODABLE:
             # The reader stops at it with an error of its own as soon as it gets there.
             continue
         index.setdefault((place.symbol_id, place.sequence), value or b"")

@@ -10,7 +10,7 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from forkast_streams.errors import CorruptLog
+from forkast_streams.errors import UNDECODABLE, CorruptLog
 
 Side = Literal["BUY", "SELL"]
 
@@ -290,5 +290,5 @@ def decode_event(value: bytes | None) -> WireEvent:
         raise CorruptLog("a record of orders.exchange has no value; only the engine may write this topic.")
     try:
         return _decoder.decode(value)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
+    except UNDECODABLE as exc:
         raise CorruptLog(f"a record of orders.exchange is no event ({exc}): {value[:200]!r}") from exc

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
+from forkast_streams.codec.numbers import decimal_text
 from forkast_streams.engine.commands import (
     BUY,
     EXPIRE_TAKER,
@@ -111,7 +111,7 @@ def _encode_accepted(event: OrderAccepted, symbol: Symbol, timestamp: int) -> tu
 def _details(details: OrderDetails, symbol: Symbol) -> str:
     text = ""
     if details.quote_quantity is not None:
-        text += f'"quoteQuantity":"{_plain(details.quote_quantity)}",'
+        text += f'"quoteQuantity":"{decimal_text(details.quote_quantity)}",'
     if details.stop_ticks is not None:
         text += f'"stopPrice":"{symbol.ticks.text(details.stop_ticks)}",'
     if details.expires_at is not None:
@@ -169,7 +169,7 @@ def _encode_cancelled(event: OrderCancelled, symbol: Symbol) -> tuple[str, str]:
     details = ""
     if event.quote_left is not None:
         quantity = "null"
-        details = f'"quoteQuantity":"{_plain(event.quote_left)}",'
+        details = f'"quoteQuantity":"{decimal_text(event.quote_left)}",'
     elif event.price_ticks is not None and event.shown_quantity != event.open_quantity:
         details = f'"shownQuantity":"{lots.text(event.shown_quantity)}",'
     if event.stop_ticks is not None:
@@ -263,8 +263,8 @@ def _encode_symbol(event: SymbolDefined) -> tuple[str, str]:
     rules = event.rules
     data: dict[str, Any] = {
         "symbol": rules.name,
-        "tickSize": _plain(rules.tick_size),
-        "lotSize": _plain(rules.lot_size),
+        "tickSize": decimal_text(rules.tick_size),
+        "lotSize": decimal_text(rules.lot_size),
         "status": rules.status,
     }
     optional = {
@@ -273,7 +273,7 @@ def _encode_symbol(event: SymbolDefined) -> tuple[str, str]:
         "minNotional": rules.min_notional,
         "priceCollar": rules.price_collar,
     }
-    data |= {name: _plain(value) for name, value in optional.items() if value is not None}
+    data |= {name: decimal_text(value) for name, value in optional.items() if value is not None}
     if rules.max_open_orders is not None:
         data["maxOpenOrders"] = rules.max_open_orders
     if rules.command_id is not None:
@@ -295,9 +295,3 @@ def _price(price_ticks: int | None, symbol: Symbol) -> str:
 
 def _sent_number(number: Number | None) -> str | None:
     return None if number is None else str(number)
-
-
-def _plain(value: Decimal) -> str:
-    """``value`` without an exponent and without superfluous zeros."""
-    text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text

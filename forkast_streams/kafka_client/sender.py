@@ -62,11 +62,12 @@ class Accumulator(message_accumulator.MessageAccumulator):
     ) -> asyncio.Future[RecordMetadata]:
         """Let a finished batch be sent; wait only when there are too many, and, where order is kept, without an end."""
         self.added += 1
-        while len(waiting := self._batches.get(tp, ())) >= _BATCHES_WAITING_MAX:
-            await waiting[0].wait_drain(timeout=None if self.keeps_order else timeout)
+        while len(self._batches.get(tp, ())) >= _BATCHES_WAITING_MAX:
+            await self._batches[tp][0].wait_drain(timeout=None if self.keeps_order else timeout)
             if not self.keeps_order:
-                waiting = self._batches.get(tp, ())
+                # Whoever has been too late for that room waits below, and is told if that is too long.
                 break
+        waiting = self._batches.get(tp, ())
         acknowledged: asyncio.Future[RecordMetadata]
         if waiting and len(waiting) < _BATCHES_WAITING_MAX and not self._closed and self._exception is None:
             acknowledged = asyncio.shield(self._append_batch(builder, tp).future)

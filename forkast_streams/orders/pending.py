@@ -114,11 +114,15 @@ class PendingOrders:
             most: only so many, the newest, and never more than ``LISTED_MAX``. Page ``n`` of ``limit`` orders can
                 show no others than the newest ``n * limit``.
         """
+
+        def is_shown(created_ms: int, order_id: str) -> bool:
+            return before is None or (created_ms, order_id) < before
+
         most = min(most, LISTED_MAX)
         own = [
             one
             for one in self._own_of_user.get(user_id, {}).values()
-            if one.created_ms > newer_than_ms and (before is None or (one.created_ms, one.id) < before)
+            if one.created_ms > newer_than_ms and is_shown(one.created_ms, one.id)
         ]
         newest = nlargest(most, own, key=lambda one: (one.created_ms, one.id))
         orders: list[Order] = [_decode(one.json) for one in newest]
@@ -131,7 +135,7 @@ class PendingOrders:
             if others:
                 orders += [_decode(raw) for raw in await self._read(self._redis.mget, others) if raw is not None]
         # Redis has counted others of that moment, too.
-        orders = [order for order in orders if before is None or (order["createdAtMs"], order["id"]) < before]
+        orders = [order for order in orders if is_shown(order["createdAtMs"], order["id"])]
         return nlargest(most, orders, key=lambda order: (order["createdAtMs"], order["id"]))
 
     async def close(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 from faust.types import TP
 
 from agents import persist_events
+from agents.assignment import LogEnds
 from agents.persist_events import EventSink, PartitionWriter
 from forkast_streams.records import LastRead
 from forkast_streams.sink.history import PartitionHistory
@@ -59,7 +60,7 @@ def test_the_log_is_asked_for_the_last_record_that_the_tables_have() -> None:
     assert last_read(tp) is None
     writer.history.last_digest = "ab"
     assert last_read(tp) == LastRead(digest="ab")
-    sink._earliest = {tp: 5}
+    sink._log = LogEnds({tp: 5}, {tp: 5})
     assert last_read(tp) is None
 
 

@@ -154,12 +154,7 @@ async def test_what_comes_over_another_connection_than_thought_is_not_taken(one:
 
 async def test_what_a_later_leader_has_taken_is_not_read_before_the_record_before_it(one: Consumer) -> None:
     """A broker that led before has cut off what the leader between did not have; its connection is the same."""
-    await _read_two_records(one, leader_epoch=3)
-    _, reply = await one.client.next()
-    reply(p0=records_at(7, b"c", leader_epoch=5))
-    asked, reply = await one.client.next()
-    assert asked[FIRST] == 6
-    waiting = one.ask(FIRST)
+    waiting, reply = await _meet_a_later_leader(one)
     reply(p0=records_at(5, b"a", b"b", leader_epoch=3) + records_at(7, b"c", leader_epoch=5))
     assert [record.value for record in (await waiting)[FIRST]] == [b"c"]
     await _reads_on(one, 8, b"d", leader_epoch=5)
@@ -167,15 +162,20 @@ async def test_what_a_later_leader_has_taken_is_not_read_before_the_record_befor
 
 async def test_a_record_before_the_place_that_fills_a_fetch_is_looked_for_once(one: Consumer) -> None:
     """Or nothing behind it would ever be read: it comes without what the later leader has taken."""
+    waiting, reply = await _meet_a_later_leader(one)
+    reply(p0=records_at(5, b"a", b"b", leader_epoch=3))
+    await _reads_on(one, 7, b"c", waiting, leader_epoch=5)
+    await _reads_on(one, 8, b"d", leader_epoch=5)
+
+
+async def _meet_a_later_leader(one: Consumer) -> tuple[asyncio.Task[Any], Any]:
+    """Get a record of its epoch; who waits for records, and the reply to the look for the one before."""
     await _read_two_records(one, leader_epoch=3)
     _, reply = await one.client.next()
     reply(p0=records_at(7, b"c", leader_epoch=5))
     asked, reply = await one.client.next()
     assert asked[FIRST] == 6
-    waiting = one.ask(FIRST)
-    reply(p0=records_at(5, b"a", b"b", leader_epoch=3))
-    await _reads_on(one, 7, b"c", waiting, leader_epoch=5)
-    await _reads_on(one, 8, b"d", leader_epoch=5)
+    return one.ask(FIRST), reply
 
 
 async def _reads_on(
