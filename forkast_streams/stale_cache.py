@@ -108,6 +108,10 @@ class StaleCache(Generic[KeyT, ValueT]):
         """
         return await asyncio.shield(self._loading(key))
 
+    def is_loading(self, key: KeyT) -> bool:
+        """Whether the value is being read again."""
+        return key in self._loads
+
     def forget(self, key: KeyT) -> None:
         """Read the value again before it is used the next time; a read under way may have seen the old one."""
         self._entries.pop(key, None)

@@ -1,7 +1,8 @@
 """The symbols as the OMS knows them, read again beside the requests.
 
 Rules that nobody has used for a while are read before they are used: while Postgres hangs, what comes in a quarter of a
-second waits as long, and nothing for seconds after that. Who names a symbol that is not known waits, too, and alone.
+second waits as long, and nothing for seconds after that. Who names a symbol that is not known waits, too, and nobody
+else for them.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Symbols:
             Unavailable: the database is out of reach and no symbol was ever read.
         """
         symbol = (await self._table())[1].get(symbol_id)
-        if symbol is None and time.monotonic() >= self._look_again_at:
-            # It may be newer than what is remembered.
+        if symbol is None and (time.monotonic() >= self._look_again_at or self._cache.is_loading(_ALL)):
+            # It may be newer than what is remembered. Whoever asks while that is looked up waits for the same read.
             self._look_again_at = time.monotonic() + _MISSED_AGAIN_S
             with suppress(Unavailable, TimeoutError):
                 async with asyncio.timeout(_MISSED_WAIT_S):

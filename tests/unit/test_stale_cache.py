@@ -29,18 +29,21 @@ class Source:
 
     Attributes:
         reads: how many began.
+        rows: what it answers.
     """
 
     def __init__(self) -> None:
         self.hangs = False
         self.reads = 0
+        self.rows = [_ROW]
 
     async def read(self, *_: object) -> Any:
         self.reads += 1
         if self.hangs:
             await asyncio.sleep(1.0)
             raise Unavailable("it hangs")
-        return [_ROW]
+        await asyncio.sleep(0)
+        return self.rows
 
 
 @pytest.fixture
@@ -80,6 +83,16 @@ async def test_symbol_that_is_not_known_keeps_no_order_in_another_waiting(source
     with pytest.raises(ApiError):
         await unknown
     assert symbols.known(1) is not None
+
+
+async def test_all_who_name_a_new_symbol_at_once_wait_for_the_one_read(source: Source) -> None:
+    """A listing begins with many orders at the same moment."""
+    symbols = Symbols(cast("Any", _Postgres(source)))
+    await symbols.get(1)
+    source.rows = [_ROW, _ROW | {"id": 2}]
+    found = await asyncio.gather(*[symbols.get(2) for _ in range(5)])
+    assert [symbol.id for symbol in found] == [2] * 5
+    assert source.reads == 2
 
 
 class _Postgres:
