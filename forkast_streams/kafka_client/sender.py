@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import math
 import time
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from aiokafka.errors import (
@@ -75,20 +77,21 @@ class Accumulator(message_accumulator.MessageAccumulator):
             acknowledged = await super().add_batch(builder, tp, timeout)
         return acknowledged
 
-    def give_up_expired(self) -> bool:
-        """Give up the batches that are still to be sent after their lifetime; return whether one of them has a number.
+    def give_up_expired(self) -> set[TopicPartition]:
+        """Give up the batches that are still to be sent after their lifetime; return where one of them has a number.
 
         Then that is missing at the broker, which refuses all that come behind it. aiokafka gives up only what has no
         leader, and numbers it to do so.
         """
-        has_hole = False
+        holes: set[TopicPartition] = set()
         for tp in list(self._batches):
             waiting = self._batches[tp]
             while waiting and waiting[0].expired():
                 batch = waiting.popleft()
                 failure: KafkaError = KafkaTimeoutError("it was not sent")
                 if batch.retry_count:
-                    has_hole, failure = True, RequestTimedOutError("it was sent; whether the log has it is unknown")
+                    holes.add(tp)
+                    failure = RequestTimedOutError("it was sent; whether the log has it is unknown")
                     # From where a numbered one is taken when it is done.
                     self._pending_batches.add(batch)
                 # Whoever waits for room goes on.
@@ -96,7 +99,7 @@ class Accumulator(message_accumulator.MessageAccumulator):
                 batch.failure(failure)
             if not waiting:
                 del self._batches[tp]
-        return has_hole
+        return holes
 
     def drain_by_nodes(
         self, ignore_nodes: Any, muted_partitions: Any = frozenset()
@@ -146,6 +149,10 @@ class Sender(sender.Sender):
         super().__init__(*args, **kwargs)
         # By broker with a request under way.
         self._ended: dict[Any, asyncio.Event] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        # Where a number is missing at the broker: they wait for another producer's numbers.
+        self._holes: set[TopicPartition] = set()
+        self._renewal: asyncio.Task[None] | None = None
 
     async def until_free(self, tp: TopicPartition) -> None:
         """Wait until no request to the leader of ``tp`` is under way: what is handed over then leaves at once."""
@@ -156,44 +163,43 @@ class Sender(sender.Sender):
         assert self._txn_manager is None or self._txn_manager.transactional_id is None, "transactions are not used"
         accumulator: Accumulator = self._message_accumulator
         leader_search = LeaderSearch(self.client, self._retry_backoff, accumulator.wake)
-        tasks: set[asyncio.Task[None]] = set()
-
-        def ended(_: object) -> None:
-            accumulator.wake()
-
         try:
             while True:
                 await self._gather(accumulator)
-                # Right before they are numbered: a batch may fail at any moment.
-                await self._maybe_wait_for_pid()
-                if not accumulator.keeps_order and accumulator.give_up_expired():
-                    self._begin_anew()
-                    continue
+                if not accumulator.keeps_order:
+                    self._begin_anew(accumulator.give_up_expired())
                 nodes, unknown_leaders_exist = accumulator.drain_by_nodes(
-                    ignore_nodes=self._in_flight, muted_partitions=self._muted_partitions
+                    ignore_nodes=self._in_flight, muted_partitions=self._muted_partitions | self._holes
                 )
                 for node_id, batches in nodes.items():
                     self._in_flight.add(node_id)
                     self._ended[node_id] = asyncio.Event()
                     self._muted_partitions.update(batches)
-                    task = asyncio.create_task(self._send_produce_req(node_id, batches))
-                    task.add_done_callback(ended)
-                    tasks.add(task)
+                    self._start(self._send_produce_req(node_id, batches))
                 if unknown_leaders_exist:
                     leader_search.begin()
                 await accumulator.waiter()
-                for task in [task for task in tasks if task.done()]:
-                    tasks.remove(task)
+                for task in [task for task in self._tasks if task.done()]:
+                    self._tasks.remove(task)
                     # It raises when the producer can go on no more.
                     task.result()
         except asyncio.CancelledError:
-            for task in tasks:
+            for task in self._tasks - {self._renewal}:
                 await task
         except _FATAL:
             raise
         except Exception as exc:
             log.exception("unexpected error in the producer's sender")
             raise KafkaError("Unexpected error during batch delivery") from exc
+        finally:
+            if self._renewal is not None:
+                self._renewal.cancel()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        task.add_done_callback(lambda _: self._message_accumulator.wake())
+        self._tasks.add(task)
+        return task
 
     async def _gather(self, accumulator: Accumulator) -> None:
         """Let batches that come within a few turns of the loop leave in one request."""
@@ -207,22 +213,40 @@ class Sender(sender.Sender):
     async def _send_produce_req(self, node_id: Any, batches: dict[TopicPartition, Any]) -> None:
         try:
             await sender.SendProduceReqHandler(self, batches).do(node_id)
-            failures = [batch.future.exception() for batch in batches.values() if batch.future.done()]
-            if failure := next(filter(None, failures), None):
-                if self._message_accumulator.keeps_order:
-                    # Neither broker nor partition is free again: nothing leaves until the end.
-                    raise failure
-                self._begin_anew()
+            failures = {
+                tp: failure
+                for tp, batch in batches.items()
+                if batch.future.done() and (failure := batch.future.exception()) is not None
+            }
+            if failures and self._message_accumulator.keeps_order:
+                # Neither broker nor partition is free again: nothing leaves until the end.
+                raise next(iter(failures.values()))
+            self._begin_anew(failures)
             self._in_flight.remove(node_id)
             self._muted_partitions.difference_update(batches)
         finally:
             self._ended.pop(node_id).set()
 
-    def _begin_anew(self) -> None:
+    def _begin_anew(self, holes: Iterable[TopicPartition]) -> None:
         """Number what comes behind a batch that has failed for good as another producer's: its number is missing.
 
-        The broker would refuse every later batch of the partition. Batches under way keep their numbers.
+        The broker would refuse every later batch of the partition.
         """
-        if self._txn_manager is not None:
-            self._txn_manager = TransactionManager(None, self._txn_manager.transaction_timeout_ms)
-            self._message_accumulator.number_by(self._txn_manager)
+        if self._txn_manager is None:
+            return
+        self._holes.update(holes)
+        if self._holes and self._renewal is None:
+            self._renewal = self._start(self._renew_numbers(self._txn_manager))
+
+    async def _renew_numbers(self, old: TransactionManager) -> None:
+        """Become another producer; batches under way keep their numbers.
+
+        Partitions without a hole go on meanwhile: the broker that is asked may be one that is silent.
+        """
+        asking = copy.copy(self)
+        new = TransactionManager(None, old.transaction_timeout_ms)
+        asking._txn_manager = new  # noqa: SLF001 - of a sender as this one
+        await asking._maybe_wait_for_pid()  # noqa: SLF001 - as above
+        self._txn_manager, self._renewal = new, None
+        self._message_accumulator.number_by(new)
+        self._holes.clear()

@@ -31,6 +31,8 @@ from forkast_streams.kafka_client import sender
 from forkast_streams.producer import EventProducer
 from tests.support.sending import TP, Cluster, add, batch_of
 
+OTHER = TopicPartition(TP.topic, 4)
+
 
 class _CountingBroker:
     """Takes a producer's batches of a partition only in the order of their numbers, as brokers do."""
@@ -43,13 +45,16 @@ class _CountingBroker:
         self.taken = self.refused = self.looked_for_leaders = 0
         self.is_away = self.loses_answers = False
         self.answers = asyncio.Event()
+        self.names_producers = asyncio.Event()
         self.answers.set()
+        self.names_producers.set()
         self._producers = itertools.count()
         self._expected: defaultdict[tuple[int, int], int] = defaultdict(int)
 
     async def send(self, _node: int, request: Any, **_: Any) -> Any:
         """Name a producer, or take its batches."""
         if isinstance(request, InitProducerIdRequest):
+            await self.names_producers.wait()
             return SimpleNamespace(error_code=0, producer_id=next(self._producers), producer_epoch=0)
         await self.answers.wait()
         if self.is_away:
@@ -142,7 +147,7 @@ async def test_a_batch_may_fail_while_others_are_being_gathered(
     failing = await add(accumulator, b"v")
     for _ in range(turns):
         await asyncio.sleep(0)
-    other = await accumulator.add_batch(batch_of(b"v"), TopicPartition(TP.topic, 4), 10.0)
+    other = await accumulator.add_batch(batch_of(b"v"), OTHER, 10.0)
     await asyncio.gather(failing, other, return_exceptions=True)
     assert isinstance(failing.exception(), TopicAuthorizationFailedError)
     broker.error = 0
@@ -224,6 +229,56 @@ async def test_batches_that_come_behind_one_that_is_given_up_are_sent(numbering:
     await asyncio.wait([lost], timeout=10)
     broker.is_away = False
     assert (await late).offset == 40
+
+
+async def test_other_partitions_go_on_while_new_numbers_are_asked_for(
+    numbering: tuple[_CountingBroker, Any],
+) -> None:
+    """The broker that is asked for them may be the one that has become silent."""
+    broker, accumulator = numbering
+    broker.names_producers.clear()
+    broker.is_away = True
+    lost = await add(accumulator, b"v")
+    await asyncio.wait([lost], timeout=10)
+    assert isinstance(lost.exception(), RequestTimedOutError)
+    broker.is_away = False
+    behind = await add(accumulator, b"v")
+    for _ in range(3):
+        other = await accumulator.add_batch(batch_of(b"v"), OTHER, 10.0)
+        assert (await asyncio.wait_for(other, 10)).offset == 40
+    assert not behind.done()
+    broker.names_producers.set()
+    assert (await behind).offset == 40
+    assert broker.refused == 0
+
+
+async def test_what_waits_for_new_numbers_is_given_up_in_time(numbering: tuple[_CountingBroker, Any]) -> None:
+    """Whoever sent it has been told that it was not sent."""
+    broker, accumulator = numbering
+    broker.names_producers.clear()
+    broker.is_away = True
+    waiting = [await add(accumulator, b"v")]
+    await asyncio.wait(waiting, timeout=10)
+    waiting.append(await add(accumulator, b"v"))
+    other = await accumulator.add_batch(batch_of(b"v"), OTHER, 10.0)
+    await asyncio.wait([*waiting, other], timeout=10)
+    assert [type(one.exception()) for one in waiting] == [RequestTimedOutError, KafkaTimeoutError]
+    broker.is_away = False
+    broker.names_producers.set()
+    assert (await _send(accumulator)).offset == 40
+    assert (broker.taken, broker.refused) == (1, 0)
+
+
+async def test_a_sender_ends_while_new_numbers_are_asked_for(numbering: tuple[_CountingBroker, Any]) -> None:
+    broker, accumulator = numbering
+    broker.names_producers.clear()
+    broker.error = TopicAuthorizationFailedError.errno
+    with pytest.raises(TopicAuthorizationFailedError):
+        await _send(accumulator)
+    [sending] = [task for task in asyncio.all_tasks() if "_sender_routine" in repr(task)]
+    sending.cancel()
+    await asyncio.wait_for(asyncio.gather(sending, return_exceptions=True), 10)
+    await _until(lambda: not any("_renew_numbers" in repr(task) for task in asyncio.all_tasks()))
 
 
 async def test_a_leader_is_not_looked_for_without_a_pause(numbering: tuple[_CountingBroker, Any]) -> None:
