@@ -9,11 +9,13 @@ package puts its classes and functions in the place of aiokafka's, for consumers
 from __future__ import annotations
 
 from aiokafka import conn
+from aiokafka.admin import client as admin_client
 from aiokafka.consumer import consumer
 from aiokafka.consumer import fetcher as aiokafka_fetcher
 from aiokafka.producer import producer
 
 from forkast_streams.kafka_client import protocol
+from forkast_streams.kafka_client.client import Client
 from forkast_streams.kafka_client.connection import Connection
 from forkast_streams.kafka_client.fetched import FetchResult, PartitionRecords, RawTopics, read_raw
 from forkast_streams.kafka_client.fetcher import PacedFetcher
@@ -24,6 +26,7 @@ __all__ = ["GATHER_TURNS", "Pace", "PacedFetcher", "RawTopics", "read_raw"]
 
 protocol.install()
 conn.AIOKafkaConnection = Connection
+admin_client.AIOKafkaClient = consumer.AIOKafkaClient = producer.AIOKafkaClient = Client
 consumer.Fetcher = PacedFetcher
 aiokafka_fetcher.FetchResult = FetchResult
 aiokafka_fetcher.PartitionRecords = PartitionRecords

@@ -167,7 +167,7 @@ class Sender(sender.Sender):
             while True:
                 await self._gather(accumulator)
                 if not accumulator.keeps_order:
-                    self._begin_anew(accumulator.give_up_expired())
+                    self._note_holes(accumulator.give_up_expired())
                 nodes, unknown_leaders_exist = accumulator.drain_by_nodes(
                     ignore_nodes=self._in_flight, muted_partitions=self._muted_partitions | self._holes
                 )
@@ -221,16 +221,16 @@ class Sender(sender.Sender):
             if failures and self._message_accumulator.keeps_order:
                 # Neither broker nor partition is free again: nothing leaves until the end.
                 raise next(iter(failures.values()))
-            self._begin_anew(failures)
+            self._note_holes(failures)
             self._in_flight.remove(node_id)
             self._muted_partitions.difference_update(batches)
         finally:
             self._ended.pop(node_id).set()
 
-    def _begin_anew(self, holes: Iterable[TopicPartition]) -> None:
+    def _note_holes(self, holes: Iterable[TopicPartition]) -> None:
         """Number what comes behind a batch that has failed for good as another producer's: its number is missing.
 
-        The broker would refuse every later batch of the partition.
+        The broker would refuse every later batch of these partitions, so they wait.
         """
         if self._txn_manager is None:
             return
@@ -243,10 +243,13 @@ class Sender(sender.Sender):
 
         Partitions without a hole go on meanwhile: the broker that is asked may be one that is silent.
         """
+        # aiokafka puts the number into the manager of the sender that asks.
         asking = copy.copy(self)
-        new = TransactionManager(None, old.transaction_timeout_ms)
-        asking._txn_manager = new  # noqa: SLF001 - of a sender as this one
-        await asking._maybe_wait_for_pid()  # noqa: SLF001 - as above
+        asking._txn_manager = new = TransactionManager(None, old.transaction_timeout_ms)  # noqa: SLF001 - as this one's
+        while not await asking._do_init_pid(self.client.get_random_node()):  # noqa: SLF001 - as above
+            # What waits may have to be given up.
+            self._message_accumulator.wake()
+            await self.client.force_metadata_update()
         self._txn_manager, self._renewal = new, None
         self._message_accumulator.number_by(new)
         self._holes.clear()
