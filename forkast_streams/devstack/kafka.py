@@ -52,6 +52,8 @@ class Kafka(Server):
     def __init__(self, data_dir: Path, port: int, controller_port: int) -> None:
         super().__init__(data_dir, port)
         self.controller_port = controller_port
+        # What its storage is formatted for, once.
+        self.cluster_id = new_cluster_id()
         self._logs = self.folder / "data"
         self._config = self.folder / "server.properties"
 
@@ -79,12 +81,16 @@ class Kafka(Server):
 
     def answers(self) -> bool:
         """Ask for the cluster's brokers; a broker that is still fenced does not name itself."""
+        return self.count_brokers() > 0
+
+    def count_brokers(self) -> int:
+        """How many brokers this one knows, itself among them; 0 when it does not answer."""
         with (
             contextlib.suppress(OSError, struct.error),
             socket.create_connection((LOOPBACK, self.port), PROBE_TIMEOUT_S) as connection,
         ):
-            return _count_brokers(connection) > 0
-        return False
+            return _count_brokers(connection)
+        return 0
 
     def _java(self) -> list[str]:
         class_path = ":".join(map(str, ensure_jars()))
@@ -98,11 +104,10 @@ class Kafka(Server):
         shutil.rmtree(fresh, ignore_errors=True)
         config = self.folder / "format.properties"
         config.write_text(self._properties(fresh), "utf-8")
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         tool = [
             "kafka.tools.StorageTool",
             "format",
-            f"--cluster-id={cluster_id}",
+            f"--cluster-id={self.cluster_id}",
             "--config",
             str(config),
             *self.format_options,
@@ -161,6 +166,11 @@ class Kafka(Server):
             "controlled.shutdown.enable": "true",
         }
         return "".join(f"{key}={_escape(value)}\n" for key, value in settings.items())
+
+
+def new_cluster_id() -> str:
+    """Make up what brokers and their storage know each other by."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
 
 
 def _escape(value: object) -> str:

@@ -121,8 +121,8 @@ class Stack:
             "DATABASE_URL": database_url,
         }
 
-    def server(self, name: Literal["kafka", "postgres", "redis"]) -> Server:
-        """Return one server, for tests that stop or start it alone."""
+    def server(self, name: str) -> Server:
+        """Return ``kafka``, ``postgres`` or ``redis``, for tests that stop or start it alone."""
         return next(server for server in self._known_servers() if server.name == name)
 
     def __enter__(self) -> Stack:

@@ -64,7 +64,7 @@ def main(
 async def run_alone(scenario: Scenario, seed: int, *, quick: bool, keep: bool) -> Result:
     """Run a scenario on an exchange of its own."""
     folder = _new_folder()
-    exchange = Exchange(folder)
+    exchange = Exchange(folder, scenario.brokers)
     passed = False
     try:
         await exchange.start()

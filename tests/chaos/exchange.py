@@ -9,7 +9,6 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import psutil
 
@@ -19,10 +18,10 @@ from forkast_streams.devstack import Stack
 from forkast_streams.devstack.ports import free_ports
 from forkast_streams.devstack.server import Server
 from forkast_streams.supervisor import RoleProcess, Supervisor
+from tests.chaos.cluster import Cluster
 from tests.chaos.journal import Journal
 from tests.integration.exchange import PARTITIONS
 
-ServerName = Literal["kafka", "postgres", "redis"]
 _START_S_MAX = 60.0
 
 
@@ -93,14 +92,18 @@ class Member:
 class Exchange:
     """Kafka, Postgres, Redis, two engines, sink, keeper and OMS in one folder.
 
+    Args:
+        folder: where all of it is.
+        brokers: 1, or as many as a `Cluster` has.
+
     Attributes:
         repeats: events that were seen to come twice when the log was last looked at.
         unaudited: what clients were told since the last audit.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, brokers: int = 1) -> None:
         self.folder = folder
-        self.stack = Stack(folder / "stack", "auto")
+        self.stack = Stack(folder / "stack", "auto") if brokers == 1 else Cluster(folder / "stack")
         self.members: dict[str, Member] = {}
         self.env: dict[str, str] = {}
         self.repeats = 0
@@ -143,19 +146,19 @@ class Exchange:
         """The first worker of a role."""
         return self.members[f"{role}-1"]
 
-    def server(self, name: ServerName) -> Server:
-        """One of the three servers."""
+    def server(self, name: str) -> Server:
+        """One of the servers: ``kafka`` or the `BROKERS`, ``postgres``, ``redis``."""
         return self.stack.server(name)
 
-    async def stop_server(self, name: ServerName) -> None:
+    async def stop_server(self, name: str) -> None:
         """Stop a server in order."""
         await asyncio.to_thread(self.server(name).stop)
 
-    async def start_server(self, name: ServerName) -> None:
+    async def start_server(self, name: str) -> None:
         """Start a server and return when it answers."""
         await asyncio.to_thread(self.server(name).start)
 
-    async def signal_server(self, name: ServerName, number: signal.Signals, *, family: bool = False) -> None:
+    async def signal_server(self, name: str, number: signal.Signals, *, family: bool = False) -> None:
         """Send a signal to a server's process, or to all of its processes; wait for the end that SIGKILL brings."""
         process = self.server(name).process()
         assert process is not None, f"{name} does not run"

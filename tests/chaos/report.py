@@ -17,9 +17,8 @@ from typing import Any
 from tests.chaos.scenario import Result
 
 _HONEST = (
-    "One broker on one machine shows what the crash of a process does, not what the loss of a machine does: Kafka "
-    "does not write each record through to the disk, and kill -9 leaves the page cache. Three replicas, two of them in "
-    "sync, are configured wherever there are three brokers; that they keep what one machine loses is not shown here."
+    "One machine shows what the crash of a process does, not what the loss of all machines does: Kafka does not write "
+    "each record through to the disk, and kill -9 leaves the page cache."
 )
 _FUNCTIONS = ("matching", "orders", "persisted", "book")
 

@@ -34,6 +34,7 @@ class Scenario:
         statuses: what clients may be answered meanwhile to a new order; 0 is no answer.
         failures: share of all requests that may have another status.
         no_repeats: whether no event may come twice.
+        brokers: how many there are.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Scenario:
     statuses: frozenset[int] = frozenset({201})
     failures: float = 0.0
     no_repeats: bool = False
+    brokers: int = 1
 
 
 class Chaos:

@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 
 from redis.asyncio import Redis
 
-from tests.chaos import state_damage
-from tests.chaos.exchange import ServerName
+from tests.chaos import replicas, state_damage
+from tests.chaos.cluster import BROKERS
 from tests.chaos.load import KAFKA_SYMBOLS, send
 from tests.chaos.scenario import Chaos, Scenario
 from tests.chaos.streams import StreamClient, connect_without_reading
@@ -172,8 +172,7 @@ async def _zombie(chaos: Chaos) -> None:
 
 
 async def _freeze_servers(chaos: Chaos) -> None:
-    servers: tuple[ServerName, ...] = ("kafka", "postgres", "redis")
-    for name in servers:
+    for name in ("kafka", "postgres", "redis"):
         await chaos.exchange.signal_server(name, signal.SIGSTOP, family=True)
         try:
             await asyncio.sleep(chaos.seconds(20))
@@ -343,6 +342,18 @@ SCENARIOS = {
         Scenario(
             "F-25", "overload", _overload, _limits(matching=15, orders=15, persisted=15, book=15),
             statuses=frozenset({201, 429, 503}),
+        ),
+        Scenario(
+            "F-29", "kill -9 of each of three brokers", replicas.kill_each,
+            _limits(matching=30, orders=30, persisted=30, book=30), statuses=_REFUSED, brokers=len(BROKERS),
+        ),
+        Scenario(
+            "F-30", "each of three brokers loses its disk", replicas.lose_each_disk,
+            _limits(matching=30, orders=30, persisted=30, book=30), statuses=_REFUSED, brokers=len(BROKERS),
+        ),
+        Scenario(
+            "F-31", "each of three brokers frozen for 20 s", replicas.freeze_each,
+            _limits(matching=30, orders=30, persisted=30, book=30), statuses=_REFUSED, brokers=len(BROKERS),
         ),
     )
 }  # fmt: skip
