@@ -54,6 +54,7 @@ _ANSWERED_AT_ONCE = frozenset(
 # group's coordinator gives its replicas 5 s.
 _REPLICATED_S = 6.0
 _REPLICATED = frozenset(request.API_KEY for request in (HeartbeatRequest, OffsetCommitRequest, ProduceRequest))
+_BOUNDED = _ANSWERED_AT_ONCE | _REPLICATED
 
 
 def is_avoided(host: str, port: int) -> bool:
@@ -108,7 +109,7 @@ class Connection(conn.AIOKafkaConnection):
         prepared = request.prepare(self._versions)
         if type(prepared) not in QUICK_REQUESTS:
             sent: Awaitable[Any] = super().send(request, expect_response)
-            if prepared.API_KEY in _ANSWERED_AT_ONCE or prepared.API_KEY in _REPLICATED:
+            if prepared.API_KEY in _BOUNDED:
                 self._watch(prepared, self._requests[-1][-1])
             return sent
         correlation_id = self._next_correlation_id()
@@ -126,25 +127,33 @@ class Connection(conn.AIOKafkaConnection):
         """Let ``answer`` time out when nothing comes; one that comes slowly, or behind others, may take its time."""
         is_replicated = request.API_KEY in _REPLICATED
         step_s = min(_REPLICATED_S if is_replicated else SILENT_S, self._request_timeout) / _STEPS
-        timer: asyncio.TimerHandle
-
-        def look(steps: int, before: tuple[float, int, int]) -> None:
-            nonlocal timer
-            progress, (_, first, of_first) = self._progress(), self._requests[0]
-            waits_for_others = first.API_KEY not in _ANSWERED_AT_ONCE | _REPLICATED and not of_first.done()
-            if progress != before or waits_for_others:
-                steps = _STEPS
-            if steps:
-                timer = self._loop.call_later(step_s, look, steps - 1, progress)
-                return
-            answer.set_exception(TimeoutError())
-            if not is_replicated:
-                self._note_silence()
-                # Or it would be asked again by whoever has the connection.
-                self.close(reason=CloseReason.CONNECTION_TIMEOUT)
-
-        timer = self._loop.call_later(step_s, look, _STEPS - 1, self._progress())
+        # Not a function in here, which would refer to itself: garbage that only a collection finds, for each request.
+        timer = self._loop.call_later(step_s, self._look, answer, step_s, _STEPS - 1, self._progress(), is_replicated)
         answer.add_done_callback(lambda _: timer.cancel())
+
+    def _look(
+        self,
+        answer: asyncio.Future[Any],
+        step_s: float,
+        steps: int,
+        before: tuple[float, int, int],
+        is_replicated: bool,
+    ) -> None:
+        """The end of a step."""
+        if answer.done():
+            return
+        progress, (_, first, of_first) = self._progress(), self._requests[0]
+        waits_for_others = first.API_KEY not in _BOUNDED and not of_first.done()
+        if progress != before or waits_for_others:
+            steps = _STEPS
+        if steps:
+            self._loop.call_later(step_s, self._look, answer, step_s, steps - 1, progress, is_replicated)
+            return
+        answer.set_exception(TimeoutError())
+        if not is_replicated:
+            self._note_silence()
+            # Or it would be asked again by whoever has the connection.
+            self.close(reason=CloseReason.CONNECTION_TIMEOUT)
 
     def _note_silence(self) -> None:
         _avoided[self._host, self._port] = time.monotonic() + _PAUSE_S
