@@ -21,7 +21,8 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from forkast_streams.errors import UNDECODABLE, SetupError
+from forkast_streams.errors import SetupError
+from forkast_streams.undecodable import UNDECODABLE
 
 log = logging.getLogger(__name__)
 

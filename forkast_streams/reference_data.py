@@ -17,12 +17,13 @@ from aiokafka.errors import KafkaError
 
 from forkast_streams.codec import decimal_text, decode_command
 from forkast_streams.config import Settings
-from forkast_streams.errors import UNDECODABLE, InvalidRecord, SetupError
+from forkast_streams.errors import InvalidRecord, SetupError
 from forkast_streams.kafka_security import kafka_arguments, unreachable
 from forkast_streams.orders.symbols import RULE_COLUMNS
 from forkast_streams.producer import EventProducer
 from forkast_streams.storage.postgres import Postgres
 from forkast_streams.topics import ORDERS_DEAD, ORDERS_EXCHANGE, ORDERS_NEW, partition_for, require_topics
+from forkast_streams.undecodable import UNDECODABLE
 
 _ANSWER_S_MAX = 5.0
 _KEY_REASONS = ("UNSIGNED", "BAD_SIGNATURE", "USER_NOT_ALLOWED")

@@ -13,8 +13,9 @@ from collections import deque
 import msgspec
 from msgspec import Struct
 
-from forkast_streams.errors import UNDECODABLE, CorruptLog
+from forkast_streams.errors import CorruptLog
 from forkast_streams.limits import REPEATS_EVENTS_MAX
+from forkast_streams.undecodable import UNDECODABLE
 
 
 class _Place(Struct, gc=False, rename="camel"):

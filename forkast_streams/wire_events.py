@@ -10,7 +10,8 @@ from typing import Final, Literal
 import msgspec
 from msgspec import Struct
 
-from forkast_streams.errors import UNDECODABLE, CorruptLog
+from forkast_streams.errors import CorruptLog
+from forkast_streams.undecodable import UNDECODABLE
 
 Side = Literal["BUY", "SELL"]
 

@@ -144,6 +144,13 @@ def test_make_looks_at_all_that_the_training_reads() -> None:
     )
 
 
+def test_what_is_compiled_of_is_told_by_a_python_without_packages() -> None:
+    """Make asks before it has installed any; else it would compile again at the second start."""
+    command = [sys.executable, "-S", "-m", "forkast_streams.compiled"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.split()[0] == compiled.hash_of_sources()
+
+
 def test_nothing_is_noted_where_nothing_is_compiled(package: Path) -> None:
     """Else workers would refuse an edited source though they run it as it is."""
     for name in ("setup.py", "pyproject.toml", "README.md"):
