@@ -128,8 +128,12 @@ class Kafka(Server):
         fresh.replace(self._logs)
 
     def _properties(self, logs: Path) -> str:
+        return "".join(f"{key}={_escape(value)}\n" for key, value in self._settings(logs).items())
+
+    def _settings(self, logs: Path) -> dict[str, object]:
+        """The broker's settings with its storage in ``logs``; a subclass has others."""
         broker, controller = f"{LOOPBACK}:{self.port}", f"{LOOPBACK}:{self.controller_port}"
-        settings: dict[str, object] = {
+        return {
             "process.roles": "broker,controller",
             "node.id": 1,
             # Named here and not kept in the storage, so that a folder may move to other ports.
@@ -165,7 +169,6 @@ class Kafka(Server):
             "num.recovery.threads.per.data.dir": 2,
             "controlled.shutdown.enable": "true",
         }
-        return "".join(f"{key}={_escape(value)}\n" for key, value in settings.items())
 
 
 def new_cluster_id() -> str:

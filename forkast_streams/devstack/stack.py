@@ -93,7 +93,7 @@ class Stack:
         if not self._lock.held:
             self._lock.acquire()
         try:
-            _in_parallel([server.stop for server in self._known_servers()])
+            in_parallel([server.stop for server in self._known_servers()])
         finally:
             self._lock.release()
 
@@ -192,9 +192,9 @@ class Stack:
             report(f"{server.title} is ready on {LOOPBACK}:{server.port} ({time.monotonic() - began:.1f} s)")
 
         try:
-            _in_parallel([lambda server=server: start(server) for server in servers])  # type: ignore[misc]
+            in_parallel([lambda server=server: start(server) for server in servers])  # type: ignore[misc]
         except BaseException:
-            _in_parallel([server.stop for server in stopped])
+            in_parallel([server.stop for server in stopped])
             raise
 
     def _known_servers(self) -> tuple[Server, ...]:
@@ -220,7 +220,7 @@ def _servers(data_dir: Path, state: StackState) -> tuple[Server, ...]:
     )
 
 
-def _in_parallel(calls: Sequence[Callable[[], None]]) -> None:
+def in_parallel(calls: Sequence[Callable[[], None]]) -> None:
     """Make the calls in threads, wait for all, raise the first error."""
     if not calls:
         return

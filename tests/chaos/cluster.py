@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
@@ -14,6 +12,7 @@ from forkast_streams.devstack.ports import LOOPBACK, free_ports
 from forkast_streams.devstack.postgres import Postgres
 from forkast_streams.devstack.redis import Redis
 from forkast_streams.devstack.server import Server
+from forkast_streams.devstack.stack import in_parallel
 
 BROKERS = ("kafka-1", "kafka-2", "kafka-3")
 
@@ -41,15 +40,14 @@ class Broker(Kafka):
         """Delete all that it has; call while it does not run."""
         shutil.rmtree(self.folder)
 
-    def _properties(self, logs: Path) -> str:
+    def _settings(self, logs: Path) -> dict[str, object]:
         more: dict[str, object] = {"node.id": self.number, "controller.quorum.voters": self._voters}
         for name in ("offsets.topic", "transaction.state.log", "share.coordinator.state.topic"):
             more[f"{name}.replication.factor"] = len(BROKERS)
         more |= {"transaction.state.log.min.isr": 2, "share.coordinator.state.topic.min.isr": 2}
         # Kafka's own: until a broker that is lost has lost its session, all leaders wait for it as a replica.
         more |= {"broker.session.timeout.ms": 9_000, "broker.heartbeat.interval.ms": 2_000}
-        # Of two lines with one name Java takes the last.
-        return super()._properties(logs) + "".join(f"{name}={value}\n" for name, value in more.items())
+        return super()._settings(logs) | more
 
 
 class Cluster:
@@ -74,12 +72,12 @@ class Cluster:
         """Start all and wait until they answer."""
         for server in self._servers.values():
             server.data_dir.mkdir(parents=True, exist_ok=True)
-        _in_parallel(server.start for server in self._servers.values())
+        in_parallel([server.start for server in self._servers.values()])
         self._until_complete()
 
     def stop(self) -> None:
         """Stop all and wait until they are gone."""
-        _in_parallel(server.stop for server in self._servers.values())
+        in_parallel([server.stop for server in self._servers.values()])
 
     def env(self) -> dict[str, str]:
         """Where they are, as workers are told."""
@@ -97,9 +95,3 @@ class Cluster:
     def _until_complete(self) -> int:
         """Topics made before would have fewer replicas."""
         return min(server.count_brokers() for server in self._servers.values() if isinstance(server, Broker))
-
-
-def _in_parallel(calls: Iterable[Callable[[], None]]) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        for future in [pool.submit(call) for call in calls]:
-            future.result()

@@ -20,48 +20,41 @@ from tests.chaos.scenario import Chaos
 _IN_SYNC_S_MAX = 90.0
 
 
-async def kill_each(chaos: Chaos) -> None:
-    """Kill one after the other, each once the one before has everything again."""
-    async for broker in _one_by_one(chaos):
-        since = time.monotonic()
-        await chaos.exchange.signal_server(broker, signal.SIGKILL)
-        await chaos.recovers(since)
-        await chaos.exchange.start_server(broker)
+async def kill_each(chaos: Chaos, *, lose_disks: bool) -> None:
+    """Kill one after the other, each once the one before has everything again.
 
-
-async def lose_each_disk(chaos: Chaos) -> None:
-    """Kill one after the other, which then starts with an empty disk: in the end none has what it had."""
-    async for broker in _one_by_one(chaos):
+    With ``lose_disks`` each starts with an empty disk: in the end none has what it had.
+    """
+    async for name, broker in _one_by_one(chaos):
         since = time.monotonic()
-        await chaos.exchange.signal_server(broker, signal.SIGKILL)
-        server = chaos.exchange.server(broker)
-        assert isinstance(server, Broker), "a scenario of three brokers"
-        server.lose_disk()
+        await chaos.exchange.signal_server(name, signal.SIGKILL)
+        if lose_disks:
+            broker.lose_disk()
         await chaos.recovers(since)
-        await chaos.exchange.start_server(broker)
+        await chaos.exchange.start_server(name)
 
 
 async def freeze_each(chaos: Chaos) -> None:
     """Let one after the other be silent, with its connections open, and then wake up as the leader it is no more."""
-    async for broker in _one_by_one(chaos):
+    async for name, _ in _one_by_one(chaos):
         since = time.monotonic()
-        await chaos.exchange.signal_server(broker, signal.SIGSTOP)
+        await chaos.exchange.signal_server(name, signal.SIGSTOP)
         try:
             await chaos.recovers(since)
             await asyncio.sleep(max(0.0, since + chaos.seconds(20) - time.monotonic()))
         finally:
-            await chaos.exchange.signal_server(broker, signal.SIGCONT)
+            await chaos.exchange.signal_server(name, signal.SIGCONT)
 
 
-async def _one_by_one(chaos: Chaos) -> AsyncIterator[str]:
+async def _one_by_one(chaos: Chaos) -> AsyncIterator[tuple[str, Broker]]:
     """The brokers, each while it leads something and all have everything; after the last one it is so again."""
     for name in chaos.chance.sample(BROKERS, len(chaos.rounds(len(BROKERS)))):
         leaders = await _leaders_when_in_sync(chaos.exchange)
-        server = chaos.exchange.server(name)
-        assert isinstance(server, Broker), "a scenario of three brokers"
-        if server.number not in leaders:
+        broker = chaos.exchange.server(name)
+        assert isinstance(broker, Broker), "a scenario of three brokers"
+        if broker.number not in leaders:
             chaos.violations.append(f"{name} leads no partition of {ORDERS_NEW}, so its end shows nothing: {leaders}")
-        yield name
+        yield name, broker
         await _leaders_when_in_sync(chaos.exchange)
         await chaos.recovers()
 

@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from redis.asyncio import Redis
 
@@ -344,11 +345,11 @@ SCENARIOS = {
             statuses=frozenset({201, 429, 503}),
         ),
         Scenario(
-            "F-29", "kill -9 of each of three brokers", replicas.kill_each,
+            "F-29", "kill -9 of each of three brokers", partial(replicas.kill_each, lose_disks=False),
             _limits(matching=30, orders=30, persisted=30, book=30), statuses=_REFUSED, brokers=len(BROKERS),
         ),
         Scenario(
-            "F-30", "each of three brokers loses its disk", replicas.lose_each_disk,
+            "F-30", "each of three brokers loses its disk", partial(replicas.kill_each, lose_disks=True),
             _limits(matching=30, orders=30, persisted=30, book=30), statuses=_REFUSED, brokers=len(BROKERS),
         ),
         Scenario(

@@ -61,11 +61,11 @@ class SecuredKafka(Kafka):
         self.address = {name: f"{LOOPBACK}:{port}" for name, port in zip(LISTENERS, ports, strict=True)}
         self._certificates = certificates
 
-    def _properties(self, logs: Path) -> str:
+    def _settings(self, logs: Path) -> dict[str, object]:
         listeners = "".join(f",{name}://{address}" for name, address in self.address.items())
         broker, controller = f"PLAINTEXT://{LOOPBACK}:{self.port}", f"CONTROLLER://{LOOPBACK}:{self.controller_port}"
         security = "org.apache.kafka.common.security"
-        more = {
+        more: dict[str, object] = {
             "listeners": f"{broker},{controller}{listeners}",
             "advertised.listeners": f"{broker}{listeners}",
             "listener.security.protocol.map": ",".join(f"{n}:{n}" for n in ("PLAINTEXT", *LISTENERS))
@@ -85,5 +85,4 @@ class SecuredKafka(Kafka):
             )
             for mechanism in ("scram-sha-256", "scram-sha-512"):
                 more[f"{prefix}.{mechanism}.sasl.jaas.config"] = f"{security}.scram.ScramLoginModule required;"
-        # Of two lines with one name Java takes the last.
-        return super()._properties(logs) + "".join(f"{name}={value}\n" for name, value in more.items())
+        return super()._settings(logs) | more
